@@ -1,0 +1,99 @@
+"""The one place that knows which versions of TensorFlow, Keras and tensorflow-addons run.
+
+Original stack: TensorFlow 2.15 with Keras 2 and tensorflow-addons. Current stack: TensorFlow
+2.16 and later with Keras 3. Everything else in tfvp is written once for both.
+"""
+
+import inspect
+from importlib import metadata
+
+import tensorflow as tf
+from tensorflow import keras
+
+KERAS_3 = hasattr(keras, "ops")
+
+
+def optimizer_class(name):
+    """The optimizer class called `name`, whatever its case and underscores, or None.
+
+    Looks in `keras.optimizers`, then, on the original stack, in tensorflow-addons.
+    """
+    wanted = name.replace("_", "").lower()
+    for module in _optimizer_modules():
+        for candidate, cls in _optimizer_classes(module).items():
+            if candidate.lower() == wanted:
+                return cls
+    return None
+
+
+def optimizer_names():
+    """The names that `optimizer_class` knows on this stack."""
+    return sorted({name for module in _optimizer_modules() for name in _optimizer_classes(module)})
+
+
+def _optimizer_modules():
+    yield keras.optimizers
+    if not KERAS_3:
+        # Imported only when Keras has no such optimizer: it greets with a page of warnings.
+        import tensorflow_addons
+
+        yield tensorflow_addons.optimizers
+
+
+def _optimizer_classes(module):
+    found = {name: getattr(module, name) for name in dir(module) if "Optimizer" not in name}
+    return {
+        name: cls for name, cls in found.items()
+        if isinstance(cls, type) and "learning_rate" in inspect.signature(cls).parameters
+    }
+
+
+def build_optimizer(optimizer, variables):
+    """Creates the optimizer's variables, so that none is made inside a training step."""
+    if hasattr(optimizer, "build"):
+        optimizer.build(variables)
+    else:  # tensorflow-addons still extends the optimizer class of Keras before 2.11
+        optimizer.iterations  # noqa: B018 - the property creates the counter
+        optimizer._create_all_weights(variables)
+
+
+def optimizer_variables(optimizer):
+    """The state of a built optimizer, as a list of variables in a stable order."""
+    return list(optimizer.variables if KERAS_3 else optimizer.variables())
+
+
+def apply_reduced_gradients(optimizer, gradients, variables):
+    """Applies gradients that are already the same on every replica.
+
+    To be called in a replica context. Keras 2 can be told not to reduce again; Keras 3 always
+    adds the replicas' gradients up, so it gets each replica's share of the sum.
+
+    Args:
+        optimizer: a built `keras.optimizers.Optimizer`.
+        gradients: list of tensors, equal on all replicas.
+        variables: the variables that they belong to.
+    """
+    if not KERAS_3:
+        optimizer.apply_gradients(zip(gradients, variables), experimental_aggregate_gradients=False)
+        return
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        gradients = [gradient / replicas for gradient in gradients]
+    optimizer.apply(gradients, variables)
+
+
+def backing_variable(variable):
+    """The `tf.Variable` (mirrored, under a strategy) behind a Keras variable."""
+    return variable.value if KERAS_3 and isinstance(variable, keras.Variable) else variable
+
+
+def library_versions():
+    """{package: version} of the libraries that results depend on."""
+    packages = ["tensorflow", "keras", "tf-keras", "tensorflow-probability", "tensorflow-addons", "numpy", "av", "imageio"]
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

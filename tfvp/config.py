@@ -1,0 +1,287 @@
+"""Strict YAML configuration.
+
+`configs/base.yml` holds every option that all models and data sets share; the constructor of
+the chosen model and data set adds its own under `model.` and `data.` (see `tfvp.registry`).
+A key that is in neither, or a value of another type, is refused with a sentence that names
+the file, the key and the nearest valid one.
+"""
+
+import pathlib
+import re
+import types
+import typing
+
+import yaml
+
+from tfvp import registry
+from tfvp.errors import UserError
+
+BASE_FILE = pathlib.Path(__file__).resolve().parent.parent / "configs" / "base.yml"
+
+# The values that a word may take, where base.yml can only show one of them.
+CHOICES = {
+    "data.window": ("random", "split"),
+    "train.precision": ("float32", "mixed_bfloat16"),
+    "train.schedule": ("constant", "cosine", "one_cycle", "plateau"),
+    "eval.split": ("validation", "test"),
+    "eval.weights": ("best", "last"),
+}
+_KIND_OF_SECTION = {"model": "model", "data": "dataset"}
+
+
+class Section(typing.Mapping):
+    """A read-only mapping whose keys are also attributes: `config.train.batch_size`."""
+
+    def __init__(self, values):
+        self._values = {k: Section(v) if isinstance(v, dict) else v for k, v in values.items()}
+
+    def __getattr__(self, key):
+        if key.startswith("_"):
+            raise AttributeError(key)
+        try:
+            return self._values[key]
+        except KeyError:
+            raise AttributeError(f"no option {key!r}{registry.nearest(key, self._values)}") from None
+
+    def __getitem__(self, key):
+        return self._values[key]
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+    def to_dict(self):
+        """Plain nested dicts, ready for YAML or JSON."""
+        return {k: v.to_dict() if isinstance(v, Section) else v for k, v in self.items()}
+
+
+class Config(Section):
+    """A complete, checked configuration: sections `model`, `data`, `train` and `eval`.
+
+    Attributes:
+        name: the run's name, from the file's path below `configs/` ("svg_smmnist").
+    """
+
+    def __init__(self, values, name):
+        super().__init__(values)
+        self._name = name
+
+    @property
+    def name(self):
+        return self._name
+
+    def options(self, section):
+        """The options of `model` or `data` that its class, not base.yml, declares."""
+        chosen = self[section]
+        declared = registry.options(_KIND_OF_SECTION[section], chosen["name"])
+        return {key: chosen[key] for key in declared if key in chosen}
+
+    def save(self, path):
+        """Writes the configuration as YAML."""
+        with open(path, "w", encoding="utf-8") as file:
+            yaml.safe_dump({"name": self.name, **self.to_dict()}, file, sort_keys=False)
+
+
+def load(path, overrides=()):
+    """Reads, completes and checks a configuration.
+
+    Args:
+        path: a YAML file that holds what differs from base.yml, or a saved `config.yml`.
+        overrides: strings "section.key=value", applied last; values are YAML.
+
+    Returns:
+        A `Config`.
+
+    Raises:
+        UserError: a missing or malformed file, an unknown key, a wrong type or value.
+    """
+    path = pathlib.Path(path)
+    written = _read_yaml(path)
+    name = written.pop("name", None) or run_name(path)
+    for override in overrides:
+        _apply_override(written, override)
+    return from_dict(written, name, source=str(path))
+
+
+def from_dict(written, name="unnamed", source="the given configuration"):
+    """Completes and checks a nested dict; see `load`."""
+    values = _read_yaml(BASE_FILE)
+    for section, options in written.items():
+        if section not in values:
+            raise UserError(f"{source}: unknown section {section!r}{registry.nearest(section, values)}; the sections are {', '.join(values)}")
+        if not isinstance(options, dict):
+            raise UserError(f"{source}: section {section!r} must hold keys with values, not {options!r}")
+    for section, kind in _KIND_OF_SECTION.items():
+        chosen = written.get(section, {}).get("name", values[section]["name"])
+        try:
+            declared = registry.options(kind, chosen)
+        except UserError as error:
+            raise UserError(f"{source}: {section}.name: {error}") from None
+        for key, option in declared.items():
+            values[section].setdefault(key, option.default)
+        _merge(values, section, written.get(section, {}), declared, source)
+    for section in values:
+        if section not in _KIND_OF_SECTION:
+            _merge(values, section, written.get(section, {}), {}, source)
+    return Config(_plain(values), name)
+
+
+def run_name(path):
+    """The run's name for a config file: `configs/svg/smmnist.yml` -> "svg_smmnist"."""
+    parts = pathlib.Path(path).with_suffix("").parts
+    if "configs" in parts[:-1]:
+        parts = parts[len(parts) - parts[::-1].index("configs") :]
+        return "_".join(parts)
+    return parts[-1]
+
+
+def differences(old, new):
+    """Lines "key: old -> new" for every option in which two configurations differ."""
+    before, after = _flatten(old.to_dict()), _flatten(new.to_dict())
+    missing = "(absent)"
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        f"{key}: {before.get(key, missing)!r} -> {after.get(key, missing)!r}"
+        for key in keys
+        if before.get(key, missing) != after.get(key, missing)
+    ]
+
+
+def _merge(values, section, written, declared, source):
+    for key, value in written.items():
+        full = f"{section}.{key}"
+        if key not in values[section]:
+            raise UserError(f"{source}: unknown key {full!r}{_nearest_key(section, key, values)}")
+        annotation = declared[key].annotation if key in declared else _type_of(values[section][key])
+        values[section][key] = _checked(value, annotation, f"{source}: {full}")
+        if full in CHOICES and value not in CHOICES[full]:
+            raise UserError(f"{source}: {full}: {value!r} is none of {', '.join(CHOICES[full])}{registry.nearest(value, CHOICES[full])}")
+
+
+def _nearest_key(section, key, values):
+    similar = registry.closest(key, values[section])
+    if similar:
+        return f"; did you mean '{section}.{similar}'?"
+    similar = registry.closest(f"{section}.{key}", [f"{s}.{k}" for s in values for k in values[s]])
+    return f"; did you mean {similar!r}?" if similar else f"; {section} takes {', '.join(values[section])}"
+
+
+def _type_of(default):
+    if isinstance(default, list):
+        return list[type(default[0])] if default else list
+    return type(default)
+
+
+def _checked(value, annotation, where):
+    """`value`, converted where YAML loses nothing by it (3 -> 3.0), or a UserError."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is typing.Any:
+        return value
+    if origin is typing.Literal:
+        if value in arguments and isinstance(value, type(arguments[arguments.index(value)])):
+            return value
+        raise UserError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}{registry.nearest(value, arguments)}")
+    if origin in (typing.Union, types.UnionType):
+        for alternative in arguments:
+            try:
+                return _checked(value, alternative, where)
+            except UserError:
+                continue
+    elif annotation is types.NoneType:
+        if value is None:
+            return value
+    elif origin in (list, tuple) or annotation in (list, tuple):
+        if isinstance(value, (list, tuple)):
+            item = arguments[0] if arguments else typing.Any
+            return [_checked(v, item, f"{where}[{i}]") for i, v in enumerate(value)]
+    elif annotation is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif annotation is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, origin or annotation):
+        return value
+    raise UserError(f"{where} must be {_describe(annotation)}, not {value!r} ({type(value).__name__})")
+
+
+def _describe(annotation):
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(a) for a in arguments)
+    if origin in (list, tuple):
+        return f"a list of {_describe(arguments[0])}"
+    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping", types.NoneType: "null"}
+    return words.get(annotation, str(annotation))
+
+
+def _apply_override(written, override):
+    match = re.fullmatch(r"(\w+)\.(\w+)=(.*)", override, re.DOTALL)
+    if not match:
+        raise UserError(f"--set {override}: write it as section.key=value, for example --set train.batch_size=8")
+    section, key, text = match.groups()
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML ({_one_line(error)})") from None
+    if not isinstance(written.setdefault(section, {}), dict):
+        raise UserError(f"section {section!r} must hold keys with values, not {written[section]!r}")
+    written[section][key] = "" if value is None and not text.strip() else value
+
+
+def _read_yaml(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, _Loader)
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yml")) if path.parent.is_dir() else []
+        raise UserError(f"no configuration file {path}{registry.nearest(path.name, near)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration {path}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {_one_line(error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path} must be a mapping of sections (model, data, train, eval), not {type(values).__name__}")
+    return values
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
+
+
+def _flatten(values, prefix=""):
+    flat = {}
+    for key, value in values.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-4 as a number."""
+
+    def construct_mapping(self, node, deep=False):
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if isinstance(key, typing.Hashable) and key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                seen.add(key if isinstance(key, typing.Hashable) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
