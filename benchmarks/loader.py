@@ -1,0 +1,103 @@
+"""How fast clips come in: python benchmarks/loader.py [--seconds 3] [--clips 48]
+
+Writes AVI files like KTH's (160x120, MPEG-4) into a temporary folder and prints frames per second
+of each loader into training batches, beside the limits: reading the shard files in one go, and
+decoding the AVI files anew in each epoch.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import numpy as np  # noqa: E402
+
+from tfvp import registry, video_io  # noqa: E402
+from tfvp.datasets import base, kth, pipeline  # noqa: E402
+
+BATCH, LENGTH, FRAMES = 16, 20, 200
+GENERATED = ("moving_mnist", "stochastic_mnist", "mmnist_long")
+
+
+class DecodedAnew(kth.KTH):
+    """KTH without shards: every window is decoded from its file."""
+
+    def read(self, split, clips, starts, length, stride=1):
+        names = self.store.clip_names(split)
+        paths = {source.name: source.path for source in self.sources()}
+        videos = [video_io.read_video(paths[names[clip]], self.settings.image_size, 1, "squash") for clip in clips]
+        span = length * stride
+        return {"video": np.stack([video[start : start + span : stride] for video, start in zip(videos, starts)])}
+
+
+def per_second(step, frames, seconds):
+    """Frames per second of a function that handles `frames` at a time."""
+    step()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step()
+        count += 1
+    return count * frames / (time.perf_counter() - start)
+
+
+def through_pipeline(dataset, seconds):
+    batches = iter(pipeline.training_batches(dataset, batch_size=BATCH, length=LENGTH, steps_per_epoch=100, seed=1))
+    return per_second(lambda: next(batches), BATCH * LENGTH, seconds)
+
+
+def write_films(root, clips):
+    rng = np.random.default_rng(0)
+    for i in range(clips):
+        video = rng.integers(140, 152, (FRAMES, 120, 160, 1), dtype=np.uint8)
+        for t in range(FRAMES):
+            video[t, 30:110, (3 * t + 7 * i) % 130 : (3 * t + 7 * i) % 130 + 25] -= 70
+        name = f"person{1 + i % 16:02d}_walking_d{1 + i // 16}_uncomp.avi"
+        video_io.write_video(root / "walking" / name, video, 25)
+
+
+def from_files(root, clips, seconds, rows):
+    settings = base.Settings(root=str(root), image_size=(64, 64))
+    dataset = kth.KTH(settings)
+    start = time.perf_counter()
+    dataset.prepare(progress=False)
+    rows.append(("decode AVI into shards, once", clips * FRAMES / (time.perf_counter() - start)))
+    shards = sorted(dataset.store.folder.glob("*.npy"))
+    read = per_second(lambda: [np.fromfile(shard, np.uint8) for shard in shards], clips * FRAMES, seconds)
+    rows.append(("read the shard files in one go (limit)", read))
+    rng = np.random.default_rng(0)
+
+    def windows():
+        chosen = rng.integers(0, clips, BATCH), rng.integers(0, FRAMES - LENGTH, BATCH)
+        dataset.read("train", *chosen, LENGTH)
+
+    rows.append(("random windows from shards, uint8", per_second(windows, BATCH * LENGTH, seconds)))
+    rows.append(("kth: shards -> batches", through_pipeline(dataset, seconds)))
+    rows.append(("kth: AVI decoded anew -> batches", through_pipeline(DecodedAnew(settings), seconds)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Frames per second of every loader.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    parser.add_argument("--clips", type=int, default=48, help="AVI files to write")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_films(pathlib.Path(folder), options.clips)
+        from_files(pathlib.Path(folder), options.clips, options.seconds, rows)
+    for name in GENERATED:
+        for size in (64, 32):
+            dataset = registry.lookup("dataset", name)(base.Settings(image_size=(size, size)))
+            rows.append((f"{name} {size}x{size}: drawn -> batches", through_pipeline(dataset, options.seconds)))
+    print(f"batches of {BATCH} x {LENGTH} frames of 64x64, float32, on {os.cpu_count()} cores\n")
+    width = max(len(name) for name, _ in rows)
+    print(f"{'loader'.ljust(width)}  frames/s\n{'-' * (width + 10)}")
+    print("\n".join(f"{name.ljust(width)}  {rate:8,.0f}" for name, rate in rows))
+
+
+if __name__ == "__main__":
+    main()

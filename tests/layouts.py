@@ -1,0 +1,140 @@
+"""Tiny raw trees in each data set's published layout, and where reference files may lie."""
+
+import gzip
+import io
+import os
+import pathlib
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from tfvp import video_io
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def golden(system):
+    """The folder of reference values of a system; skips the test where there is none."""
+    return _reference("TFVP_GOLDEN", "golden", system)
+
+
+def shared_data(name):
+    """A folder of real clips for tests; skips the test where there is none."""
+    return _reference("TFVP_DATA", "data", name)
+
+
+def _reference(variable, folder, name):
+    places = [os.environ[variable]] if variable in os.environ else []
+    places.append(REPOSITORY.parent / "shared" / folder)
+    for place in places:
+        if pathlib.Path(place, name).is_dir():
+            return pathlib.Path(place, name)
+    pytest.skip(f"no folder {name} in {' or '.join(map(str, places))}; name another with {variable}")
+
+
+def marked_clip(number, frames, height=24, width=32):
+    """uint8 [frames, height, width, 1] that shows which clip and which frame it is (see `marks`)."""
+    clip = np.zeros((frames, height, width, 1), np.uint8)
+    clip[:, : height // 2] = 8 + number * 8
+    clip[:, height // 2 :] = (8 + np.arange(frames) * 4)[:, None, None, None]
+    return clip
+
+
+def marks(video):
+    """(clip number, frame number), integers [...], of frames [..., H, W, C] in [0, 255] that `marked_clip` made."""
+    video = np.asarray(video, np.float64)
+    quarter = video.shape[-3] // 4
+    top, bottom = video[..., :quarter, :, 0].mean((-1, -2)), video[..., -quarter:, :, 0].mean((-1, -2))
+    return np.rint((top - 8) / 8).astype(int), np.rint((bottom - 8) / 4).astype(int)
+
+
+def write_kth(root, layout, persons=(1, 2, 16, 17, 18, 20, 21, 25), action="boxing", frames=30, codec="ffv1"):
+    """KTH as "zips", "folders" or "readme"; clip number = person, frames + person frames each.
+
+    Returns:
+        {file name: person}.
+    """
+    names = {f"person{person:02d}_{action}_d1_uncomp.avi": person for person in persons}
+    for name, person in names.items():
+        folder = {
+            "zips": root / "unpacked", "folders": root / action,
+            "readme": root / "KTH" / ("test" if person > 20 else "train"),
+        }[layout]
+        video_io.write_video(folder / name, marked_clip(person, frames + person), 25, codec)
+    if layout == "zips":
+        with zipfile.ZipFile(root / f"{action}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.write(root / "unpacked" / name, name)
+                (root / "unpacked" / name).unlink()
+        (root / "unpacked").rmdir()
+    return names
+
+
+def write_kth_segments(root, segments):
+    """00sequences.txt as published; `segments` is {video: "1-10, 15-30" or "*missing*"}."""
+    text = "\nThis database contains sequences of six classes of actions\n\nTraining:   person11, 12\n\n\n"
+    for name, ranges in segments.items():
+        text += f"{name}\t\t*missing*\n" if ranges == "*missing*" else f"{name}\t\tframes\t{ranges}\n"
+    (root / "00sequences.txt").write_text(text)
+
+
+def write_mmnist_long(root, suffix=".avi", train=4, test=2, name="Moving Mnist"):
+    """The published folder of long Moving MNIST, with clips of 30 and 50 frames."""
+    for folder, count, frames, first in (("train-seq100", train, 30, 0), ("test-seq1000", test, 50, 20)):
+        for i in range(count):
+            codec = {".avi": "mpeg4"}.get(suffix)
+            clip = marked_clip(first + i, frames, 64, 64)
+            video_io.write_video(root / name / folder / f"{i + 1}{suffix}", clip, 15, codec)
+
+
+def write_folder(root, names, frames=12):
+    """A folder of videos of different kinds and sizes; clip number = place in `names`."""
+    for i, name in enumerate(names):
+        path, clip = root / name, marked_clip(i, frames + i, 24 + 8 * (i % 2), 32)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == "":
+            path.mkdir()
+            for t, frame in enumerate(clip):
+                video_io.write_video(path / f"frame{t}.png", frame[None])
+        elif path.suffix == ".npz":
+            np.savez(path, video=clip)
+        else:
+            video_io.write_video(path, clip, 10, {".avi": "mjpeg"}.get(path.suffix))
+
+
+def write_mnist(root, kind="idx", train=40, test=20):
+    """MNIST with few digits: "idx", "gz" or "npz". Image n is filled with 50 + n (training) or 200 + n (test)."""
+    values = {"train": np.arange(50, 50 + train), "t10k": np.arange(200, 200 + test)}
+    arrays = {key: np.repeat(v.astype(np.uint8), 784).reshape(-1, 28, 28) for key, v in values.items()}
+    root.mkdir(parents=True, exist_ok=True)
+    if kind == "npz":
+        labels = {f"y_{k}": np.zeros(n, np.uint8) for k, n in (("train", train), ("test", test))}
+        np.savez(root / "mnist.npz", x_train=arrays["train"], x_test=arrays["t10k"], **labels)
+        return
+    for key, array in arrays.items():
+        content = struct.pack(">IIII", 2051, *array.shape) + array.tobytes()
+        if kind == "gz":
+            (root / f"{key}-images-idx3-ubyte.gz").write_bytes(gzip.compress(content))
+        else:
+            (root / f"{key}-images-idx3-ubyte").write_bytes(content)
+
+
+def write_mnist_test_seq(root, clips=6, frames=20):
+    """mnist_test_seq.npy: uint8 [T, N, 64, 64]."""
+    root.mkdir(parents=True, exist_ok=True)
+    array = np.stack([marked_clip(i, frames, 64, 64)[..., 0] for i in range(clips)], axis=1)
+    np.save(root / "mnist_test_seq.npy", array)
+
+
+def truncated(content, fraction):
+    """The first part of a file's bytes."""
+    return content[: int(len(content) * fraction)]
+
+
+def video_bytes(clip, suffix, tmp_path, codec=None):
+    """A video file's bytes."""
+    path = tmp_path / f"bytes{suffix}"
+    video_io.write_video(path, clip, 25, codec)
+    return io.BytesIO(path.read_bytes()).getvalue()

@@ -1,0 +1,365 @@
+"""The contract that every data set keeps, and the two kinds that there are.
+
+A `GeneratedDataset` makes clip number n of a split when it is asked for; its author writes
+`generate`. A `FileDataset` has files that are decoded once into shards (see
+`tfvp.datasets.shards`); its author lists them in `sources`. Either is one short file.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfvp import registry, video_io
+from tfvp.datasets import draws, shards
+from tfvp.errors import UserError
+
+_said = set()
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What every data set is told.
+
+    Attributes:
+        root: folder of the published files; "" = none.
+        cache: folder for decoded shards; "" = below `root`, or below the user's cache folder
+            (the environment variable TFVP_CACHE, or ~/.cache/tfvp) where that cannot be written.
+        image_size: (height, width) in pixels.
+        channels: 1 = grey, 3 = RGB.
+        seed: of generated training clips. Validation and test clips are always the same.
+    """
+
+    root: str = ""
+    cache: str = ""
+    image_size: tuple[int, int] = (64, 64)
+    channels: int = 1
+    seed: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What there is to know about a data set.
+
+    Attributes:
+        description: one sentence.
+        homepage: where it is published.
+        licence: on what terms.
+        fps: frames per second, or None where it varies or has no meaning.
+        download: one sentence: what to get, and where to put it.
+        layout: the files that are expected below data.root.
+        context: usual number of observed frames.
+        horizon: usual number of predicted frames.
+    """
+
+    description: str
+    homepage: str
+    licence: str
+    fps: float | None
+    download: str
+    layout: str
+    context: int
+    horizon: int
+
+
+class VideoDataset:
+    """Clips of frames in three splits, read in any order.
+
+    Options are the constructor's keyword arguments: annotated, with defaults, plain YAML types.
+    They become keys of the section `data`, and are passed on: `super().__init__(settings,
+    resize=resize)`.
+
+    Class attributes:
+        info: a `DatasetInfo`.
+        endless: whether training clips are drawn anew in each epoch. Clip number k of epoch e
+            then has the number e * N + k, with N clips in an epoch.
+        splits: names of the splits.
+        provides: keys of what `read` returns.
+
+    Args:
+        settings: a `Settings`.
+
+    Raises:
+        UserError: settings that no data set can take.
+    """
+
+    info = None
+    endless = False
+    splits = ("train", "validation", "test")
+    provides = ("video",)
+
+    def __init__(self, settings, **options):
+        height, width = settings.image_size
+        if settings.channels not in (1, 3):
+            raise UserError(f"data.channels={settings.channels} must be 1 (grey) or 3 (RGB)")
+        if height < 1 or width < 1:
+            raise UserError(f"data.image_size={[height, width]} must be positive")
+        self.settings = settings
+        self.options = options
+
+    # What an author writes, or one of the two kinds below does.
+
+    def prepare(self, progress=True):
+        """Makes the data ready to be read; quick where it is ready already.
+
+        Raises:
+            UserError: files are missing or unreadable; the message says what to get.
+        """
+
+    def check(self, progress=True):
+        """Compares files of decoded frames with their checksums.
+
+        Returns:
+            How many files there are.
+
+        Raises:
+            UserError: the first file that differs.
+        """
+        return 0
+
+    def clip_lengths(self, split):
+        """Frames of every clip of a split: int64 [N]."""
+        raise TypeError(f"{type(self).__name__} does not define clip_lengths")
+
+    def read(self, split, clips, starts, length, stride=1):
+        """Windows of clips. Safe to call from several threads.
+
+        Args:
+            split: one of `splits`.
+            clips: int64 [N], numbers of clips.
+            starts: int64 [N], the first frame of each window.
+            length: frames in a window.
+            stride: frames of the clip from one frame of the window to the next.
+
+        Returns:
+            {"video": uint8 [N, length, H, W, C], ...}.
+        """
+        raise TypeError(f"{type(self).__name__} does not define read")
+
+    def notes(self):
+        """Sentences on where the data came from and what could be added: what data_loader.py shows."""
+        return []
+
+    # What the base gives.
+
+    @property
+    def name(self):
+        """What configs call the data set."""
+        return getattr(self, "registered_name", type(self).__name__)
+
+    @property
+    def frame_shape(self):
+        """(height, width, channels)."""
+        return (*self.settings.image_size, self.settings.channels)
+
+    def element_spec(self, length):
+        """What one window of `length` frames is: {key: tf.TensorSpec}."""
+        return {"video": tf.TensorSpec([length, *self.frame_shape], tf.uint8)}
+
+    def load(self, split, length, stride=1):
+        """The first `length` frames of every clip that is long enough, in order.
+
+        Returns:
+            tf.data.Dataset of {"video": uint8 [length, H, W, C], ..., "id": int64, the number
+            of the clip in its split}.
+
+        Raises:
+            UserError: no clip is long enough.
+        """
+        from tfvp.datasets import pipeline
+
+        self.prepare()
+        clips = self.usable_clips(split, length, stride)
+        return pipeline.first_windows(self, split, clips, length, stride)
+
+    def usable_clips(self, split, length, stride=1, option="eval.eval_seq_len (train.seq_len when training)"):
+        """Numbers of the clips that hold `length` frames, int64 [n]; says once how many do not.
+
+        Raises:
+            UserError: there is none; the message says how long the longest is.
+        """
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise UserError(f"{self.name} has no split {split!r}{registry.nearest(split, self.splits)}; it has {known}")
+        lengths = self.clip_lengths(split)
+        span = (length - 1) * stride + 1
+        usable = np.flatnonzero(lengths >= span)
+        if not len(lengths):
+            raise UserError(f"the {split} split of {self.name} is empty; the expected files are: {self.info.layout}")
+        if not len(usable):
+            also = " and data.frame_stride" if stride > 1 else ""
+            longer = ", or raise data.clip_length" if "clip_length" in self.options else ""
+            raise UserError(
+                f"the {split} split of {self.name} has no clip of {span} frames, the longest has {lengths.max()};"
+                f" lower {option}{also}{longer}"
+            )
+        if len(usable) < len(lengths):
+            self.say_once(
+                f"{len(lengths) - len(usable)} of {len(lengths)} {split} clips of {self.name} are left out:"
+                f" they are shorter than {span} frames"
+            )
+        return usable
+
+    def say_once(self, sentence):
+        """Prints a sentence, unless this process has printed it before."""
+        if sentence not in _said:
+            _said.add(sentence)
+            tqdm.write(sentence)
+
+
+class GeneratedDataset(VideoDataset):
+    """Clips that are computed from their number.
+
+    An author writes `clip_lengths` and `generate`.
+    """
+
+    endless = True
+
+    def generate(self, split, random, starts, length, stride):
+        """Draws clips.
+
+        Args:
+            split: one of `splits`.
+            random: uint64 [N], a random key for each clip; see `tfvp.datasets.draws`.
+            starts, length, stride: as in `read`.
+
+        Returns:
+            uint8 [N, length, H, W, C].
+        """
+        raise TypeError(f"{type(self).__name__} does not define generate")
+
+    def read(self, split, clips, starts, length, stride=1):
+        seed = self.settings.seed if split == "train" else 0
+        random = draws.keys(self.name, split, seed, clips)
+        return {"video": self.generate(split, random, np.asarray(starts), length, stride)}
+
+
+class FileDataset(VideoDataset):
+    """Files that are decoded once into shards.
+
+    An author writes `sources`; and `decode` and `arrays`, where a file is not simply a video.
+    The options `resize` and `fps` are passed to `tfvp.video_io`.
+    """
+
+    def sources(self):
+        """The files that are there: a list of `tfvp.datasets.decoding.Source`; [] if there are none."""
+        raise TypeError(f"{type(self).__name__} does not define sources")
+
+    def arrays(self):
+        """What a frame is stored as: {key: (dtype, shape)}."""
+        return {"video": (np.uint8, self.frame_shape)}
+
+    def decode(self, source):
+        """Yields (clip name, {key: [n, ...]}), the clips of a file in pieces.
+
+        Raises:
+            UserError: the file cannot be read; it is then named, counted and left out.
+        """
+        path, options = source.path, {
+            "image_size": self.settings.image_size, "channels": self.settings.channels,
+            **{key: value for key, value in self.options.items() if key in ("resize", "fps")},
+        }
+        if source.member:
+            path, options["file"] = pathlib.Path(source.member), io.BytesIO(_member(source))
+        if not source.segments:
+            yield from ((source.name, {"video": piece}) for piece in video_io.iterate_video(path, **options))
+            return
+        video = video_io.read_video(path, **options)
+        for first, end in source.segments:
+            if len(video[first:end]):
+                yield f"{source.name}#{first + 1}-{end}", {"video": video[first:end]}
+
+    @property
+    def root(self):
+        """The folder of the raw files.
+
+        Raises:
+            UserError: it is not named, or does not exist.
+        """
+        if not self.settings.root:
+            raise UserError(f"{self.name} needs data.root; {self.info.download}")
+        path = pathlib.Path(self.settings.root).expanduser()
+        if not path.is_dir():
+            raise UserError(f"data.root={self.settings.root} is no folder; {self.info.download}")
+        return path
+
+    @functools.cached_property
+    def store(self):
+        """The `shards.Store` with the decoded frames."""
+        height, width, channels = self.frame_shape
+        settings = {"dataset": self.name, "image_size": [height, width], "channels": channels, **self.options}
+        name, root = f"{self.name}-{height}x{width}x{channels}", self.root
+        beside = shards.Store(root / ".tfvp" / name, settings, self.arrays())
+        writable = os.access(root / ".tfvp" if (root / ".tfvp").is_dir() else root, os.W_OK)
+        if not self.settings.cache and (writable or (beside.folder / "manifest.json").exists()):
+            return beside
+        home = pathlib.Path(self.settings.cache or os.environ.get("TFVP_CACHE") or "~/.cache/tfvp").expanduser()
+        place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+        return shards.Store(home / place / name, settings, self.arrays())
+
+    def prepare(self, progress=True):
+        sources = self.sources()
+        if not sources and not (self.store.folder / "manifest.json").exists():
+            raise UserError(f"{self.root} holds nothing that {self.name} can read; {self.info.download}")
+        self.store.prepare(sources, self.decode, progress)
+        unreadable = self.store.manifest["unreadable"]
+        if unreadable:
+            self.say_once(_left_out(self.name, unreadable, len(self.store.manifest["sources"])))
+
+    def check(self, progress=True):
+        return self.store.check(progress)
+
+    def clip_lengths(self, split):
+        return self.store.clip_lengths(split)
+
+    def read(self, split, clips, starts, length, stride=1):
+        return self.store.read(split, clips, starts, length, stride)
+
+    def notes(self):
+        manifest = self.store.manifest
+        result = [f"{len(manifest['sources'])} files in {self.root}, decoded into {self.store.folder}"]
+        if manifest["unreadable"]:
+            result.append(_left_out(self.name, manifest["unreadable"], len(manifest["sources"])))
+        return result
+
+
+def build_dataset(config):
+    """The data set that a configuration asks for, not yet prepared.
+
+    Args:
+        config: a `tfvp.config.Config`.
+
+    Returns:
+        A `VideoDataset`.
+
+    Raises:
+        UserError: an unknown name, or settings that it cannot take.
+    """
+    data = config.data
+    size = (data.image_size, data.image_size) if isinstance(data.image_size, int) else tuple(data.image_size)
+    if len(size) != 2:
+        raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
+    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed)
+    return registry.lookup("dataset", data.name)(settings, **config.options("data"))
+
+
+def _left_out(name, unreadable, total):
+    shown = "; ".join(list(unreadable.values())[:3])
+    more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
+    return f"{len(unreadable)} of {total} files of {name} cannot be read and are left out: {shown}{more}"
+
+
+def _member(source):
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            return archive.read(source.member)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UserError(f"{source.member} in {source.path} is damaged ({error}); download the archive again") from error

@@ -1,0 +1,76 @@
+"""Random numbers that are a pure function of a key, drawn for many keys at once.
+
+NumPy's generators hold a state that has to be stepped through, and their streams may change
+between NumPy versions. Generated clips and shuffled epochs need neither: clip number n, or
+epoch e, has to look the same whatever was drawn before it and wherever it is drawn. SplitMix64
+(Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014) is a
+counter put through a mixing function, so any number of it can be had directly, in arrays.
+"""
+
+import hashlib
+
+import numpy as np
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def keys(*parts):
+    """64-bit keys that stand for combinations of parts.
+
+    Args:
+        *parts: text, integers, or integer arrays that broadcast against each other.
+
+    Returns:
+        uint64, at least one-dimensional, of the parts' common shape.
+    """
+    state = np.zeros(1, np.uint64)
+    for part in parts:
+        state = _mix((state + np.uint64(_GOLDEN)) ^ _bits(part))
+    return state
+
+
+def order(n, *parts):
+    """A random order of `n` things that depends on the parts alone: int64 [n]."""
+    return np.argsort(keys(*parts, np.arange(n)), kind="stable")
+
+
+class Draws:
+    """A stream of random numbers for each of many keys, in lockstep.
+
+    Args:
+        keys: uint64 array; every draw has its shape.
+    """
+
+    def __init__(self, keys):
+        self._keys = keys
+        self._drawn = 0
+
+    def uniform(self, low=0.0, high=1.0):
+        """float64 in [low, high)."""
+        self._drawn += 1
+        bits = _mix(self._keys + np.uint64(self._drawn * _GOLDEN & _MASK))
+        return low + (high - low) * ((bits >> np.uint64(11)) * 2.0**-53)
+
+    def integers(self, low, high, where=None):
+        """int64 in [low, high); the bounds may be arrays.
+
+        `where` says which of the numbers will be used. It makes no difference here, but it
+        lets another source of draws (a recorded sequence) know which ones to spend.
+        """
+        del where
+        return (low + np.floor(self.uniform() * (np.asarray(high) - low))).astype(np.int64)
+
+
+def _bits(part):
+    if isinstance(part, str):
+        return np.frombuffer(hashlib.sha256(part.encode()).digest()[:8], "<u8").astype(np.uint64)
+    if isinstance(part, int):
+        return np.uint64(part & _MASK)
+    return np.asarray(part).astype(np.uint64)
+
+
+def _mix(x):
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

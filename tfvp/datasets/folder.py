@@ -1,0 +1,108 @@
+"""Your own videos: any folder of them."""
+
+import dataclasses
+import typing
+
+from tfvp.datasets import base, listing
+from tfvp.datasets.decoding import Source
+from tfvp.errors import UserError
+from tfvp.registry import register
+
+_SUBFOLDERS = {
+    "train": ("train", "training"), "validation": ("validation", "valid", "val"), "test": ("test", "testing"),
+}
+
+
+@register("dataset", "folder")
+class Folder(base.FileDataset):
+    """Videos below `data.root`, one file or one folder of images a clip; any sizes and rates.
+
+    Read are mp4, avi, mov, mkv, m4v, webm, gif, npy and npz files ([T, H, W] or [T, H, W, C],
+    uint8 or floats in [0, 1]), and folders of png, jpg, bmp, tif, webp or ppm images in natural
+    order. Hidden files are left out.
+
+    Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
+    missing validation folder is made up of files of train. Otherwise files are dealt out by a
+    hash of their names: a file keeps its split when others come or go, and no split is empty
+    as long as there are three files.
+
+    Args:
+        settings: `base.Settings`.
+        resize: crop = the largest central part of the right aspect ratio, by area; area = the
+            whole frame by area; squash = the whole frame, bicubic.
+        fps: frames per second to resample to, by holding frames; 0 = as they are. Arrays and
+            folders of images have no rate, and are taken as they are.
+        min_length: videos with fewer frames are left out and named.
+        validation_fraction: of the files, for validation.
+        test_fraction: of the files, for the test split.
+    """
+
+    info = base.DatasetInfo(
+        description="Your own videos.",
+        homepage="",
+        licence="yours",
+        fps=None,
+        download=(
+            "put videos (mp4, avi, mov, mkv, gif, npy, npz or folders of images) into a folder and name it as data.root"
+        ),
+        layout="videos anywhere below data.root, or below its subfolders train, validation and test",
+        context=10,
+        horizon=10,
+    )
+
+    def __init__(
+        self, settings, resize: typing.Literal["crop", "area", "squash"] = "crop", fps: float = 0.0,
+        min_length: int = 2, validation_fraction: float = 0.1, test_fraction: float = 0.1,
+    ):
+        super().__init__(
+            settings, resize=resize, fps=float(fps), min_length=min_length,
+            validation_fraction=float(validation_fraction), test_fraction=float(test_fraction),
+        )
+        if fps < 0:
+            raise UserError(f"data.fps={fps} must be 0 or more")
+        if validation_fraction < 0 or test_fraction < 0 or validation_fraction + test_fraction >= 1:
+            raise UserError(
+                f"data.validation_fraction={validation_fraction} and data.test_fraction={test_fraction}"
+                " must leave something for training"
+            )
+        self.info = dataclasses.replace(self.info, fps=float(fps) or None)
+
+    def sources(self):
+        folders = {split: listing.find_folder(self.root, *names, depth=1) for split, names in _SUBFOLDERS.items()}
+        if any(folders.values()):
+            return self._from_subfolders(folders)
+        paths = self._named(self.root)
+        if paths and len(paths) < 3:
+            raise UserError(
+                f"{self.root} holds {len(paths)} video(s), but training, validation and test need one each:"
+                " cut them into more files, or sort parts of them into subfolders train, validation and test"
+            )
+        fractions = {split: self.options[f"{split}_fraction"] for split in ("test", "validation")}
+        splits = listing.deal(list(paths), **fractions)
+        return [Source(name, splits[name], path) for name, path in paths.items()]
+
+    def decode(self, source):
+        frames = 0
+        for name, pieces in super().decode(source):
+            frames += len(pieces["video"])
+            yield name, pieces
+        least = self.options["min_length"]
+        if frames < least:
+            raise UserError(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
+
+    def _named(self, folder):
+        return {path.relative_to(self.root).as_posix(): path for path in listing.videos(folder)}
+
+    def _from_subfolders(self, folders):
+        if not folders["train"]:
+            raise UserError(f"{self.root} has a folder validation or test, but none for training; add one named train")
+        sources = []
+        for split, folder in folders.items():
+            paths = self._named(folder) if folder else {}
+            splits = dict.fromkeys(paths, split)
+            if split == "train" and not folders["validation"]:
+                if len(paths) == 1:
+                    raise UserError(f"{folder} holds one video, and there is no folder validation beside it; add one")
+                splits = listing.deal(list(paths), validation=self.options["validation_fraction"])
+            sources += [Source(name, splits[name], path) for name, path in paths.items()]
+        return sources

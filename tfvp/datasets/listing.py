@@ -1,0 +1,82 @@
+"""What lies in a folder of raw videos, and how files are dealt out to splits."""
+
+import os
+import pathlib
+import re
+
+from tfvp import video_io
+from tfvp.datasets import draws
+
+
+def plain(name):
+    """A folder's name as it is compared: "Moving Mnist" and "moving-mnist" are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def find_folder(root, *names, depth=2):
+    """The folder below `root` with one of the names, whatever its capitals and spaces; or None.
+
+    Args:
+        root: a `pathlib.Path`.
+        *names: the first that is found counts, the least deep first.
+        depth: how many levels to look into.
+    """
+    wanted = [plain(name) for name in names]
+    level = [root] if root.is_dir() else []
+    for _ in range(depth):
+        entries = [entry for folder in level for entry in os.scandir(folder)]
+        below = [pathlib.Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        found = [f for name in wanted for f in sorted(below) if plain(f.name) == name]
+        if found:
+            return found[0]
+        level = below
+    return None
+
+
+def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
+    """Video files and folders of images below `root`, in natural order; hidden ones are left out.
+
+    Args:
+        root: a `pathlib.Path`.
+        suffixes: of the files that count.
+        images: whether a folder with images in it counts as a video.
+
+    Returns:
+        List of `pathlib.Path`.
+    """
+    found = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".")]
+        found += [pathlib.Path(folder, name) for name in names if name.lower().endswith(suffixes)]
+        if images and any(name.lower().endswith(video_io.IMAGE_SUFFIXES) for name in names):
+            found.append(pathlib.Path(folder))
+    return sorted(found, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
+
+
+def deal(names, **fractions):
+    """Deals names out to splits, by a hash of the name.
+
+    A name keeps its split when others come or go, except at two bounds that matter in small
+    folders: a split that would be empty gets the name with the lowest hash of the largest
+    split, and one of more than twice its share leaves the rest to "train".
+
+    Args:
+        names: unique strings.
+        **fractions: of the names for each split; what they leave is for "train".
+
+    Returns:
+        {name: split}; no split is empty if there are enough names.
+    """
+    place = {name: float(draws.Draws(draws.keys("split", name)).uniform()[0]) for name in names}
+    result, low = dict.fromkeys(names, "train"), 0.0
+    for split, fraction in fractions.items():
+        inside = sorted((n for n in names if low <= place[n] < low + fraction), key=place.get)
+        result.update(dict.fromkeys(inside[: max(1, int(2 * fraction * len(names)))], split))
+        low += fraction
+    for split in [s for s, f in fractions.items() if f > 0] + ["train"]:
+        holders = list(result.values())
+        if split not in holders and len(names) > len(set(holders)):
+            largest = max(sorted(set(holders)), key=holders.count)
+            result[min((n for n in names if result[n] == largest), key=place.get)] = split
+    return result

@@ -1,0 +1,106 @@
+"""Moving MNIST, as Srivastava, Mansimov and Salakhutdinov made it (ICML 2015, arXiv 1502.04681)."""
+
+import pathlib
+import typing
+
+import numpy as np
+
+from tfvp.datasets import base, digits
+from tfvp.errors import UserError
+from tfvp.registry import register
+
+TEST_FILE = "mnist_test_seq.npy"
+STEP = 0.1  # of the free range, per frame: 3.6 pixels at 64x64
+
+
+@register("dataset", "moving_mnist")
+class MovingMNIST(digits.MovingDigits):
+    """Digits that fly straight at 3.6 pixels per frame and bounce; where they overlap, the brighter wins.
+
+    Training clips are drawn anew in each epoch. The test split is the published file
+    mnist_test_seq.npy if `data.root` holds it, else 10,000 clips drawn from MNIST's test digits,
+    always the same; validation is 2,000 clips drawn from digits that training never shows.
+
+    A digit starts at a random place of the free range (the canvas less the digit) in a random
+    direction. In each frame it first moves by a tenth of that range, and bounces; its corner is
+    the truncated position. On a canvas that is not square the range, and so the speed, differs
+    between rows and columns.
+
+    Args:
+        settings: `base.Settings`. Image sizes that divide 64 are drawn at 64x64 and shrunk by
+            area; other sizes get digits in proportion to the shorter side.
+        clip_length: frames in a drawn clip.
+        num_digits: digits in a drawn clip.
+        digits: auto = the MNIST files in `data.root`, else the digits that ship with tfvp;
+            embedded = the latter; mnist = the former, else Keras's download.
+    """
+
+    info = base.DatasetInfo(
+        description="Two MNIST digits that move straight and bounce: 10 frames in, 10 out.",
+        homepage="https://www.cs.toronto.edu/~nitish/unsupervised_video/",
+        licence="digits: MNIST by LeCun, Cortes and Burges, CC BY-SA 3.0",
+        fps=None,
+        download=(
+            "nothing is needed; for the published test set put mnist_test_seq.npy from"
+            " https://www.cs.toronto.edu/~nitish/unsupervised_video/mnist_test_seq.npy into data.root"
+        ),
+        layout="mnist_test_seq.npy, uint8 [20, 10000, 64, 64] (optional); MNIST's IDX files or mnist.npz (optional)",
+        context=10,
+        horizon=10,
+    )
+    counts = {"train": 10_000, "validation": 2_000, "test": 10_000}
+
+    def __init__(
+        self, settings, clip_length: int = 20, num_digits: int = 2,
+        digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
+    ):
+        super().__init__(settings, num_digits, digits, clip_length=clip_length)
+        if clip_length < 1:
+            raise UserError(f"data.clip_length={clip_length} must be at least 1")
+        self._published = None
+        path = pathlib.Path(settings.root).expanduser() / TEST_FILE
+        if settings.root and path.is_file():
+            self._published = _open_published(path)
+            if self.factor == 1 and self.canvas != (64, 64):
+                raise UserError(
+                    f"{path} has frames of 64x64, which cannot be shrunk to {list(settings.image_size)};"
+                    " set data.image_size to 64, 32 or 16"
+                )
+
+    def prepare(self, progress=True):
+        super().prepare(progress)
+        if self.settings.root and self._published is None:
+            self.say_once(f"{TEST_FILE} is not in data.root, so the test split is drawn, too")
+
+    def notes(self):
+        test = f"{TEST_FILE} in {self.settings.root}" if self._published is not None else f"drawn; {self.info.download}"
+        return [*super().notes(), f"test split: {test}"]
+
+    def clip_lengths(self, split):
+        if split == "test" and self._published is not None:
+            return np.full(self._published.shape[1], self._published.shape[0], np.int64)
+        return np.full(self.counts[split], self.options["clip_length"], np.int64)
+
+    def read(self, split, clips, starts, length, stride=1):
+        if split != "test" or self._published is None:
+            return super().read(split, clips, starts, length, stride)
+        frames = np.asarray(starts)[:, None] + np.arange(length) * stride
+        pages = digits.shrink(self._published[frames, np.asarray(clips)[:, None]], self.factor)
+        return {"video": np.repeat(pages[..., None], self.settings.channels, axis=-1)}
+
+    def paths(self, random, frames):
+        start = np.stack([random.uniform(), random.uniform()], axis=-1)
+        angle = random.uniform(0.0, 2.0 * np.pi)
+        velocity = STEP * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+        return self.in_pixels(digits.straight_paths(start, velocity, frames))
+
+
+def _open_published(path):
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); download it again") from error
+    if array.ndim != 4 or array.dtype != np.uint8 or array.shape[2:] != (64, 64):
+        found = f"{array.dtype} {list(array.shape)}"
+        raise UserError(f"{path} holds {found}, not uint8 [20, 10000, 64, 64]; download it again")
+    return np.asarray(array)

@@ -1,0 +1,217 @@
+"""The one pipeline from any data set to batches.
+
+An epoch is a list: position k of epoch e stands for one window of one clip, and the list is a
+pure function of the seed and e. Batches are therefore a map over the numbers of training
+steps, and a resumed run starts at its step without having to read what came before.
+"""
+
+import functools
+import threading
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from tfvp.datasets import draws
+from tfvp.errors import UserError
+
+WINDOWS = ("random", "split")
+
+
+def training_batches(
+    dataset, *, batch_size, length, steps_per_epoch, seed, first_epoch=0, window="random", stride=1, flip=False,
+    split="train", worker=(0, 1),
+):
+    """An infinite stream of shuffled training batches.
+
+    Args:
+        dataset: a prepared `VideoDataset`.
+        batch_size: examples in a batch, over all workers.
+        length: frames in a window.
+        steps_per_epoch: batches in an epoch. An epoch with more batches than one pass over the
+            windows has further passes, each in another order; one with fewer takes another
+            part of them each time.
+        seed: with the epoch's number it determines order, window starts and flips.
+        first_epoch: the epoch to begin with; the batches are those that a stream from epoch 0
+            would have from there on.
+        window: "random" = in each pass one window of each clip, at a random place; "split" =
+            all windows from frame 0 on that do not overlap.
+        stride: frames of the clip from one frame of the window to the next.
+        flip: mirror whole windows left-right with probability 1/2.
+        split: the split to draw from.
+        worker: (rank, count); each worker gets its own equal part of every batch.
+
+    Returns:
+        tf.data.Dataset of {"video": float32 [B, length, H, W, C] in [0, 1], "id": int64 [B],
+        the position in the epoch}; "labels" and other keys where the data set provides them.
+        B is batch_size / count.
+
+    Raises:
+        UserError: no clip is long enough, or the workers do not divide the batch.
+    """
+    rank, workers = worker
+    if batch_size % workers:
+        raise UserError(f"train.batch_size={batch_size} must be a multiple of the {workers} workers")
+    epochs = _Epochs(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
+    part = batch_size // workers
+    spec = dataset.element_spec(length)
+
+    def read(step):
+        epoch, within = divmod(int(step), steps_per_epoch)
+        positions = np.arange(part) + within * batch_size + rank * part
+        chosen = epochs.at(epoch, positions)
+        arrays = dataset.read(split, chosen.clips, chosen.starts, length, stride)
+        return [*(arrays[key] for key in spec), positions, chosen.mirrored]
+
+    def finish(*values):
+        *arrays, positions, mirrored = values
+        return _as_batch(spec, arrays, positions, mirrored if flip else None)
+
+    steps = tf.data.Dataset.counter(first_epoch * steps_per_epoch)
+    extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool)]
+    return _configured(_mapped(steps, read, [*spec.values(), *extra], part, finish))
+
+
+def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, split="train"):
+    """Full batches in one pass over the windows of a split; 0 if there are fewer windows than a batch."""
+    return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
+
+
+def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1):
+    """The first `length` frames of each clip that is long enough, in order, once.
+
+    Args:
+        dataset: a prepared `VideoDataset`.
+        split: the split.
+        batch_size: rows in every batch. The last is filled up with rows whose mask is 0, which
+            repeat clips from the beginning (zeros would upset batch statistics).
+        length: frames.
+        num_examples: how many clips; 0 = all.
+        stride: frames of the clip from one frame of the window to the next.
+
+    Returns:
+        (dataset, count): batches {"video": float32 [B, length, H, W, C] in [0, 1], "mask":
+        float32 [B, length], "id": int64 [B], the number of the clip in the split}, and how many
+        clips there are in all.
+
+    Raises:
+        UserError: no clip is long enough, or the split is empty.
+    """
+    clips = dataset.usable_clips(split, length, stride)[: num_examples or None]
+    spec = dataset.element_spec(length)
+
+    def read(batch):
+        rows = np.arange(batch_size) + batch * batch_size
+        chosen = clips[rows % len(clips)]
+        arrays = dataset.read(split, chosen, np.zeros_like(chosen), length, stride)
+        return [*(arrays[key] for key in spec), chosen, (rows < len(clips)).astype(np.float32)]
+
+    def finish(*values):
+        *arrays, ids, real = values
+        return {**_as_batch(spec, arrays, ids), "mask": tf.repeat(real[:, None], length, axis=1)}
+
+    numbers = tf.data.Dataset.range(-(-len(clips) // batch_size))
+    extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)]
+    return _configured(_mapped(numbers, read, [*spec.values(), *extra], batch_size, finish)), len(clips)
+
+
+def first_windows(dataset, split, clips, length, stride):
+    """The first `length` frames of given clips, one by one: {"video": uint8, ..., "id": int64}."""
+    spec = dataset.element_spec(length)
+
+    def read(number):
+        chosen = clips[number : number + 1]
+        arrays = dataset.read(split, chosen, np.zeros_like(chosen), length, stride)
+        return [*(arrays[key] for key in spec), chosen]
+
+    def finish(*values):
+        return {key: value[0] for key, value in zip([*spec, "id"], values)}
+
+    return _mapped(tf.data.Dataset.range(len(clips)), read, [*spec.values(), tf.TensorSpec([], tf.int64)], 1, finish)
+
+
+def _mapped(numbers, read, specs, rows, finish):
+    """`finish` of what `read` (NumPy) makes of each number; in parallel, in order, with static shapes."""
+
+    def call(number):
+        values = tf.numpy_function(read, [number], [spec.dtype for spec in specs])
+        for value, spec in zip(values, specs):
+            value.set_shape([rows, *spec.shape])
+        return finish(*values)
+
+    return numbers.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _as_batch(spec, arrays, ids, mirrored=None):
+    """uint8 windows to what models take; the only place where frames become floats."""
+    batch = dict(zip(spec, arrays))
+    for key in ("video", "labels") if mirrored is not None else ():
+        if key in batch:
+            chosen = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
+            batch[key] = tf.where(chosen, tf.reverse(batch[key], axis=[3]), batch[key])
+    batch["video"] = tf.cast(batch["video"], tf.float32) / 255.0
+    if "labels" in batch:
+        batch["labels"] = tf.cast(batch["labels"], tf.int32)
+    return {**batch, "id": ids}
+
+
+def _configured(batches):
+    options = tf.data.Options()
+    # Workers get their parts from `worker`; sharding by TensorFlow on top would take parts of parts.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+class _Windows(typing.NamedTuple):
+    """Windows in the order of their positions: clip number, first frame, whether to mirror it."""
+
+    clips: np.ndarray
+    starts: np.ndarray
+    mirrored: np.ndarray
+
+
+class _Epochs:
+    """What every position of every epoch stands for.
+
+    An epoch of `examples` positions is cut into passes; each pass has every window once.
+    """
+
+    def __init__(self, dataset, split, length, stride, window, seed, examples):
+        if window not in WINDOWS:
+            raise UserError(f"data.window={window!r} is none of {', '.join(WINDOWS)}")
+        span = (length - 1) * stride + 1
+        lengths = dataset.clip_lengths(split)
+        self.clips = dataset.usable_clips(split, length, stride, option="train.seq_len")
+        self.latest = lengths[self.clips] - span
+        self.starts = None
+        if window == "split":
+            pieces = lengths[self.clips] // span
+            first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+            self.clips = np.repeat(self.clips, pieces)
+            self.starts = (np.arange(len(self.clips)) - first) * span
+        self.windows = len(self.clips)
+        self.passes = -(-examples // self.windows)
+        # A pass over new clips takes new numbers: they are never those of another pass or epoch.
+        self.renewed = len(lengths) if dataset.endless and split == "train" else 0
+        self.seed = seed
+        self.lock = threading.Lock()
+        self.one_pass = functools.lru_cache(maxsize=4)(self._one_pass)
+
+    def at(self, epoch, positions):
+        """The windows at positions (int64 [n], ascending) of an epoch."""
+        number = positions // self.windows
+        parts = []
+        for n in np.unique(number):
+            with self.lock:
+                whole = self.one_pass(epoch, int(n))
+            parts.append([column[positions[number == n] - n * self.windows] for column in whole])
+        return _Windows(*(np.concatenate(column) for column in zip(*parts)))
+
+    def _one_pass(self, epoch, number):
+        order = draws.order(self.windows, "order", self.seed, epoch, number)
+        random = draws.Draws(draws.keys("windows", self.seed, epoch, number, np.arange(self.windows)))
+        drawn = random.integers(0, self.latest + 1) if self.starts is None else self.starts[order]
+        starts = drawn[order] if self.starts is None else drawn
+        mirrored = random.uniform() < 0.5
+        new = (epoch * self.passes + number) * self.renewed
+        return _Windows(self.clips[order] + new, starts, mirrored)

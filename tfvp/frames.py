@@ -1,0 +1,110 @@
+"""Frames as arrays: their size, their colours, and how they are laid out in one picture."""
+
+import fractions
+
+import av
+import av.filter
+import numpy as np
+
+_EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp"
+
+
+def to_uint8(video):
+    """Floats in [0, 1], clipped and rounded to uint8 in [0, 255]; uint8 as it is."""
+    video = np.asarray(video)
+    if video.dtype == np.uint8:
+        return video
+    return np.round(np.clip(video, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def luma(rgb):
+    """Rec. 601 luma of uint8 [..., 3], as uint8 [..., 1]; equal channels keep their value exactly."""
+    red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)[..., None]
+
+
+def strip(video, every=1, gap=0):
+    """Every n-th frame of uint8 [T, H, W, C] side by side, `gap` white pixels apart: [H, W', C]."""
+    return grid(video[::every][:, None], columns=len(video[::every]), gap=gap)[0]
+
+
+def grid(videos, columns=None, gap=1):
+    """Equal videos [N, T, H, W, C] as one, row by row, `gap` white pixels apart: uint8 [T, H', W', C]."""
+    videos = to_uint8(videos)
+    count, frames, height, width, channels = videos.shape
+    columns = columns or max(1, round(count**0.5))
+    rows = -(-count // columns)
+    page = np.full((frames, rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
+    for i, video in enumerate(videos):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        page[:, top : top + height, left : left + width] = video
+    return page
+
+
+class Converter:
+    """Frames of a decoder to uint8 arrays of the wanted size and colours.
+
+    The scaling is FFmpeg's filter of that name. Its default trades accuracy for speed (means come
+    out 1.8 levels too dark, and the colour of every other pixel is left out); the published
+    protocols were made with it, so "squash" keeps it for films, and all else is done exactly.
+
+    Args:
+        image_size, channels, resize: as in `tfvp.video_io.read_video`.
+    """
+
+    def __init__(self, image_size, channels, resize):
+        self.size, self.channels, self.resize = image_size and tuple(image_size), channels, resize
+        self.graphs = {}
+
+    def __call__(self, frame):
+        """One frame, PyAV's or uint8 [h, w, c], as uint8 [H, W, c] with c as it comes, 1 or 3."""
+        if not isinstance(frame, np.ndarray):
+            turns = round(getattr(frame, "rotation", 0) / 90) % 4
+            if self.size and self.resize != "crop" and not turns:
+                return self._scaled(frame, self.size, "bicubic" if self.resize == "squash" else "area" + _EXACT)
+            frame = np.rot90(self._scaled(frame, (frame.height, frame.width), "bicubic" + _EXACT), turns)
+        if self.size is None or frame.shape[:2] == self.size:
+            return np.ascontiguousarray(frame)
+        if self.resize == "crop":
+            frame = _central(frame, self.size)
+        return self._scaled(av_frame(frame), self.size, ("bicubic" if self.resize == "squash" else "area") + _EXACT)
+
+    def colours(self, frames):
+        """A stack of such frames in the wanted number of channels: uint8 [n, H, W, C]."""
+        if self.channels in (None, frames.shape[-1]):
+            return frames
+        return luma(frames) if self.channels == 1 else np.repeat(frames, 3, axis=-1)
+
+    def _scaled(self, frame, size, flags):
+        """uint8 [H, W, c] of a PyAV frame."""
+        key = (frame.width, frame.height, frame.format.name, size, flags)
+        if key not in self.graphs:
+            graph = av.filter.Graph()
+            source = graph.add_buffer(frame.width, frame.height, frame.format, time_base=fractions.Fraction(1, 1000))
+            scale = graph.add("scale", f"{size[1]}:{size[0]}:flags={flags}")
+            colours = graph.add("format", "gray" if frame.format.name == "gray" else "rgb24")
+            sink = graph.add("buffersink")
+            for first, second in ((source, scale), (scale, colours), (colours, sink)):
+                first.link_to(second)
+            graph.configure()
+            self.graphs[key] = (graph, source, sink)
+        _, source, sink = self.graphs[key]
+        source.push(frame)
+        array = sink.pull().to_ndarray()
+        return array[..., None] if array.ndim == 2 else array
+
+
+def av_frame(array):
+    """A PyAV frame of uint8 [H, W, C]."""
+    if array.shape[-1] == 1:
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(array[..., 0]), "gray")
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24")
+
+
+def _central(frame, size):
+    """The largest central part of a frame [h, w, C] with the aspect ratio of `size`."""
+    height, width = frame.shape[:2]
+    wanted_height = min(height, round(width * size[0] / size[1]))
+    wanted_width = min(width, round(height * size[1] / size[0]))
+    top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
+    return frame[top : top + max(wanted_height, 1), left : left + max(wanted_width, 1)]

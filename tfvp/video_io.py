@@ -1,0 +1,308 @@
+"""Videos in and out: mp4, avi, mov, mkv, gif, npy, npz and folders of images.
+
+Decoding is FFmpeg's (through PyAV) and Pillow's. What this file adds is one shape for all of
+them, uint8 [T, H, W, C], the resizing that the published protocols use, and the rule that a
+damaged file is an error: FFmpeg conceals damage and stops quietly where a file ends early.
+"""
+
+import contextlib
+import fractions
+import os
+import pathlib
+import re
+
+import av
+import numpy as np
+from PIL import Image
+
+from tfvp import files
+from tfvp.errors import UserError
+from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
+
+__all__ = [
+    "array_shape", "grid", "iterate_video", "list_images", "luma", "natural_key", "read_video", "strip", "to_uint8",
+    "write_video",
+]
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
+ARRAY_SUFFIXES = (".npy", ".npz")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+READABLE_SUFFIXES = (*VIDEO_SUFFIXES, ".gif", *ARRAY_SUFFIXES)
+RESIZE_MODES = ("squash", "area", "crop")
+
+# MPEG-4 codes "the last picture again" in a packet of this many bytes at most; a decoder may leave it out.
+_PLACEHOLDER_BYTES = 8
+
+
+def natural_key(name):
+    """Sorts text with numbers by their value: "clip2" before "clip10"."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(name))]
+
+
+def read_video(path, image_size=None, channels=None, resize="area", fps=0.0, file=None):
+    """A whole video as an array.
+
+    Args:
+        path: a file, or a folder of images in natural order.
+        image_size: (height, width) in pixels; None keeps the video's own.
+        channels: 1 = grey (Rec. 601 luma), 3 = RGB; None keeps the video's own.
+        resize: "squash" = the whole frame, bicubic, as `ffmpeg -s` does; "area" = the whole
+            frame, every pixel the mean of the area that it covers; "crop" = the largest
+            central part of the right aspect ratio, then as "area".
+        fps: frames per second to resample to, by holding frames; 0 keeps every frame. Arrays
+            and folders of images carry no rate and are taken as they are.
+        file: an open binary file to read in place of `path`, which then only names it.
+
+    Returns:
+        uint8 [T, H, W, C].
+
+    Raises:
+        UserError: the file is missing, empty, truncated, damaged or no video.
+    """
+    return np.concatenate(list(iterate_video(path, image_size, channels, resize, fps, file)))
+
+
+def iterate_video(path, image_size=None, channels=None, resize="area", fps=0.0, file=None, chunk=64):
+    """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
+
+    Damage is reported where it is met, so pieces that came before the error are good frames
+    of a file that is not whole.
+    """
+    path = pathlib.Path(path)
+    if resize not in RESIZE_MODES:
+        raise ValueError(f"resize must be one of {', '.join(RESIZE_MODES)}, not {resize!r}")
+    convert = Converter(image_size, channels, resize)
+    pending, total = [], 0
+    with _readable(path, file):
+        for frame in _at_rate(_open(path, file), fps):
+            frame = convert(frame)
+            if pending and frame.shape != pending[0].shape:
+                raise UserError(f"{path} has frames of different sizes; set data.image_size to make them equal")
+            pending.append(frame)
+            if len(pending) == chunk:
+                total += chunk
+                yield convert.colours(np.stack(pending))
+                pending = []
+    if pending:
+        yield convert.colours(np.stack(pending))
+    elif not total:
+        raise UserError(f"{path} holds no frames; replace or remove it")
+
+
+def write_video(path, frames, fps=8.0, codec=None):
+    """Writes a video in the format that the suffix names; the file appears only when it is whole.
+
+    Args:
+        path: .mp4 (H.264), .avi (MPEG-4), .gif, .png (all frames side by side) or .npy.
+        frames: [T, H, W, C] or [T, H, W], uint8 or floats in [0, 1]; C is 1 or 3.
+        fps: frames per second. A GIF counts in hundredths of a second, and merges frames that
+            are equal into one that stays longer.
+        codec: another encoder of FFmpeg for .mp4 and .avi: "rawvideo", "mjpeg", "ffv1", ...
+
+    Raises:
+        UserError: the suffix is none of these, or the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    frames = to_uint8(frames)
+    frames = frames[..., None] if frames.ndim == 3 else frames
+    writer = {
+        ".mp4": _write_film, ".avi": _write_film, ".gif": _write_gif, ".png": _write_png,
+        ".npy": lambda path, frames, *_: np.save(path, frames),
+    }
+    if path.suffix.lower() not in writer:
+        raise UserError(f"cannot write {path}: the suffix must be one of {', '.join(writer)}")
+    with files.replacing(path) as temporary:
+        writer[path.suffix.lower()](temporary, frames, fps, codec)
+
+
+def array_shape(path):
+    """The shape of the video in a .npy or .npz file, without reading its frames.
+
+    Raises:
+        UserError: as `read_video`.
+    """
+    with _readable(pathlib.Path(path), None):
+        return _load_array(pathlib.Path(path), None).shape
+
+
+@contextlib.contextmanager
+def _readable(path, file):
+    """Turns whatever a decoder raises into one sentence that names the file."""
+    if file is None and not path.exists():
+        raise UserError(f"{path} does not exist")
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # FFmpeg, Pillow and NumPy raise many types here, and all of them mean the same to a user.
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        raise UserError(f"{path} is damaged, truncated or no video ({reason}); replace or remove it") from error
+
+
+def _open(path, file):
+    """An iterator of (start, end, frame), times in seconds or None; frames are arrays or PyAV's."""
+    suffix = path.suffix.lower()
+    if file is None and path.is_dir():
+        return _images(path)
+    if suffix in ARRAY_SUFFIXES:
+        return ((None, None, frame) for frame in _array_frames(path, file))
+    return _gif(path, file) if suffix == ".gif" else _film(path, file)
+
+
+def _at_rate(frames, fps):
+    if not fps:
+        yield from (frame for _, _, frame in frames)
+        return
+    emitted, first, held = 0, None, None
+    for start, end, frame in frames:
+        if start is None:
+            yield frame
+            continue
+        first = start if first is None else first
+        while held is not None and emitted / fps < start - first - 1e-4:
+            yield held[1]
+            emitted += 1
+        held = (end - first, frame)
+    while held is not None and emitted / fps < held[0] - 1e-4:
+        yield held[1]
+        emitted += 1
+
+
+def _film(path, file):
+    with av.open(file or str(path)) as container:
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            raise UserError(f"{path} has no video stream that can be decoded; replace or remove it")
+        stream = container.streams.video[0]
+        # One thread: shards are decoded one file per core, and some FFmpeg versions crash on
+        # damaged files with more. "explode" makes damage an error, which is concealed otherwise.
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"err_detect": "explode"}
+        duration = 1.0 / float(stream.average_rate or 25)
+        count, placeholders, end = 0, 0, 0.0
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise UserError(f"{path} is truncated or damaged after frame {count}; replace or remove it")
+            placeholders += 0 < packet.size <= _PLACEHOLDER_BYTES
+            for frame in packet.decode():
+                start = frame.time if frame.time is not None else count * duration
+                count, end = count + 1, start + duration
+                yield start, end, frame
+        promised = _promised_frames(container, stream, duration)
+        if count + placeholders < promised:
+            raise UserError(
+                f"{path} is truncated: its header promises {promised} frames, it holds {count}; replace or remove it"
+            )
+
+
+def _promised_frames(container, stream, duration):
+    """How many frames the header promises at least; 0 where it does not say."""
+    if container.format.name == "avi":
+        return stream.frames
+    known = [stream.frames] if stream.frames else []
+    if stream.duration:
+        # An edit list may show less than the file holds, so the time that is to be shown counts too.
+        known.append(round(float(stream.duration * stream.time_base) / duration) - 1)
+    elif container.duration and len(container.streams) == 1:
+        known.append(round(container.duration / 1e6 / duration) - 1)
+    return min(known, default=0)
+
+
+def _gif(path, file):
+    with contextlib.ExitStack() as stack:
+        stream = file or stack.enter_context(open(path, "rb"))
+        stream.seek(-min(64, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+        if not stream.read().rstrip(b"\0").endswith(b";"):
+            raise UserError(f"{path} is truncated or no GIF; replace or remove it")
+        stream.seek(0)
+        image = stack.enter_context(Image.open(stream))
+        start = 0.0
+        for i in range(image.n_frames):
+            image.seek(i)
+            end = start + max(image.info.get("duration", 0), 10) / 1000.0
+            yield start, end, np.asarray(image.convert("RGB"))
+            start = end
+
+
+def _images(folder):
+    for name in list_images(folder):
+        with _readable(folder / name, None), Image.open(folder / name) as image:
+            if image.mode.startswith(("I", "F")):
+                values = np.asarray(image)
+                image = Image.fromarray((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8))
+            grey = image.mode in ("1", "L", "LA")
+            array = np.asarray(image.convert("L" if grey else "RGB"))
+        yield None, None, array[..., None] if grey else array
+
+
+def list_images(folder):
+    """Names of the images in a folder, in natural order."""
+    names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    return sorted((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
+
+
+def _array_frames(path, file):
+    array = _load_array(path, file)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * np.uint8(255)
+    for start in range(0, len(array), 64):
+        part = np.asarray(array[start : start + 64])
+        if part.dtype != np.uint8:
+            whole = np.issubdtype(part.dtype, np.integer)
+            if not np.isfinite(part).all() or part.min() < 0 or part.max() > (255 if whole else 1.0):
+                raise UserError(
+                    f"{path} holds {part.dtype} outside [0, {255 if whole else 1}]; store uint8, or floats in [0, 1]"
+                )
+            part = part.astype(np.uint8) if whole else to_uint8(part)
+        yield from part
+
+
+def _load_array(path, file):
+    """[T, H, W, C] of a .npy or .npz file, memory-mapped where that is possible."""
+    if path.suffix.lower() == ".npy" and file is None:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    else:
+        array = np.load(file or path, allow_pickle=False)
+    if isinstance(array, np.lib.npyio.NpzFile):
+        with array as archive:
+            names = [n for n in archive.files if n == "video"] or archive.files
+            if len(names) != 1:
+                listed = ", ".join(names) or "(none)"
+                raise UserError(f"{path} holds the arrays {listed}; call the one with the frames 'video'")
+            array = archive[names[0]]
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{path} holds an array of shape {list(array.shape)}; a video is [T, H, W] or [T, H, W, C] with C 1 or 3"
+        )
+    return array
+
+
+def _write_film(path, frames, fps, codec):
+    mp4 = path.suffix.lower() == ".mp4"
+    codec = codec or ("libx264" if mp4 else "mpeg4")
+    pixels = {"rawvideo": "bgr24", "mjpeg": "yuvj420p", "ffv1": "bgr0"}.get(codec, "yuv420p")
+    # Colour is stored at half the resolution, which must then be even; the edge is repeated.
+    odd = [n % 2 if pixels.startswith("yuv") else 0 for n in frames.shape[1:3]]
+    frames = np.pad(frames, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+    frames = np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
+    options = {"crf": "18"} if codec == "libx264" else {}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(10000), options=options)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixels
+        if codec == "mpeg4":
+            stream.codec_context.bit_rate = 32_000_000  # far more than it needs, which means the best quality
+        for frame in frames:
+            container.mux(stream.encode(av_frame(frame)))
+        container.mux(stream.encode())
+
+
+def _write_gif(path, frames, fps, codec):
+    images = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+
+
+def _write_png(path, frames, fps, codec):
+    picture = strip(frames)
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)
