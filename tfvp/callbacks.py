@@ -1,0 +1,233 @@
+"""What happens around `fit`: progress, validation, records, weights, stopping, backups."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+from tqdm import tqdm
+
+from tfvp import files, registry, report, scoring, video_io
+from tfvp.errors import UserError
+
+VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
+RISING = ("psnr", "ssim")  # endings of monitored names for which higher is better
+
+
+class Validation:
+    """Open-loop rollouts and the loss, on fixed clips of the validation and training splits.
+
+    Args:
+        model: a compiled model.
+        sets: {"val" and "train": (dataset of evaluation batches, number of clips)}.
+        seq_len: frames that the loss is computed on.
+        context: observed frames of the rollouts.
+        horizon: predicted frames of the rollouts.
+        chunk: predicted frames per graph call.
+        kept: clips whose rollouts are drawn.
+    """
+
+    def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
+        self.model, self.sets, self.seq_len = model, sets, seq_len
+        self.context, self.horizon, self.chunk, self.kept = context, horizon, chunk, kept
+        self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
+
+    def run(self):
+        """({"val_loss", "val_mse", "train_mse", ...}, truth and samples of the drawn clips)."""
+        logs = self._losses(self.sets["val"][0])
+        for split, (batches, count) in self.sets.items():
+            trimmed = batches.map(self._trim(self.context + self.horizon))
+            scores, truth = scoring.score(
+                {"model": self.model}, trimmed, count, VALIDATION_METRICS, self.context, self.horizon,
+                chunk=self.chunk, num_examples_kept=self.kept if split == "val" else 1,
+            )
+            summaries = scores["model"].summaries
+            logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
+            if split == "val":
+                drawn = truth, scores["model"].examples
+        return logs, drawn
+
+    def _losses(self, batches):
+        totals, clips = {}, 0.0
+        for batch in batches.map(self._trim(self.seq_len)):
+            real = tf.reduce_max(batch.pop("mask"), axis=1)
+            for name, values in self.terms(batch).items():
+                totals[name] = totals.get(name, 0.0) + float(tf.reduce_sum(values * real))
+            clips += float(tf.reduce_sum(real))
+        return {f"val_{name}": total / clips for name, total in totals.items()}
+
+    @staticmethod
+    def _trim(frames):
+        return lambda batch: {k: v[:, :frames] if k in ("video", "mask", "labels") else v for k, v in batch.items()}
+
+
+def check_monitor(name, model):
+    """Refuses to monitor what a validation does not measure.
+
+    Raises:
+        UserError: `name` is unknown.
+    """
+    known = [f"val_{term}" for term in model.term_names]
+    known += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
+    if name not in known:
+        raise UserError(
+            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose one of {', '.join(known)}"
+        )
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar per epoch with rate, time left, loss and frames per second."""
+
+    def __init__(self, epochs, steps, frames_per_step):
+        super().__init__()
+        self.epochs, self.steps, self.frames_per_step = epochs, steps, frames_per_step
+        self.rates = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.bar = tqdm(total=self.steps, desc=f"epoch {epoch + 1}/{self.epochs}", unit="step", mininterval=1.0)
+        self.seen = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.seen == 0:  # the first call traces and compiles, which is not the speed of training
+            self.began, self.first = time.perf_counter(), batch
+        self.bar.update(batch + 1 - self.seen)
+        self.seen = batch + 1
+        shown = {k: f"{float(v):.4g}" for k, v in (logs or {}).items() if k == "loss"}
+        if batch > self.first:
+            shown["frames/s"] = f"{self._rate(batch):.0f}"
+        self.bar.set_postfix(shown, refresh=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.close()
+        if self.seen - 1 > self.first:
+            self.rates.append(self._rate(self.seen - 1))
+
+    def _rate(self, batch):
+        return (batch - self.first) * self.frames_per_step / (time.perf_counter() - self.began)
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Ends training with a sentence when every update of a while had to be skipped."""
+
+    def __init__(self, patience, steps_per_execution):
+        super().__init__()
+        self.patience = patience
+        self.calls = max(1, -(-patience // steps_per_execution))
+        self.steps_per_execution = steps_per_execution
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.skipped, self.streak = epoch, 0, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        skipped = float(logs["skipped"])
+        per_call = self.steps_per_execution * self.model.updates_per_batch
+        self.streak = self.streak + 1 if skipped - self.skipped >= per_call - 0.5 else 0
+        self.skipped = skipped
+        if self.streak >= self.calls:
+            raise UserError(
+                f"training stopped in epoch {self.epoch + 1}, step {batch + 1}: the gradient was not finite for"
+                f" {self.streak * self.steps_per_execution} steps in a row; lower train.learning_rate, set"
+                " train.clip_norm, or look for broken clips with data_loader.py; the last good epoch is kept"
+            )
+
+
+class EndOfEpoch(keras.callbacks.Callback):
+    """Validates, records, keeps weights, decides about stopping, and backs up, in that order.
+
+    Args:
+        run: the `tfvp.run.Run`.
+        settings: `config.train`.
+        validation: a `Validation`.
+        backup: a `tfvp.backup.Backup`.
+        average: the `WeightAverage` that is evaluated and saved in place of the weights, or None.
+        progress: the `Progress` callback, whose rates are recorded.
+        state: what `state` returned in the session that is resumed, or None.
+    """
+
+    def __init__(self, run, settings, validation, backup, average, progress, state=None):
+        super().__init__()
+        self.run, self.settings, self.validation, self.backup, self.average = run, settings, validation, backup, average
+        self.progress = progress
+        self.sign = -1.0 if settings.monitor.endswith(RISING) else 1.0
+        self.state = {"best": None, "best_epoch": 0, "waited": 0, "plateau_waited": 0}
+        self.state.update({k: v for k, v in (state or {}).items() if k in self.state})
+        self.writer = tf.summary.create_file_writer(str(run.folder("tensorboard")))
+
+    def on_epoch_end(self, epoch, logs=None):
+        done = epoch + 1
+        line = {"epoch": done, "step": int(self.model.step), **{k: float(v) for k, v in (logs or {}).items()}}
+        line["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        if self.progress.rates:
+            line["frames_per_second"] = round(self.progress.rates[-1], 2)
+        last = done == self.params["epochs"] or self.model.stop_training
+        validate = done % self.settings.validate_every == 0 or last
+        if self.average is None:
+            self._judge(done, line, validate)
+        else:
+            with self.average.in_place():
+                self._judge(done, line, validate)
+        self.run.append_metrics(line)
+        with self.writer.as_default(step=done):
+            for key, value in line.items():
+                if key not in ("epoch", "step"):
+                    tf.summary.scalar(key.replace("_", "/", 1) if key.startswith(("val_", "train_")) else key, value)
+        self.writer.flush()
+        report.draw_training(self.run.path / "curves.png", self.run.read_metrics())
+        self.backup.save(done, self.state)
+
+    def _judge(self, epoch, line, validate):
+        """Validates and saves the weights that are in the model now."""
+        save_weights(self.model, self.run.folder("model") / "last.weights.h5")
+        if not validate:
+            return
+        logs, drawn = self.validation.run()
+        line.update(logs)
+        self._draw(epoch, *drawn)
+        value = line[self.settings.monitor]
+        improved = np.isfinite(value) and (self.state["best"] is None or self.sign * (value - self.state["best"]) < 0)
+        if improved or self.state["best_epoch"] == 0:
+            save_weights(self.model, self.run.folder("model") / "best.weights.h5")
+        if improved:
+            self.state.update(best=value, best_epoch=epoch, waited=0, plateau_waited=0)
+        else:
+            self.state["best_epoch"] = max(1, self.state["best_epoch"])
+            self.state["waited"] += 1
+            self.state["plateau_waited"] += 1
+        tqdm.write(
+            f"epoch {epoch}: loss {line['loss']:.4g}, val loss {line['val_loss']:.4g}, open-loop"
+            f" mse {line['val_mse']:.4g}, psnr {line['val_psnr']:.2f} dB, ssim {line['val_ssim']:.3f}"
+            + (" (best)" if improved else "")
+            + (f", {line['skipped']:.0f} updates skipped" if line.get("skipped") else "")
+        )
+        files.write_json(self.run.path / "model" / "status.json", {"epoch": epoch, "monitor": self.settings.monitor, **self.state})
+        self._react()
+
+    def _react(self):
+        """Lowers the rate on a plateau and stops early, where the configuration asks for it."""
+        if self.settings.schedule == "plateau" and self.state["plateau_waited"] > self.settings.plateau_patience:
+            optimizer = self.model.optimizer
+            optimizer.learning_rate = float(tf.convert_to_tensor(optimizer.learning_rate)) * self.settings.plateau_factor
+            self.state["plateau_waited"] = 0
+        if self.settings.early_stopping and self.state["waited"] >= self.settings.early_stopping:
+            tqdm.write(f"{self.settings.monitor} has not improved for {self.state['waited']} validations: stopping early")
+            self.model.stop_training = True
+
+    def _draw(self, epoch, truth, examples):
+        videos = [
+            report.comparison(clip, samples, self.validation.context) for clip, samples in zip(truth, examples)
+        ]
+        path = self.run.folder("samples") / f"epoch_{epoch:04d}.gif"
+        video_io.write_video(path, np.concatenate(videos, axis=1), fps=8)
+        height, width = videos[0].shape[1] * len(videos), videos[0].shape[2]
+        image = tf.compat.v1.Summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes()
+        )
+        summary = tf.compat.v1.Summary(value=[tf.compat.v1.Summary.Value(tag="open_loop", image=image)])
+        with self.writer.as_default():
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=epoch)
+
+
+def save_weights(model, path):
+    """Writes a model's weights as `path`, which must end in .weights.h5."""
+    with files.replacing(path) as temporary:
+        model.save_weights(str(temporary))

@@ -1,0 +1,1 @@
+"""Video prediction models: one file per published system, entered in the registry by name."""

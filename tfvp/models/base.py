@@ -1,0 +1,379 @@
+"""The contract that every video prediction model keeps, and what it gets in return.
+
+An author writes `loss_terms`, `observe` and `imagine`; `VideoModel` adds training steps,
+gradient handling under any number of replicas, rollouts of any length and serialisation.
+"""
+
+import functools
+import inspect
+
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp import compat
+from tfvp.errors import UserError
+from tfvp.layers import noise
+
+
+class VideoModel(keras.Model):
+    """A model that observes frames and imagines those that follow.
+
+    Three methods make a model:
+
+    * `loss_terms(batch, training)` -> {"loss": [B], ...}: float32, per example. The sum or mean
+      over pixels and time is the model's own and is stated in its docstring.
+    * `observe(context, state=None, seed=None)` -> state: reads frames [B, T, H, W, C] in [0, 1].
+      The state is a nested dict of tensors [B, ...] that carries all that the past means;
+      given a state, observation continues from it.
+    * `imagine(state, horizon, seed=None)` -> (video [B, horizon, H, W, C], state): the next
+      `horizon` frames (an integer or a scalar int32 tensor), and the state after them, from
+      which another call continues.
+
+    Options are the constructor's keyword arguments: plain JSON types, annotated, with defaults.
+
+    Class attributes:
+        stochastic: whether futures differ from seed to seed.
+        min_context: the fewest frames that `observe` needs.
+        context_multiple: contexts must be a multiple of this many frames.
+        context_multiple_reason: why, in the words of the options ("tmp_abs_factor**(levels-1)").
+        size_multiple: heights and widths must be a multiple of this many pixels.
+        needs: batch keys other than "video" that `loss_terms` reads, for example "labels".
+        updates_per_batch: optimizer updates that one `train_step` makes.
+        paper: the publication that the model reimplements.
+        small_variants: {label: options} that make small models, for tests and first tries.
+        small_image_shape: (height, width, channels) that they take.
+
+    Args:
+        image_shape: (height, width, channels) of the frames.
+    """
+
+    stochastic = False
+    min_context = 1
+    context_multiple = 1
+    context_multiple_reason = ""
+    size_multiple = 1
+    needs = ()
+    updates_per_batch = 1
+    paper = ""
+    small_variants = {}
+    small_image_shape = (16, 16, 1)
+
+    def __new__(cls, *args, **kwargs):
+        instance = super().__new__(cls, *args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(list(bound.arguments.items())[1:])
+        object.__setattr__(instance, "_arguments", _Held(arguments))
+        return instance
+
+    def __init__(self, image_shape):
+        super().__init__()
+        self.image_shape = tuple(int(n) for n in image_shape)
+        self._settings = _Held({"clip_norm": 0.0, "accumulate": 1, "average": None})
+        self._trackers = _Held({})
+        self._graphs = _Held({})
+
+    def get_config(self):
+        """The constructor's arguments, as plain JSON types."""
+        arguments = dict(self._arguments.values)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    # What an author writes.
+
+    def loss_terms(self, batch, training):
+        raise TypeError(f"{type(self).__name__} does not define loss_terms")
+
+    def observe(self, context, state=None, seed=None):
+        raise TypeError(f"{type(self).__name__} does not define observe")
+
+    def imagine(self, state, horizon, seed=None):
+        raise TypeError(f"{type(self).__name__} does not define imagine")
+
+    # What the base gives.
+
+    def next_frames(self, video, training=False):
+        """One-step predictions from true frames only (teacher forcing).
+
+        Args:
+            video: [B, T, H, W, C] float32 in [0, 1].
+            training: whether layers behave as in training.
+
+        Returns:
+            [B, T - fewest_context, H, W, C]; entry i is predicted from the frames before it, up
+            to the last multiple of `context_multiple`.
+        """
+        multiple, frames = self.context_multiple, video.shape[1]
+        first = self.fewest_context
+        blocks = -(-(frames - first) // multiple)
+        state = self.observe(video[:, :first])
+        predictions = tf.TensorArray(tf.float32, blocks).write(0, self.imagine(state, multiple)[0])
+
+        def body(block, state, predictions):
+            start = first + (block - 1) * multiple
+            state = self.observe(video[:, start : start + multiple], state)
+            return block + 1, state, predictions.write(block, self.imagine(state, multiple)[0])
+
+        _, _, predictions = tf.while_loop(
+            lambda block, *_: block < blocks, body, (1, state, predictions), maximum_iterations=blocks - 1
+        )
+        predictions = tf.concat(tf.unstack(predictions.stack(), num=blocks), axis=1)
+        return predictions[:, : frames - first]
+
+    def unreached_variables(self):
+        """Trainable variables that the published model has although no gradient reaches them."""
+        return []
+
+    @property
+    def fewest_context(self):
+        """The shortest context that `observe` takes, in frames."""
+        return -(-self.min_context // self.context_multiple) * self.context_multiple
+
+    def check_context(self, frames, name="open_loop_ctx"):
+        """Refuses a context length that the model cannot observe.
+
+        Raises:
+            UserError: too few frames, or not a multiple of `context_multiple`.
+        """
+        multiple = self.context_multiple
+        if frames < self.fewest_context:
+            raise UserError(
+                f"{name}={frames} is too short: {self.registered_name} needs at least {self.fewest_context} observed frames"
+            )
+        if frames % multiple:
+            lower = frames // multiple * multiple
+            reason = f" ({self.context_multiple_reason})" if self.context_multiple_reason else ""
+            raise UserError(f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}")
+
+    def check_image_size(self):
+        """Refuses frames whose sides the model cannot divide.
+
+        Raises:
+            UserError: a side is not a multiple of `size_multiple`.
+        """
+        height, width, _ = self.image_shape
+        multiple = self.size_multiple
+        if height % multiple or width % multiple:
+            good = [max(1, round(side / multiple)) * multiple for side in (height, width)]
+            raise UserError(
+                f"data.image_size: {height} x {width} pixels do not divide by {multiple}, which {self.registered_name}"
+                f" needs; use {good[0]} x {good[1]}"
+            )
+
+    def build_on(self, spec):
+        """Creates all variables, by tracing the loss on inputs of the given kind.
+
+        Call it inside the scope of the strategy that trains the model.
+
+        Args:
+            spec: {batch key: tf.TensorSpec with a batch dimension}.
+
+        Raises:
+            UserError: the image size does not fit the model.
+        """
+        self.check_image_size()
+        traced = tf.function(lambda batch: self.loss_terms(batch, training=True)).get_concrete_function(spec)
+        self.built = True
+        self._trackers.values = {name: keras.metrics.Mean(name=name) for name in traced.structured_outputs}
+        self._trackers.values["grad_norm"] = keras.metrics.Mean(name="grad_norm")
+        self._trackers.values["skipped"] = keras.metrics.Sum(name="skipped")
+
+    def compile(self, optimizer, clip_norm=0.0, accumulate=1, average=None, **kwargs):
+        """Sets up training.
+
+        Args:
+            optimizer: a `keras.optimizers.Optimizer`; it is built here.
+            clip_norm: largest global norm of an update's gradient; 0 turns clipping off.
+            accumulate: micro-batches that each batch is cut into.
+            average: a `tfvp.optimizers.WeightAverage`, or None.
+            **kwargs: `jit_compile`, `steps_per_execution` and the like, as Keras takes them.
+        """
+        super().compile(optimizer=optimizer, **kwargs)
+        self._settings.values = {"clip_norm": clip_norm, "accumulate": accumulate, "average": average}
+        compat.build_optimizer(self.optimizer, self.trainable_variables)
+
+    @property
+    def term_names(self):
+        """Names of the loss terms, known once built."""
+        return [name for name in self._trackers.values if name not in ("grad_norm", "skipped")]
+
+    @property
+    def metrics(self):
+        return list(self._trackers.values.values())
+
+    @property
+    def step(self):
+        """Batches trained on so far, int64; 0 before `compile`."""
+        if getattr(self, "optimizer", None) is None:
+            return tf.zeros([], tf.int64)
+        return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64) // self.updates_per_batch
+
+    def example_seeds(self, batch, training):
+        """Seeds [B, 2] int32 for sampling, one per example, new at every training step.
+
+        They depend on the example's "id" and on the step alone, so neither the batch size nor
+        the number of replicas changes what is drawn.
+        """
+        ids = batch["id"] if "id" in batch else tf.range(tf.shape(batch["video"])[0])
+        return noise.example_seeds(ids, self.step if training else 0)
+
+    def train_step(self, batch):
+        terms = self.minimize(
+            lambda part: self.loss_terms(part, training=True), self.trainable_variables, self.optimizer, batch
+        )
+        return self._track(terms)
+
+    def test_step(self, batch):
+        return self._track(self.loss_terms(batch, training=False), batch.get("mask"))
+
+    def minimize(self, loss_fn, variables, optimizer, batch):
+        """One update of `variables` against the mean of `loss_fn` over all examples.
+
+        The gradient is the mean over micro-batches and replicas; it is clipped by its global
+        norm after that mean, so the update is the same for any number of replicas. An update
+        whose gradient is not finite is skipped and counted, and leaves weights, optimizer,
+        average and batch-norm statistics as they were.
+
+        Args:
+            loss_fn: batch -> {"loss": [b], ...} per example.
+            variables: the variables to update; those that the loss does not reach are left out.
+            optimizer: a built optimizer.
+            batch: dict of tensors [B, ...]; B must be a multiple of `accumulate`.
+
+        Returns:
+            The terms of `loss_fn`, [B] each.
+        """
+        settings = self._settings.values
+        statistics = [(v, tf.identity(v)) for v in self.non_trainable_variables]
+        terms, gradients = _accumulated_gradients(loss_fn, variables, batch, settings["accumulate"])
+        pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+        context = tf.distribute.get_replica_context()
+        gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [g for g, _ in pairs])
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm)
+        if settings["clip_norm"]:
+            scale = settings["clip_norm"] / tf.maximum(norm, settings["clip_norm"])
+            gradients = [gradient * scale for gradient in gradients]
+        for variable, before in statistics:
+            variable.assign(tf.where(finite, variable, before))
+        context.merge_call(
+            _apply_if_finite, args=(finite, gradients), kwargs={
+                "optimizer": optimizer,
+                "variables": [v for _, v in pairs],
+                "average": settings["average"],
+            },
+        )
+        replicas = context.num_replicas_in_sync
+        self._trackers.values["grad_norm"].update_state(tf.where(finite, norm, 0.0), sample_weight=tf.cast(finite, tf.float32))
+        self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / replicas)
+        return terms
+
+    def rollout(self, context, horizon, samples=1, chunk=50, ids=None, first_sample=0):
+        """Observes a context and yields the frames that follow, a chunk at a time.
+
+        Memory does not grow with the horizon. Sample s of example i depends on ids[i] and s
+        alone, not on the batch, the chunk or the number of samples.
+
+        Args:
+            context: [B, T, H, W, C] float32 in [0, 1].
+            horizon: frames to predict.
+            samples: futures per example; only stochastic models take more than 1.
+            chunk: frames per graph call.
+            ids: [B] int64, seeds of the sampling; 0 ... B-1 where left out.
+            first_sample: number of the first of the samples, to draw them in groups.
+
+        Yields:
+            Tensors [B, samples, n, H, W, C] float32, unclipped, with n <= chunk, in order.
+        """
+        self.check_context(context.shape[1])
+        batch = context.shape[0]
+        ids = tf.range(batch) if ids is None else ids
+        chunk = min(chunk, horizon)
+        seeds = noise.sample_seeds(ids, samples, first_sample)
+        state = self.graph("observe", self._observe_samples)(context, seeds)
+        imagine = self.graph("imagine", self._imagine_chunk)
+        for start in range(0, horizon, chunk):
+            video, state = imagine(state, chunk)
+            video = tf.reshape(video, [batch, samples, chunk, *self.image_shape])
+            yield video[:, :, : horizon - start]
+
+    def _observe_samples(self, context, seeds):
+        batch, samples = seeds.shape[0], seeds.shape[1]
+        if samples > 1:
+            context = tf.repeat(context, samples, axis=0)
+        return self.observe(context, seed=tf.reshape(seeds, [batch * samples, 2]))
+
+    def _imagine_chunk(self, state, horizon):
+        return self.imagine(state, horizon)
+
+    def graph(self, name, function):
+        """`function` as a tf.function, made once and kept under `name` as long as the model lives."""
+        if name not in self._graphs.values:
+            # Without the partial, TensorFlow takes many models' first traces for retraces of one.
+            self._graphs.values[name] = tf.function(functools.partial(function), jit_compile=False)
+        return self._graphs.values[name]
+
+    def _track(self, terms, mask=None):
+        weight = 1.0 if mask is None else tf.cast(tf.reduce_max(mask, axis=1), tf.float32)
+        finite = tf.math.is_finite(terms["loss"])
+        for name, values in terms.items():
+            self._trackers.values[name].update_state(
+                tf.where(finite, values, tf.zeros_like(values)), sample_weight=weight * tf.cast(finite, tf.float32)
+            )
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class _Held:
+    """Keeps values on a model without Keras taking them for layers or weights."""
+
+    def __init__(self, values):
+        self.values = values
+
+
+def _accumulated_gradients(loss_fn, variables, batch, parts):
+    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` sequential micro-batches."""
+
+    def gradients_of(part):
+        with tf.GradientTape() as tape:
+            terms = loss_fn(part)
+            loss = tf.reduce_mean(terms["loss"])
+        return terms, tape.gradient(loss, variables)
+
+    if parts == 1:
+        return gradients_of(batch)
+    cut = {key: tf.stack(tf.split(value, parts, axis=0)) for key, value in batch.items()}
+    terms, total = gradients_of({key: value[0] for key, value in cut.items()})
+    reached = [gradient is not None for gradient in total]
+    total = [tf.convert_to_tensor(g) for g in total if g is not None]
+    names = list(terms)
+    arrays = [tf.TensorArray(terms[n].dtype, parts, element_shape=terms[n].shape).write(0, terms[n]) for n in names]
+
+    def body(index, total, arrays):
+        terms, gradients = gradients_of({key: value[index] for key, value in cut.items()})
+        gradients = [g for g in gradients if g is not None]
+        arrays = [array.write(index, terms[name]) for array, name in zip(arrays, names)]
+        return index + 1, [a + b for a, b in zip(total, gradients)], arrays
+
+    _, total, arrays = tf.while_loop(
+        lambda index, *_: index < parts, body, (1, total, arrays), parallel_iterations=1, maximum_iterations=parts - 1
+    )
+    mean = iter([gradient / parts for gradient in total])
+    return {n: a.concat() for n, a in zip(names, arrays)}, [next(mean) if r else None for r in reached]
+
+
+def _apply_if_finite(strategy, finite, gradients, optimizer, variables, average):
+    """Runs once for all replicas: the optimizer's update and the average's, or neither."""
+
+    def apply():
+        strategy.extended.call_for_each_replica(
+            compat.apply_reduced_gradients, args=(optimizer, gradients, variables)
+        )
+        if average is not None:
+            average.update(strategy, tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64))
+        return tf.constant(True)
+
+    # A merge_call inside a branch is not allowed, so the branch is taken here, outside of the replicas.
+    return tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: tf.constant(False))

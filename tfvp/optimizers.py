@@ -1,0 +1,200 @@
+"""Optimizers by name, learning-rate schedules, and the moving average of the weights."""
+
+import contextlib
+import inspect
+import math
+
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp import compat, registry
+from tfvp.errors import UserError
+
+
+def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
+    """The optimizer that the section `train` of a configuration asks for.
+
+    Args:
+        settings: `config.train`.
+        batches: batches in the whole training; one-cycle and cosine end there.
+        batches_per_epoch: batches in an epoch, the unit of `warmup_epochs`.
+        updates_per_batch: optimizer updates per batch; schedules advance once per batch.
+
+    Returns:
+        An unbuilt `keras.optimizers.Optimizer`.
+
+    Raises:
+        UserError: an unknown optimizer, an argument that it does not take, or a momentum cycle
+            for an optimizer without momentum.
+    """
+    cls = compat.optimizer_class(settings.optimizer)
+    if cls is None:
+        names = compat.optimizer_names()
+        raise UserError(
+            f"train.optimizer: unknown optimizer {settings.optimizer!r}{registry.nearest(settings.optimizer, names)};"
+            f" known: {', '.join(names)}"
+        )
+    options = settings.optimizer_options
+    options = options.to_dict() if hasattr(options, "to_dict") else dict(options)
+    rate = _learning_rate(settings, batches, batches_per_epoch, updates_per_batch)
+    if settings.schedule == "one_cycle" and settings.cycle_momentum:
+        low, high = settings.cycle_momentum
+        cycle = OneCycle(low, batches, settings.cycle_warmup, high, high, updates_per_batch)
+        cls = _with_momentum_cycle(cls, cycle, settings.optimizer)
+    try:
+        return cls(learning_rate=rate, **options)
+    except (TypeError, ValueError) as error:
+        known = [name for name in inspect.signature(cls).parameters if name not in ("learning_rate", "name", "kwargs")]
+        raise UserError(f"train.optimizer_options: {settings.optimizer} takes {', '.join(known)} ({error})") from None
+
+
+def _learning_rate(settings, batches, batches_per_epoch, updates_per_batch):
+    peak = settings.learning_rate
+    warmup = round(settings.warmup_epochs * batches_per_epoch)
+    if settings.schedule == "one_cycle":
+        start = peak / settings.cycle_initial_div
+        return OneCycle(
+            peak, batches, settings.cycle_warmup, start, start / settings.cycle_final_div, updates_per_batch
+        )
+    if settings.schedule == "cosine":
+        return Cosine(peak, batches, warmup, settings.final_learning_rate, updates_per_batch)
+    if warmup and settings.schedule == "constant":
+        return Cosine(peak, math.inf, warmup, peak, updates_per_batch)
+    return peak
+
+
+class _PerBatch(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of the batch number, for models that make several updates per batch."""
+
+    def __init__(self, updates_per_batch):
+        self.updates_per_batch = updates_per_batch
+
+    def __call__(self, step):
+        batch = tf.cast(tf.convert_to_tensor(step), tf.int64) // self.updates_per_batch
+        return tf.cast(self.value(tf.cast(batch, tf.float64)), tf.float32)
+
+    def value(self, batch):
+        raise TypeError(f"{type(self).__name__} does not define value")
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+class OneCycle(_PerBatch):
+    """PyTorch's two-phase one-cycle policy with cosine annealing (Smith and Topin 2017).
+
+    From `start` to `peak` in the first `warmup` of training, then down to `end`. Batch b of N
+    is at b / (warmup N - 1) of the first phase and (b - warmup N + 1) / (N - warmup N) of the
+    second. With `peak` below `start` it is the momentum's cycle.
+    """
+
+    def __init__(self, peak, batches, warmup=0.3, start=0.0, end=0.0, updates_per_batch=1):
+        super().__init__(updates_per_batch)
+        self.peak, self.batches, self.warmup, self.start, self.end = peak, batches, warmup, start, end
+
+    def value(self, batch):
+        turn = self.warmup * self.batches - 1.0
+        last = max(self.batches - 1.0, turn + 1e-9)
+        rising = _cosine_between(self.start, self.peak, batch / turn if turn > 0 else tf.ones_like(batch))
+        falling = _cosine_between(self.peak, self.end, (batch - turn) / (last - turn))
+        return tf.where(batch <= turn, rising, falling)
+
+
+class Cosine(_PerBatch):
+    """Linear warm-up from 0 over `warmup` batches, then half a cosine down to `end`.
+
+    With an infinite number of batches the rate stays at its peak.
+    """
+
+    def __init__(self, peak, batches, warmup=0, end=0.0, updates_per_batch=1):
+        super().__init__(updates_per_batch)
+        self.peak, self.batches, self.warmup, self.end = peak, batches, warmup, end
+
+    def value(self, batch):
+        rising = self.peak * (batch + 1.0) / max(self.warmup, 1)
+        if math.isinf(self.batches):
+            falling = tf.constant(self.peak, tf.float64)
+        else:
+            falling = _cosine_between(self.peak, self.end, (batch - self.warmup) / max(self.batches - self.warmup, 1))
+        return tf.where(batch < self.warmup, rising, falling)
+
+
+def _cosine_between(start, end, progress):
+    return end + (start - end) / 2.0 * (1.0 + tf.cos(math.pi * tf.clip_by_value(progress, 0.0, 1.0)))
+
+
+def _with_momentum_cycle(cls, cycle, name):
+    """`cls` with its momentum (Adam's beta_1) read from `cycle` at every update."""
+    attribute = next((a for a in ("beta_1", "momentum") if a in inspect.signature(cls).parameters), None)
+    if attribute is None or not hasattr(cls, "update_step"):
+        raise UserError(f"train.cycle_momentum: {name} has no momentum that could be cycled; set it to []")
+
+    class WithMomentumCycle(cls):
+        def update_step(self, *args):
+            constant = getattr(self, attribute)
+            object.__setattr__(self, attribute, cycle(self.iterations))
+            try:
+                return super().update_step(*args)
+            finally:
+                object.__setattr__(self, attribute, constant)
+
+    WithMomentumCycle.__name__ = cls.__name__
+    return WithMomentumCycle
+
+
+class WeightAverage:
+    """Exponential moving average of a model's trainable weights.
+
+    To be made in the scope of the strategy that trains the model.
+
+    Args:
+        model: a built model.
+        decay: weight of the old average in an update.
+        every: batches between updates.
+        start: batches up to which the average is overwritten by a plain copy.
+    """
+
+    def __init__(self, model, decay, every=1, start=0):
+        self.decay, self.every, self.start = decay, every, start
+        self.updates_per_batch = model.updates_per_batch
+        self.trained = [compat.backing_variable(v) for v in model.trainable_variables]
+        self.variables = [tf.Variable(v, trainable=False, name=f"average_{i}") for i, v in enumerate(self.trained)]
+
+    def update(self, strategy, iterations):
+        """Takes the weights in, if an update is due after `iterations` optimizer updates.
+
+        To be called in a cross-replica context.
+        """
+        batches = iterations // self.updates_per_batch
+        due = tf.equal(iterations % (self.updates_per_batch * self.every), 0)
+        keep = tf.where(batches <= self.start, 0.0, self.decay)
+
+        def take_in():
+            for average, weight in zip(self.variables, self.trained):
+                strategy.extended.update(
+                    average,
+                    lambda a, w: a.assign(tf.cast(keep, a.dtype) * a + tf.cast(1.0 - keep, a.dtype) * w),
+                    args=(weight,),
+                    group=False,
+                )
+            return tf.constant(True)
+
+        if self.every * self.updates_per_batch == 1:
+            take_in()
+        else:
+            tf.cond(due, take_in, lambda: tf.constant(False))
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Within the context the model has the averaged weights; after it, its own again."""
+        own = [tf.identity(v) for v in self.trained]
+        _assign_all(self.trained, self.variables)
+        try:
+            yield
+        finally:
+            _assign_all(self.trained, own)
+
+
+def _assign_all(variables, values):
+    for variable, value in zip(variables, values):
+        variable.assign(tf.convert_to_tensor(value))

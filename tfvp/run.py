@@ -1,0 +1,191 @@
+"""The run directory: what a training leaves behind, and how it is found again.
+
+    <logdir>/<config name>/
+        config.yml          the complete configuration
+        environment.json    versions, hardware and command of every session
+        metrics.jsonl       one line per epoch
+        curves.png          training curves
+        model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json
+        backup/             everything that resuming needs
+        samples/ tensorboard/ eval/ export/
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+from tfvp import compat, config as configuration, files
+from tfvp.errors import UserError
+
+
+class Run:
+    """A run directory.
+
+    Args:
+        path: the directory.
+
+    Attributes:
+        path: the directory, a `pathlib.Path`.
+        config: the configuration that it was started with.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        if not (self.path / "config.yml").is_file():
+            raise UserError(f"{self.path} is not a run: it has no config.yml; train one with train.py")
+        self.config = configuration.load(self.path / "config.yml")
+
+    @classmethod
+    def start(cls, logdir, config):
+        """Makes the run directory of `config`, or opens the one that is there.
+
+        Raises:
+            UserError: the directory cannot be written, or belongs to another configuration.
+        """
+        path = pathlib.Path(logdir) / config.name
+        if (path / "config.yml").exists():
+            run = cls(path)
+            changed = configuration.differences(run.config, config)
+            if changed:
+                raise UserError(
+                    f"{path} was trained with another configuration; give the old values, another --logdir, or a"
+                    " `name:` of its own. What differs (run -> now):\n  " + "\n  ".join(changed)
+                )
+            return run
+        files.writable_folder(path)
+        with files.replacing(path / "config.yml") as temporary:
+            config.save(temporary)
+        return cls(path)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Within the context no other process can train this run.
+
+        Raises:
+            UserError: another process does.
+        """
+        with open(self.path / ".lock", "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is being trained by another process; wait for it or use another --logdir") from None
+            yield
+
+    def folder(self, name):
+        """The subdirectory `name`, made where it is missing."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def weights_file(self, which="best"):
+        """Path of the best or last weights.
+
+        Raises:
+            UserError: the run has none yet.
+        """
+        path = self.path / "model" / f"{which}.weights.h5"
+        if not path.is_file():
+            raise UserError(f"{self.path} has no {which} weights yet ({path.name}); let it train for an epoch first")
+        return path
+
+    def record_environment(self, devices):
+        """Adds this session's versions, hardware and command to environment.json."""
+        path = self.path / "environment.json"
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
+        sessions.append(describe_environment(devices))
+        files.write_json(path, {"sessions": sessions})
+
+    def append_metrics(self, values):
+        """Adds a line to metrics.jsonl; values that are not finite are written as null."""
+        clean = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in values.items()}
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def read_metrics(self):
+        """The lines of metrics.jsonl, as dicts; a line that a crash cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        parsed = []
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                parsed.append(json.loads(line))
+        return parsed
+
+    def rewind_metrics(self, epochs):
+        """Drops the lines of epochs that a killed session began and that will be trained again."""
+        kept = [line for line in self.read_metrics() if line["epoch"] <= epochs]
+        with files.replacing(self.path / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+
+def find(path):
+    """The run at `path`: a run, its `model/` folder, or a folder of runs (then the newest).
+
+    Raises:
+        UserError: there is none.
+    """
+    path = pathlib.Path(path)
+    for candidate in (path, path.parent):
+        if (candidate / "config.yml").is_file() and (candidate == path or path.name in ("model", "eval", "export")):
+            return Run(candidate)
+    runs = [p.parent for p in path.glob("*/config.yml")] + [p.parent for p in path.glob("*/*/config.yml")]
+    if not runs:
+        what = "holds no run" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {what}; train one first: python train.py --logdir {path} --config configs/demo.yml")
+    return Run(max(runs, key=_last_change))
+
+
+def _last_change(run):
+    tracked = [run / "config.yml", run / "metrics.jsonl", run / "model" / "last.weights.h5"]
+    return max(p.stat().st_mtime for p in tracked if p.exists())
+
+
+def describe_environment(devices):
+    """Versions, hardware, command and commit of this process, as plain JSON types."""
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": compat.library_versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "devices": list(devices),
+    }
+
+
+def _processor():
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit():
+    """The checkout's commit, with "+" where it has changes; None outside of a checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def load_weights(model, path):
+    """Loads a `.weights.h5` file into a built model.
+
+    Raises:
+        UserError: the file is damaged, or belongs to another model.
+    """
+    try:
+        model.load_weights(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})") from None

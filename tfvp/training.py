@@ -1,0 +1,245 @@
+"""Training: from a configuration to a run directory, or on from where it stopped."""
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+from tqdm import tqdm
+
+from tfvp import callbacks, files, optimizers, registry
+from tfvp.backup import Backup
+from tfvp.datasets import base as datasets
+from tfvp.datasets import pipeline
+from tfvp.errors import UserError
+from tfvp.run import Run
+
+MEAN_FRAME_CLIPS = 256
+
+
+def train(config, logdir):
+    """Trains what `config` describes, resuming where an earlier session of it stopped.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        logdir: folder of runs; the run is `<logdir>/<config.name>`.
+
+    Returns:
+        The `tfvp.run.Run`.
+
+    Raises:
+        UserError: anything in the way, in one sentence, before anything is written where
+            that can be known beforehand.
+    """
+    settings = config.train
+    strategy = make_strategy(settings.devices)
+    check(config, strategy.num_replicas_in_sync)
+    files.writable_folder(logdir)
+    keras.mixed_precision.set_global_policy(settings.precision)
+    keras.utils.set_random_seed(settings.seed)
+    dataset = datasets.build_dataset(config)
+    with strategy.scope():
+        model = build_model(config, dataset.frame_shape, settings.batch_size // strategy.num_replicas_in_sync)
+    model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
+    callbacks.check_monitor(settings.monitor, model)
+    dataset.prepare()
+    steps = settings.steps_per_epoch or pipeline.steps_in_one_pass(
+        dataset, settings.batch_size, settings.seq_len, config.data.window, config.data.frame_stride
+    )
+    check_steps(config, steps)
+    with strategy.scope():
+        average = None
+        if settings.ema_decay:
+            average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
+        model.compile(
+            optimizer=optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.updates_per_batch),
+            clip_norm=settings.clip_norm,
+            accumulate=settings.accumulate,
+            average=average,
+            jit_compile=settings.xla,
+            steps_per_execution=settings.steps_per_execution,
+        )
+    run = Run.start(logdir, config)
+    with run.locked():
+        run.record_environment([d.name for d in tf.config.list_logical_devices()])
+        _fit(run, config, model, average, dataset, steps)
+    return run
+
+
+def _fit(run, config, model, average, dataset, steps):
+    settings = config.train
+    backup = Backup(run.folder("backup"), model, average)
+    state, notes = backup.restore()
+    for note in notes:
+        tqdm.write(note)
+    done = state["epoch"] if state else 0
+    run.rewind_metrics(done)
+    if state and settings.early_stopping and state["waited"] >= settings.early_stopping or done >= settings.epochs:
+        tqdm.write(f"{run.path} is trained already, for {done} epochs; there is nothing left to do")
+        return
+    if state:
+        tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
+    batches = pipeline.training_batches(
+        dataset, batch_size=settings.batch_size, length=settings.seq_len, steps_per_epoch=steps, seed=settings.seed,
+        first_epoch=done, window=config.data.window, stride=config.data.frame_stride, flip=config.data.flip,
+    )
+    progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)
+    end = callbacks.EndOfEpoch(
+        run, settings, make_validation(config, model, dataset), backup, average, progress, state
+    )
+    _save_mean_frame(run, config, dataset)
+    stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
+    model.fit(
+        batches, initial_epoch=done, epochs=settings.epochs, steps_per_epoch=steps, verbose=0,
+        callbacks=[progress, stop, end],
+    )
+
+
+def build_model(config, image_shape, batch_size=1):
+    """A built model with fresh weights.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        image_shape: (height, width, channels).
+        batch_size: examples per replica that the model is traced with.
+
+    Returns:
+        A `tfvp.models.base.VideoModel`.
+    """
+    cls = registry.lookup("model", config.model.name)
+    model = cls(tuple(image_shape), **config.options("model"))
+    dataset = registry.lookup("dataset", config.data.name)
+    missing = [key for key in model.needs if key not in dataset.provides]
+    if missing:
+        raise UserError(f"model {config.model.name} needs {', '.join(missing)}, which data set {config.data.name} does not provide")
+    length = config.train.seq_len
+    spec = {
+        "video": tf.TensorSpec([batch_size, length, *image_shape], tf.float32),
+        "id": tf.TensorSpec([batch_size], tf.int64),
+    }
+    if "labels" in model.needs:
+        spec["labels"] = tf.TensorSpec([batch_size, length, *image_shape[:2]], tf.int32)
+    model.build_on(spec)
+    return model
+
+
+def make_validation(config, model, dataset):
+    """The `Validation` that a configuration asks for."""
+    settings = config.train
+    frames = settings.validation_seq_len or settings.seq_len
+    length = max(frames, settings.seq_len)
+    sets = {
+        name: pipeline.evaluation_batches(
+            dataset, split, batch_size=config.eval.batch_size, length=length,
+            num_examples=settings.validation_examples, stride=config.data.frame_stride,
+        )
+        for name, split in (("val", "validation"), ("train", "train"))
+    }
+    context = config.eval.open_loop_ctx
+    return callbacks.Validation(
+        model, sets, settings.seq_len, context, frames - context, config.eval.chunk, settings.gif_examples
+    )
+
+
+def _save_mean_frame(run, config, dataset):
+    """Keeps the mean frame of the training clips, which evaluation uses as a baseline."""
+    path = run.folder("model") / "mean_frame.npy"
+    if path.exists():
+        return
+    batches, _ = pipeline.evaluation_batches(
+        dataset, "train", batch_size=16, length=config.train.seq_len, num_examples=MEAN_FRAME_CLIPS,
+        stride=config.data.frame_stride,
+    )
+    total, frames = 0.0, 0.0
+    for batch in batches:
+        mask = batch["mask"][:, :, None, None, None]
+        total = total + tf.reduce_sum(batch["video"] * mask, axis=[0, 1]).numpy().astype(np.float64)
+        frames += float(tf.reduce_sum(batch["mask"]))
+    with files.replacing(path) as temporary:
+        np.save(temporary, (total / frames).astype(np.float32))
+
+
+def make_strategy(devices):
+    """A `MirroredStrategy` over all GPUs, or over `devices` GPUs or logical CPU devices.
+
+    Raises:
+        UserError: there are fewer GPUs than asked for, or TensorFlow runs already with another
+            number of CPU devices.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        if devices > len(gpus):
+            raise UserError(f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all")
+        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices or len(gpus))])
+    count = max(1, devices)
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        if count > 1:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        pass
+    if len(tf.config.list_logical_devices("CPU")) < count:
+        raise UserError(f"train.devices={count}: TensorFlow runs already with fewer CPU devices; start a new process")
+    # Collective ops remember the shapes of another strategy of the same process; copies do not.
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+def check(config, replicas):
+    """Refuses options that contradict one another.
+
+    Raises:
+        UserError: the first contradiction, and what to change.
+    """
+    settings, evaluation = config.train, config.eval
+    positive = {
+        "train.epochs": settings.epochs, "train.batch_size": settings.batch_size, "train.accumulate": settings.accumulate,
+        "train.steps_per_execution": settings.steps_per_execution, "train.validate_every": settings.validate_every,
+        "train.validation_examples": settings.validation_examples, "train.gif_examples": settings.gif_examples,
+        "train.nonfinite_patience": settings.nonfinite_patience, "train.learning_rate": settings.learning_rate,
+        "eval.open_loop_ctx": evaluation.open_loop_ctx, "eval.batch_size": evaluation.batch_size,
+        "eval.chunk": evaluation.chunk, "eval.num_samples": evaluation.num_samples,
+        "data.channels": config.data.channels, "data.frame_stride": config.data.frame_stride,
+        "data.image_size": min(_pair(config.data.image_size)),
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise UserError(f"{key}={value} must be greater than 0")
+    if settings.devices < 0 or settings.steps_per_epoch < 0:
+        raise UserError("train.devices and train.steps_per_epoch must not be negative; 0 lets tfvp choose")
+    if settings.seq_len < 2:
+        raise UserError(f"train.seq_len={settings.seq_len} is too short; a clip needs at least 2 frames")
+    if not 0.0 <= settings.ema_decay < 1.0:
+        raise UserError(f"train.ema_decay={settings.ema_decay} must be at least 0 and below 1; 0 turns the average off")
+    frames = settings.validation_seq_len or settings.seq_len
+    if evaluation.open_loop_ctx >= frames:
+        raise UserError(
+            f"eval.open_loop_ctx={evaluation.open_loop_ctx} leaves nothing to predict in validation clips of {frames}"
+            " frames; raise train.seq_len or train.validation_seq_len, or lower eval.open_loop_ctx"
+        )
+    parts = replicas * settings.accumulate
+    if settings.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={settings.batch_size} does not divide into {replicas} devices x {settings.accumulate}"
+            f" micro-batches; use a multiple of {parts}"
+        )
+    if settings.cycle_momentum and len(settings.cycle_momentum) != 2:
+        raise UserError("train.cycle_momentum takes two numbers, [at the peak, at the ends], or []")
+
+
+def check_steps(config, steps):
+    """Refuses an epoch without steps, or one that executions do not divide."""
+    settings = config.train
+    if steps == 0:
+        raise UserError(
+            f"data set {config.data.name} has fewer training clips than one batch of {settings.batch_size};"
+            " lower train.batch_size or set train.steps_per_epoch"
+        )
+    if steps % settings.steps_per_execution:
+        raise UserError(
+            f"train.steps_per_execution={settings.steps_per_execution} does not divide an epoch of {steps} steps;"
+            " change it or set train.steps_per_epoch"
+        )
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
