@@ -1,0 +1,62 @@
+"""Time loops inside the graph, for recurrences of static or dynamic length."""
+
+import tensorflow as tf
+
+
+def scan(step, inputs, state, like):
+    """Runs a recurrence over the time axis of `inputs`.
+
+    Args:
+        step: (input at t, state) -> (output at t, state).
+        inputs: tensor [B, T, ...], or a nested structure of such tensors.
+        state: nested structure of tensors; keeps its shapes and dtypes.
+        like: a tensor, or tf.TensorSpec, with the shape and dtype of one output.
+
+    Returns:
+        (outputs [B, T, ...], the final state).
+    """
+    first = tf.nest.flatten(inputs)[0]
+    steps = first.shape[1] if first.shape[1] is not None else tf.shape(first)[1]
+    arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, steps).unstack(_swap_time(x)), inputs)
+
+    def step_at(state, t):
+        return step(tf.nest.map_structure(lambda array: array.read(t), arrays), state)
+
+    return generate(step_at, state, steps, like)
+
+
+def generate(step, state, steps, like):
+    """Runs a recurrence that needs no input for a number of steps.
+
+    Args:
+        step: (state, t) -> (output at t, state), with t an int32 scalar from 0.
+        state: nested structure of tensors; keeps its shapes and dtypes.
+        steps: an integer, or a scalar int32 tensor.
+        like: a tensor, or tf.TensorSpec, with the shape and dtype of one output.
+
+    Returns:
+        (outputs [B, steps, ...], the final state).
+    """
+    outputs = tf.TensorArray(like.dtype, steps, element_shape=like.shape)
+
+    def body(t, state, outputs):
+        output, new_state = step(state, t)
+        return t + 1, tf.nest.map_structure(_with_shape_of, state, new_state), outputs.write(t, output)
+
+    _, state, outputs = tf.while_loop(
+        lambda t, *_: t < steps,
+        body,
+        (tf.constant(0), state, outputs),
+        maximum_iterations=steps if isinstance(steps, int) else None,
+    )
+    return _swap_time(outputs.stack()), state
+
+
+def _with_shape_of(old, new):
+    new = tf.convert_to_tensor(new)
+    new.set_shape(old.shape)
+    return new
+
+
+def _swap_time(x):
+    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
