@@ -1,0 +1,38 @@
+"""Evaluates a trained model open-loop: python eval_with_lpips.py --open-loop-ctx 36"""
+
+import argparse
+
+from tfvp import cli
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Predict the future of test clips and score it with PSNR, SSIM, LPIPS and others.")
+    parser.add_argument("--logdir", default="./logs", help="a run, its model/ folder, or a folder of runs (then the newest)")
+    parser.add_argument("--open-loop-ctx", type=int, help="observed frames")
+    parser.add_argument("--eval-seq-len", type=int, help="frames in all, observed and predicted")
+    parser.add_argument("--num-examples", type=int, help="clips; 0 = the whole split")
+    parser.add_argument("--num-samples", type=int, help="futures per clip, for stochastic models")
+    parser.add_argument("--protocol", help="a named protocol, which fixes all of this; default: what the run's config says")
+    parser.add_argument("--datadir", help="folder of the data, where it is not the config's data.root")
+    parser.add_argument("--split", choices=("validation", "test"), help="which clips")
+    parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
+    parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
+    options = parser.parse_args()
+
+    from tfvp import evaluation, report, run
+
+    found = run.find(options.logdir)
+    protocol = evaluation.choose_protocol(
+        found.config, options.protocol, options.open_loop_ctx, options.eval_seq_len, options.num_examples,
+        options.num_samples, options.split,
+    )
+    print(f"evaluating {found.path}: {protocol.describe()}")
+    document, paths = evaluation.evaluate(found, protocol, options.datadir, options.weights, not options.no_save_grid)
+    print(f"\n{report.table(document)}\n")
+    for note in document["notes"]:
+        print(note)
+    print("written:\n" + "\n".join(f"  {path}" for path in (paths[0], paths[2], paths[-1])))
+
+
+if __name__ == "__main__":
+    cli.run(main)

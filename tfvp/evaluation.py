@@ -1,0 +1,127 @@
+"""Evaluation: from a run and a protocol to a report."""
+
+import dataclasses
+
+import numpy as np
+from tensorflow import keras
+
+import tfvp
+from tfvp import config as configuration
+from tfvp import report, run as runs, scoring
+from tfvp.datasets import base as datasets
+from tfvp.datasets import pipeline
+from tfvp.errors import UserError
+from tfvp.metrics import protocols
+from tfvp.models import baselines
+
+
+def choose_protocol(config, name=None, open_loop_ctx=None, eval_seq_len=None, num_examples=None, num_samples=None, split=None):
+    """The protocol of an evaluation: a named one, or the configuration's with what the command changes.
+
+    Args:
+        config: the run's `tfvp.config.Config`.
+        name: a name from `tfvp.metrics.protocols`; the run's `eval.protocol` where left out.
+        open_loop_ctx, eval_seq_len, split: changes to the default protocol; a named one fixes them.
+        num_examples, num_samples: changes to any protocol; the report records them.
+
+    Returns:
+        A `tfvp.metrics.protocols.Protocol`.
+
+    Raises:
+        UserError: an unknown name, a change to what the protocol fixes, or nothing to predict.
+    """
+    name = name or config.eval.protocol
+    protocol = protocols.from_config(config) if name == "default" else protocols.get(name)
+    fixed = {"context": open_loop_ctx, "seq_len": eval_seq_len, "split": split}
+    flags = {"context": "--open-loop-ctx", "seq_len": "--eval-seq-len", "split": "--split"}
+    for field, value in fixed.items():
+        if value is not None and name != "default" and value != getattr(protocol, field):
+            raise UserError(
+                f"protocol {name} fixes {flags[field]} at {getattr(protocol, field)}; leave the flag out, or use --protocol default"
+            )
+    changes = {**fixed, "num_examples": num_examples, "samples": num_samples}
+    protocol = dataclasses.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
+    if name == "default" and open_loop_ctx is not None and eval_seq_len is None and protocol.seq_len <= open_loop_ctx:
+        predicted = config.eval.eval_seq_len - config.eval.open_loop_ctx
+        protocol = dataclasses.replace(protocol, seq_len=open_loop_ctx + predicted)
+    if protocol.context < 1 or protocol.seq_len <= protocol.context:
+        raise UserError(
+            f"--eval-seq-len={protocol.seq_len} leaves no frame to predict after {protocol.context} observed ones;"
+            " raise it or lower --open-loop-ctx"
+        )
+    if protocol.samples < 1 or protocol.num_examples < 0:
+        raise UserError("--num-samples must be at least 1 and --num-examples at least 0 (0 = all)")
+    if protocol.dataset and protocol.dataset != config.data.name:
+        raise UserError(
+            f"protocol {name} is defined on data set {protocol.dataset}, but this run was trained on {config.data.name};"
+            " use --protocol default"
+        )
+    return protocol
+
+
+def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True):
+    """Scores a run's model and the trivial baselines, and writes `eval/<protocol>/`.
+
+    Args:
+        run: a `tfvp.run.Run`.
+        protocol: a `tfvp.metrics.protocols.Protocol`.
+        datadir: folder of the data, where it is not the configuration's `data.root`.
+        weights: "best" or "last"; the configuration's `eval.weights` where left out.
+        save_grid: whether to draw GIFs and strips.
+        progress: whether to show a bar.
+
+    Returns:
+        (the contents of metrics.json, list of paths written).
+
+    Raises:
+        UserError: missing weights or data, clips that are too short, a context that the model
+            cannot take.
+    """
+    config, weights = run.config, weights or run.config.eval.weights
+    keras.mixed_precision.set_global_policy(config.train.precision)
+    dataset = datasets.build_dataset(with_root(config, datadir))
+    model = tfvp.load_run(run.path, weights)
+    model.check_context(protocol.context)
+    metrics, notes = scoring.usable_metrics(protocol.metrics)
+    dataset.prepare()
+    batches, count = pipeline.evaluation_batches(
+        dataset, protocol.split, batch_size=config.eval.batch_size, length=protocol.seq_len,
+        num_examples=protocol.num_examples, stride=config.data.frame_stride,
+    )
+    if protocol.samples > 1 and not model.stochastic:
+        notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
+    if protocol.num_examples and count < protocol.num_examples:
+        notes.append(f"The {protocol.split} split has {count} clips of {protocol.seq_len} frames, fewer than {protocol.num_examples}.")
+    mean_frame = run.path / "model" / "mean_frame.npy"
+    predictors = {
+        "model": model,
+        **baselines.trivial_predictors(model.image_shape, np.load(mean_frame) if mean_frame.is_file() else None),
+    }
+    scores, truth = scoring.score(
+        predictors, batches, count, metrics, protocol.context, protocol.seq_len - protocol.context, protocol.samples,
+        config.eval.chunk, protocol.mode, config.train.gif_examples, "evaluating" if progress else None,
+    )
+    document = {
+        "protocol": {**protocol.to_dict(), "clips": count},
+        **{name: result.summaries for name, result in scores.items()},
+        "notes": notes,
+        "run": {
+            "path": run.path.name, "model": config.model.name, "data": config.data.name, "weights": weights,
+            "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
+            **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},
+        },
+    }
+    folder = run.folder("eval") / protocol.name
+    folder.mkdir(parents=True, exist_ok=True)
+    fps = dataset.info.fps or 8.0
+    paths = report.write(folder, document, scores, truth, protocol.context, min(fps, 12.0), save_grid)
+    return document, paths
+
+
+def with_root(config, root):
+    """`config`, with another `data.root` where one is given."""
+    if root is None:
+        return config
+    values = config.to_dict()
+    values["data"]["root"] = root
+    return configuration.Config(values, config.name)

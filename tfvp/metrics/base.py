@@ -1,0 +1,241 @@
+"""The contracts of metrics: of those that score frames, and of those that compare whole sets."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp.errors import UserError
+
+STATISTICS = ("mean", "best", "worst")
+FEWEST_CLIPS = 64
+
+
+class VideoMetric(keras.metrics.Metric):
+    """A number per frame, averaged over frames and clips, with its course over time.
+
+    An author writes `per_frame(true, pred)` -> [B, T] float32, in graph code, for float32
+    videos [B, T, H, W, C]; `true` is in [0, 1], `pred` as the model gave it. Whether it is
+    clipped is part of the metric's convention.
+
+    With S futures per clip, "best" and "worst" are, for each clip, the sample whose own mean
+    over time is best or worst in this very metric; "mean" averages over the samples.
+
+    State is float64 and of size O(horizon), so the order and size of batches do not matter.
+
+    Class attributes:
+        higher_is_better: direction.
+        unit: of the number, "" where it has none.
+        convention: what exactly is computed, in a sentence.
+        broken: why the number must not be trusted, or "".
+        needs_weights: names of the pretrained weights it uses (see `tfvp.weights`).
+
+    Args:
+        horizon: T, frames per prediction.
+        name: of the Keras metric; the registered name where left out.
+    """
+
+    higher_is_better = True
+    unit = ""
+    convention = ""
+    broken = ""
+    needs_weights = ()
+
+    def __init__(self, horizon, name=None):
+        super().__init__(name=name or self.registered_name, dtype="float64")
+        self.horizon = int(horizon)
+        self.samples = 1
+        kinds = len(STATISTICS)
+        self.frame_sums = self._state("frame_sums", (kinds, self.horizon))
+        self.frame_squares = self._state("frame_squares", (kinds, self.horizon))
+        self.frames = self._state("frames", (self.horizon,))
+        self.clip_sums = self._state("clip_sums", (kinds,))
+        self.clip_squares = self._state("clip_squares", (kinds,))
+        self.clips = self._state("clips", ())
+
+    def _state(self, name, shape):
+        return self.add_weight(name=name, shape=shape, initializer="zeros", dtype="float64")
+
+    def per_frame(self, true, pred):
+        raise TypeError(f"{type(self).__name__} does not define per_frame")
+
+    def finish(self, value):
+        """What is reported for a mean of `per_frame`; for metrics that are functions of a pooled mean."""
+        return value
+
+    def rank(self, values):
+        """Values of `per_frame` turned so that more is better."""
+        return values if self.higher_is_better else -values
+
+    def update_state(self, true, pred, mask=None):
+        """Takes predictions in.
+
+        Args:
+            true: [B, T, H, W, C] float32 in [0, 1].
+            pred: [B, T, H, W, C], or [B, S, T, H, W, C] for S samples.
+            mask: [B, T], 1 where a frame counts; a row of zeros is padding.
+        """
+        true, pred = tf.convert_to_tensor(true, tf.float32), tf.convert_to_tensor(pred, tf.float32)
+        if pred.shape.rank == true.shape.rank:
+            pred = pred[:, None]
+        samples = pred.shape[1]
+        flat = tf.reshape(pred, tf.concat([[-1], tf.shape(pred)[2:]], 0))
+        values = self.per_frame(tf.repeat(true, samples, axis=0), flat)
+        self.update_values(tf.reshape(values, [-1, samples, self.horizon]), mask)
+
+    def update_values(self, values, mask=None):
+        """Takes in what `per_frame` gave for parts of the predictions.
+
+        Args:
+            values: [B, S, T].
+            mask: as in `update_state`.
+        """
+        values = tf.cast(values, tf.float64)
+        self.samples = values.shape[1]
+        mask = tf.ones_like(values[:, 0]) if mask is None else tf.cast(mask, tf.float64)
+        real = tf.reduce_max(mask, axis=1)
+        # A masked frame may hold anything, NaN included, which a product with 0 would keep.
+        values = tf.where(mask[:, None] > 0, values, tf.zeros_like(values))
+        over_time = tf.reduce_sum(values, axis=2) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)[:, None]
+        ranking = self.rank(over_time)
+        chosen = [tf.argmax(ranking, axis=1), tf.argmin(ranking, axis=1)]
+        curves = tf.stack([tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in chosen)])
+        means = tf.stack([tf.reduce_mean(over_time, axis=1), *(tf.gather(over_time, c, axis=1, batch_dims=1) for c in chosen)])
+        self.frame_sums.assign_add(tf.reduce_sum(curves * mask, axis=1))
+        self.frame_squares.assign_add(tf.reduce_sum(tf.square(curves) * mask, axis=1))
+        self.frames.assign_add(tf.reduce_sum(mask, axis=0))
+        self.clip_sums.assign_add(tf.reduce_sum(means * real, axis=1))
+        self.clip_squares.assign_add(tf.reduce_sum(tf.square(means) * real, axis=1))
+        self.clips.assign_add(tf.reduce_sum(real))
+
+    def result(self):
+        """The mean over clips, samples and frames: float64 scalar."""
+        clips = tf.maximum(tf.convert_to_tensor(self.clips), 1.0)
+        return self.finish(tf.convert_to_tensor(self.clip_sums)[0] / clips)
+
+    def summary(self):
+        """Everything about the set so far, as plain JSON types.
+
+        Returns:
+            {"mean", "std" (over clips, of the mean over time), "ci95" (half width of the 95 %
+            confidence interval of the mean), "curve" [T], "curve_std" [T], "clips", "samples",
+            "unit", "convention", "broken" where it is, and "best" and "worst" ({"mean", "std",
+            "ci95", "curve"}) with more than one sample}.
+        """
+        clips = float(self.clips)
+        found = {s: self._statistic(i, clips) for i, s in enumerate(STATISTICS)}
+        result = {**found["mean"], "clips": int(clips), "samples": int(self.samples), "unit": self.unit, "convention": self.convention}
+        if self.broken:
+            result["broken"] = self.broken
+        if self.samples > 1:
+            result.update({s: {k: v for k, v in found[s].items() if k != "curve_std"} for s in ("best", "worst")})
+        return result
+
+    def _statistic(self, index, clips):
+        mean, std = _moments(float(self.clip_sums[index]), float(self.clip_squares[index]), clips)
+        frames = np.asarray(tf.convert_to_tensor(self.frames))
+        curve, curve_std = _moments(
+            np.asarray(self.frame_sums)[index], np.asarray(self.frame_squares)[index], np.maximum(frames, 1.0)
+        )
+        pooled = type(self).finish is not VideoMetric.finish
+        return {
+            "mean": float(self.finish(mean)),
+            # The spread of a pooled mean's function over clips is not a function of these moments.
+            "std": None if pooled else float(std),
+            "ci95": None if pooled else float(1.96 * std / math.sqrt(max(clips, 1.0))),
+            "curve": [float(v) for v in self.finish(curve)],
+            "curve_std": None if pooled else [float(v) for v in curve_std],
+        }
+
+
+def _moments(total, squares, count):
+    mean = total / np.maximum(count, 1.0)
+    return mean, np.sqrt(np.maximum(squares / np.maximum(count, 1.0) - mean**2, 0.0))
+
+
+class SetMetric(keras.metrics.Metric):
+    """One number for a whole set of predictions against a whole set of truths.
+
+    An author writes `features(video [B, T, H, W, C])` -> [B, D] and `distance`. First and
+    second moments of the features are kept in float64; the number is never a mean of batches.
+
+    Class attributes: as for `VideoMetric`, and
+        size: D.
+
+    Args:
+        horizon: frames per prediction.
+        name: of the Keras metric; the registered name where left out.
+        allow_few: accept fewer than 64 clips, where the estimate is mostly bias.
+    """
+
+    higher_is_better = False
+    unit = ""
+    convention = ""
+    broken = ""
+    needs_weights = ()
+    size = 0
+
+    def __init__(self, horizon, name=None, allow_few=False):
+        super().__init__(name=name or self.registered_name, dtype="float64")
+        self.horizon, self.allow_few = int(horizon), allow_few
+        self.totals = {
+            side: [
+                self.add_weight(name=f"{side}_{part}", shape=shape, initializer="zeros", dtype="float64")
+                for part, shape in (("count", ()), ("sum", (self.size,)), ("products", (self.size, self.size)))
+            ]
+            for side in ("true", "pred")
+        }
+
+    def features(self, video):
+        raise TypeError(f"{type(self).__name__} does not define features")
+
+    def distance(self, true, pred):
+        """The number, from (mean [D], covariance [D, D]) of both sides, float64 arrays."""
+        raise TypeError(f"{type(self).__name__} does not define distance")
+
+    def update_state(self, true, pred, mask=None):
+        """Takes videos in: both [B, T, H, W, C] in [0, 1]; rows whose mask [B, T] is 0 are padding."""
+        real = tf.ones([tf.shape(true)[0]], tf.float64)
+        if mask is not None:
+            real = tf.cast(tf.reduce_max(mask, axis=1), tf.float64)
+        for side, video in (("true", true), ("pred", pred)):
+            features = tf.cast(self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0)), tf.float64)
+            weighted = features * real[:, None]
+            count, total, products = self.totals[side]
+            count.assign_add(tf.reduce_sum(real))
+            total.assign_add(tf.reduce_sum(weighted, axis=0))
+            products.assign_add(tf.matmul(weighted, features, transpose_a=True))
+
+    def moments(self, side):
+        """(mean [D], unbiased covariance [D, D]) of "true" or "pred", float64 arrays."""
+        count, total, products = (np.asarray(v) for v in self.totals[side])
+        mean = total / count
+        covariance = (products - count * np.outer(mean, mean)) / max(count - 1.0, 1.0)
+        return mean, covariance
+
+    def result(self):
+        """The distance.
+
+        Raises:
+            UserError: fewer than 64 clips, unless that is allowed.
+        """
+        clips = int(self.totals["true"][0])
+        if clips < FEWEST_CLIPS and not self.allow_few:
+            raise UserError(
+                f"{self.name} of {clips} clips is mostly bias; evaluate at least {FEWEST_CLIPS} (--num-examples {FEWEST_CLIPS})"
+            )
+        return self.distance(self.moments("true"), self.moments("pred"))
+
+    def provenance(self):
+        """What the number was computed with, for the report: plain JSON types."""
+        return {}
+
+    def summary(self):
+        """{"mean": the distance, "clips", "frames", "samples", "convention", and its provenance}."""
+        clips = int(self.totals["true"][0])
+        result = {"clips": clips, "frames": self.horizon, "samples": 1, "unit": self.unit, "convention": self.convention, **self.provenance()}
+        try:
+            return {"mean": float(self.result()), **result}
+        except UserError as error:
+            return {"mean": None, **result, "note": str(error)}

@@ -1,0 +1,135 @@
+"""Named evaluation protocols. A number without its protocol means nothing; every result carries one."""
+
+import dataclasses
+
+from tfvp import registry
+from tfvp.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How predictions are made and scored.
+
+    Attributes:
+        name: what --protocol calls it.
+        description: one sentence.
+        source: the publication or code that it follows.
+        dataset: the data set that it is defined on, or "" for any.
+        split: "validation" or "test".
+        context: observed frames.
+        seq_len: observed and predicted frames together.
+        num_examples: clips; 0 = the whole split.
+        samples: futures per clip, for stochastic models.
+        metrics: names of registered metrics.
+        mode: "open_loop", or "teacher_forced": each frame is predicted from the true ones
+            before it.
+        caveats: what is ambiguous about it or differs here.
+    """
+
+    name: str
+    description: str
+    source: str
+    dataset: str
+    split: str
+    context: int
+    seq_len: int
+    num_examples: int
+    samples: int
+    metrics: tuple[str, ...]
+    mode: str = "open_loop"
+    caveats: str = ""
+
+    def to_dict(self):
+        """Plain JSON types."""
+        return {**dataclasses.asdict(self), "metrics": list(self.metrics)}
+
+    def describe(self):
+        """One line for the terminal."""
+        predicted = self.seq_len - self.context
+        how = f"{self.context} frames observed, {predicted} predicted"
+        if self.mode == "teacher_forced":
+            how = f"each of {self.seq_len} frames predicted from the true ones before it"
+        clips = f"{self.num_examples} clips" if self.num_examples else "all clips"
+        samples = f", best, mean and worst of {self.samples}" if self.samples > 1 else ""
+        return f"protocol {self.name}: {how}, {clips} of the {self.split} split{samples}"
+
+
+DEFAULT_METRICS = ("mse", "mae", "psnr", "ssim", "lpips")
+OPENSTL_METRICS = ("mse_sum", "mae_sum", "psnr", "ssim", "ssim_skimage7_L2", "lpips")
+SVG_METRICS = ("ssim_skimage7_L2_unclipped", "psnr_channels", "ssim_finn", "psnr_unclipped", "ssim", "psnr")
+SRVP_METRICS = ("psnr_channels", "ssim_finn", "lpips", "ssim", "psnr")
+HTSR_METRICS = ("ssim_skimage7_L2_unclipped", "psnr_unclipped", "lpips_unclipped", "ssim", "psnr", "lpips")
+
+_SVG = "Denton and Fergus 2018, arXiv 1802.07687, and its test script; best of N by each metric's own mean over time"
+_SRVP = "Franceschi et al. 2020, arXiv 2002.09219, test script; best of N by each metric's own mean over time"
+_HTSR = "Wang et al. 2026, Neural Networks 199:108732, evaluation script"
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "next_frame_tf", "One-step predictions from true frames.", "PyTorch-Lightning next-frame notebook", "",
+            "test", 1, 20, 0, 1,
+            ("mse", "mae", "psnr_pooled", "psnr", "ssim_torchmetrics", "ssim"), "teacher_forced",
+            "The notebook scores 2,000 clips of the official test file, whose other clips it trains on.",
+        ),
+        Protocol(
+            "mmnist_10to10", "Ten frames from ten, all test clips.", "Tan et al. 2023, OpenSTL, arXiv 2306.11249",
+            "moving_mnist", "test", 10, 20, 0, 1, OPENSTL_METRICS,
+            caveats="Published numbers are on the official mnist_test_seq.npy; without it the test clips are generated.",
+        ),
+        Protocol(
+            "iam4vp_readme", "Ten frames from ten, the first 1,008 test clips.", "IAM4VP's released validation loop",
+            "moving_mnist", "test", 10, 20, 1008, 1, (*OPENSTL_METRICS, "psnr_uint8_wrap"),
+            caveats="That the README's numbers come from this loop is an inference; its PSNR is broken.",
+        ),
+        Protocol("svg_smmnist", "Stochastic Moving MNIST, 5 observed, 25 predicted.", _SVG, "stochastic_mnist",
+                 "test", 5, 30, 256, 100, SVG_METRICS, caveats="The paper draws its test clips anew; ours are fixed."),
+        Protocol("svg_kth", "KTH, 10 observed, 20 predicted.", _SVG, "kth", "test", 10, 30, 256, 100, SVG_METRICS,
+                 caveats="The paper's figure goes beyond 20 predicted frames; its test clips are drawn at random."),
+        Protocol("svg_bair", "BAIR robot pushing, 2 observed, 28 predicted.", _SVG, "bair", "test", 2, 30, 256, 100, SVG_METRICS),
+        Protocol("srvp_smmnist", "Stochastic Moving MNIST, 5 observed, 20 predicted.", _SRVP, "stochastic_mnist",
+                 "test", 5, 25, 5000, 100, SRVP_METRICS, caveats="SRVP's own test file is not read; ours is fixed, too."),
+        Protocol("srvp_kth", "KTH, 10 observed, 30 predicted.", _SRVP, "kth", "test", 10, 40, 1000, 100, SRVP_METRICS,
+                 caveats="SRVP draws its 1,000 test clips with a seed of its own."),
+        Protocol("srvp_bair", "BAIR robot pushing, 2 observed, 28 predicted.", _SRVP, "bair", "test", 2, 30, 256, 100, SRVP_METRICS),
+        Protocol("htsr_264", "36 frames observed, 264 predicted.", _HTSR, "", "test", 36, 300, 250, 1, HTSR_METRICS,
+                 caveats="What --eval-seq-len 300 means in HTSR's README."),
+        Protocol("htsr_300", "36 frames observed, 300 predicted.", _HTSR, "", "test", 36, 336, 250, 1, HTSR_METRICS,
+                 caveats="What HTSR's Moving MNIST loader can only have meant; mazes have no clips of 336 frames."),
+        Protocol("cwvae_1000", "36 frames observed, 964 predicted.", "Saxena et al. 2021, arXiv 2102.09532", "mmnist_long",
+                 "test", 36, 1000, 100, 1, HTSR_METRICS),
+    )
+}
+
+
+def names():
+    """Names that `get` knows, and "default"."""
+    return ["default", *PROTOCOLS]
+
+
+def get(name):
+    """The protocol called `name`.
+
+    Raises:
+        UserError: there is none; the message names the nearest one.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"unknown protocol {name!r}{registry.nearest(name, names())}; known: {', '.join(names())}")
+    return PROTOCOLS[name]
+
+
+def from_config(config):
+    """The default protocol: what the section `eval` of a `tfvp.config.Config` says.
+
+    Raises:
+        UserError: an unknown metric.
+    """
+    settings = config.eval
+    for metric in settings.metrics:
+        registry.lookup("metric", metric)
+    return Protocol(
+        "default", "What the configuration says, in tfvp's default conventions.", "configs/base.yml", "",
+        settings.split, settings.open_loop_ctx, settings.eval_seq_len, settings.num_examples, settings.num_samples,
+        tuple(settings.metrics),
+    )

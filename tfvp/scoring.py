@@ -1,0 +1,167 @@
+"""From a predictor and clips to numbers: rollouts, scored chunk by chunk."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfvp import registry, weights
+from tfvp.errors import UserError
+from tfvp.metrics.base import SetMetric
+
+# Frames that one graph call may predict for all samples together; more samples go in groups.
+FRAMES_PER_CALL = 3200
+
+
+@dataclasses.dataclass
+class Scores:
+    """What `score` found out about one predictor.
+
+    Attributes:
+        summaries: {metric: what its `summary()` says}.
+        values: {metric: float32 [clips, samples, horizon]}, per frame, NaN where masked.
+        examples: uint8 [clips, samples, horizon, H, W, C], the first few predictions.
+    """
+
+    summaries: dict
+    values: dict
+    examples: np.ndarray
+
+
+def usable_metrics(names):
+    """Splits metric names into those that can run here and sentences about the others.
+
+    Raises:
+        UserError: an unknown name, or nothing is left.
+    """
+    usable, notes = [], []
+    for name in names:
+        needed = registry.lookup("metric", name).needs_weights
+        try:
+            for weight in needed:
+                weights.find(weight)
+            usable.append(name)
+        except UserError as error:
+            notes.append(f"{name} is left out: {error}")
+    if not usable:
+        raise UserError("none of the metrics can run: " + " ".join(notes))
+    return usable, notes
+
+
+def score(predictors, batches, count, metrics, context, horizon, samples=1, chunk=50, mode="open_loop",
+          num_examples_kept=4, progress=None):
+    """Scores predictors on the same clips, in memory that does not grow with their number.
+
+    Args:
+        predictors: {name: VideoModel}; only stochastic ones are given more than one sample.
+        batches: dataset of {"video": [B, context + horizon, H, W, C], "id": [B], "mask": [B, T]}.
+        count: clips in `batches`, without padding.
+        metrics: names of registered metrics.
+        context: observed frames.
+        horizon: predicted frames.
+        samples: futures per clip.
+        chunk: predicted frames per graph call.
+        mode: "open_loop", or "teacher_forced": every frame is predicted from the true ones
+            before it, and all but the first of `context + horizon` frames are scored.
+        num_examples_kept: clips whose predictions are returned.
+        progress: label of a progress bar, or None for no bar.
+
+    Returns:
+        {predictor name: Scores}, and the truth of the kept clips as uint8 [clips, T, H, W, C].
+    """
+    scorers = {
+        name: _Scorer(predictor, metrics, context, horizon, samples if predictor.stochastic else 1, chunk, mode, num_examples_kept)
+        for name, predictor in predictors.items()
+    }
+    truth = []
+    with tqdm(total=count, desc=progress, unit="clip", disable=progress is None) as bar:
+        for batch in batches:
+            real = int(tf.reduce_sum(tf.cast(tf.reduce_max(batch["mask"], axis=1) > 0, tf.int32)))
+            if len(truth) < num_examples_kept:
+                truth.extend(to_uint8(batch["video"][:real])[: num_examples_kept - len(truth)])
+            for scorer in scorers.values():
+                scorer.add(batch, real)
+            bar.update(real)
+    return {name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth)
+
+
+def to_uint8(video):
+    """Frames in [0, 1] as uint8, clipped and rounded."""
+    return tf.cast(tf.round(tf.clip_by_value(video, 0.0, 1.0) * 255.0), tf.uint8).numpy()
+
+
+class _Scorer:
+    """Rolls one predictor out and keeps its metrics."""
+
+    def __init__(self, predictor, metrics, context, horizon, samples, chunk, mode, kept):
+        self.predictor, self.context, self.samples, self.mode, self.kept = predictor, context, samples, mode, kept
+        self.first = predictor.fewest_context if mode == "teacher_forced" else context
+        self.horizon = context + horizon - self.first
+        self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
+        made = {name: registry.lookup("metric", name)(horizon=self.horizon) for name in metrics}
+        self.frame_metrics = {n: m for n, m in made.items() if not isinstance(m, SetMetric)}
+        self.set_metrics = {n: m for n, m in made.items() if isinstance(m, SetMetric)}
+        self.per_frame = tf.function(functools.partial(self._per_frame))
+        self.values = {name: [] for name in self.frame_metrics}
+        self.examples = []
+
+    def add(self, batch, real):
+        """Scores a batch whose first `real` clips are not padding."""
+        video, mask = batch["video"], batch["mask"][:, self.first :]
+        group = max(1, FRAMES_PER_CALL // (video.shape[0] * self.chunk))
+        values, shown = [], []
+        for start in range(0, self.samples, group):
+            part, frames = self._score_samples(video, batch["id"], start, min(group, self.samples - start))
+            values.append(part)
+            shown.append(frames)
+        for name, metric in self.frame_metrics.items():
+            per_frame = tf.concat([part[name] for part in values], axis=1)
+            metric.update_values(per_frame, mask)
+            masked = tf.where(mask[:, None] > 0, per_frame, np.nan)
+            self.values[name].append(masked[:real].numpy())
+        first_sample = shown[0]
+        if self.set_metrics:
+            predicted = tf.cast(first_sample, tf.float32) / 255.0
+            for metric in self.set_metrics.values():
+                metric.update_state(video[:, self.first :], predicted[:, 0], mask)
+        if len(self.examples) < self.kept:
+            self.examples.extend(np.concatenate(shown, axis=1)[:real][: self.kept - len(self.examples)])
+
+    def _score_samples(self, video, ids, first_sample, samples):
+        """({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C] as far as needed)."""
+        parts, shown, done = [], [], 0
+        keep = video.shape[0] if self.set_metrics else max(0, self.kept - len(self.examples))
+        for predicted in self._predict(video, ids, first_sample, samples):
+            frames = predicted.shape[2]
+            start = self.first + done
+            parts.append(self.per_frame(video[:, start : start + frames], predicted))
+            shown.append(to_uint8(predicted[:keep]))
+            done += frames
+        return {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}, np.concatenate(shown, axis=2)
+
+    def _predict(self, video, ids, first_sample, samples):
+        if self.mode == "teacher_forced":
+            yield self.predictor.graph("next_frames", self.predictor.next_frames)(video)[:, None]
+            return
+        yield from self.predictor.rollout(
+            video[:, : self.context], self.horizon, samples, self.chunk, ids, first_sample
+        )
+
+    def _per_frame(self, true, predicted):
+        batch, samples, frames = predicted.shape[:3]
+        true = tf.repeat(true, samples, axis=0)
+        flat = tf.reshape(predicted, [batch * samples, *predicted.shape[2:]])
+        return {
+            name: tf.reshape(tf.cast(metric.per_frame(true, flat), tf.float32), [batch, samples, frames])
+            for name, metric in self.frame_metrics.items()
+        }
+
+    def scores(self):
+        metrics = {**self.frame_metrics, **self.set_metrics}
+        return Scores(
+            summaries={name: metric.summary() for name, metric in metrics.items()},
+            values={name: np.concatenate(parts) for name, parts in self.values.items()},
+            examples=np.stack(self.examples),
+        )
