@@ -1,0 +1,256 @@
+"""The checks that every registered model gets, without a line of test code of its own."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp import export, registry, scoring, training
+from tfvp.errors import UserError
+from tfvp.models.base import VideoModel
+
+CASES = {
+    f"{name}{'-' + label if label else ''}": (name, options)
+    for name in registry.names("model")
+    for label, options in registry.lookup("model", name).small_variants.items()
+}
+BATCH, FUTURE = 4, 4
+
+
+class Case:
+    """A small model, built, with a batch that fits it."""
+
+    def __init__(self, name, options):
+        self.cls, self.options = registry.lookup("model", name), options
+        self.shape = self.cls.small_image_shape
+        keras.utils.set_random_seed(0)
+        keras.mixed_precision.set_global_policy("float32")
+        self.model = self.make()
+        self.batch = self.batch_of(BATCH)
+        self.context = self.model.fewest_context
+        while self.context < 4:
+            self.context += self.model.context_multiple
+        self.video = self.batch["video"]
+
+    def make(self):
+        model = self.cls(self.shape, **self.options)
+        model.build_on({k: tf.TensorSpec([2, *v.shape[1:]], v.dtype) for k, v in self.batch_of(2, model).items()})
+        return model
+
+    def batch_of(self, size, model=None):
+        model = model or self.model
+        frames = -(-max(4, model.fewest_context) // model.context_multiple) * model.context_multiple + FUTURE
+        rng = np.random.default_rng(0)
+        video = rng.uniform(size=(size, frames, *self.shape)).astype(np.float32)
+        batch = {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64)}
+        if "labels" in model.needs:
+            batch["labels"] = tf.constant(rng.integers(0, 3, (size, frames, *self.shape[:2])), tf.int32)
+        return batch
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request):
+    return Case(*CASES[request.param])
+
+
+def close(a, b, tolerance=1e-5):
+    for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), rtol=tolerance, atol=tolerance)
+
+
+def seeds_for(model, count):
+    return tf.stack([tf.range(count, dtype=tf.int64), tf.ones([count], tf.int64)], 1) if model.stochastic else None
+
+
+def test_is_a_registered_video_model_with_small_variants(case):
+    assert issubclass(case.cls, VideoModel)
+    assert case.cls.small_variants and case.cls.paper and case.cls.__doc__
+
+
+def test_loss_terms_are_finite_per_example_float32(case):
+    terms = case.model.loss_terms(case.batch, training=True)
+    assert "loss" in terms
+    for name, values in terms.items():
+        assert values.shape == (BATCH,), name
+        assert values.dtype == tf.float32, name
+        assert np.isfinite(values).all(), name
+
+
+def test_all_variables_exist_once_built(case):
+    before = {id(v) for v in case.model.variables}
+    case.model.loss_terms(case.batch, training=True)
+    case.model.imagine(case.model.observe(case.video[:, : case.context], seed=seeds_for(case.model, BATCH)), 2)
+    assert {id(v) for v in case.model.variables} == before
+
+
+def test_gradients_reach_every_variable(case):
+    model = case.make()
+    for variable in model.trainable_variables:  # heads that start at zero hide what is behind them
+        variable.assign(variable + 0.1 * tf.random.stateless_normal(variable.shape, [1, 2]))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model.loss_terms(case.batch, training=True)["loss"])
+    unreached = {id(v) for v in model.unreached_variables()}
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
+        if id(variable) not in unreached:
+            assert gradient is not None, variable.name
+            assert np.isfinite(gradient).all() and np.any(np.asarray(gradient) != 0), variable.name
+
+
+@pytest.mark.parametrize("horizon", [1, 50])
+def test_rollouts_have_the_asked_for_shape_and_are_finite(case, horizon):
+    chunks = list(case.model.rollout(case.video[:, : case.context], horizon, chunk=20))
+    video = np.concatenate(chunks, axis=2)
+    assert video.shape == (BATCH, 1, horizon, *case.shape) and video.dtype == np.float32
+    assert np.isfinite(video).all()
+
+
+def test_imagination_continues_where_it_stopped(case):
+    state = case.model.observe(case.video[:, : case.context], seed=seeds_for(case.model, BATCH))
+    whole, after_whole = case.model.imagine(state, 7)
+    first, middle = case.model.imagine(state, 3)
+    second, after_parts = case.model.imagine(middle, 4)
+    close(whole, tf.concat([first, second], axis=1), 2e-5)
+    close(after_whole, after_parts, 2e-5)
+
+
+def test_horizon_may_be_a_tensor(case):
+    imagine = tf.function(case.model.imagine)
+    state = case.model.observe(case.video[:, : case.context], seed=seeds_for(case.model, BATCH))
+    close(imagine(state, tf.constant(5))[0], case.model.imagine(state, 5)[0], 2e-5)
+
+
+def test_observing_in_two_parts_equals_observing_at_once(case):
+    multiple = case.model.context_multiple
+    frames = case.model.fewest_context + 2 * multiple
+    video = tf.concat([case.video] * -(-frames // case.video.shape[1]), axis=1)[:, :frames]
+    seed = seeds_for(case.model, BATCH)
+    whole = case.model.observe(video, seed=seed)
+    for split in range(case.model.fewest_context, frames, multiple):
+        parts = case.model.observe(video[:, split:], case.model.observe(video[:, :split], seed=seed))
+        close(whole, parts, 2e-5)
+
+
+def test_one_step_predictions_do_not_see_the_future(case):
+    first, changed = case.model.fewest_context, case.context + 1
+    other = tf.concat([case.video[:, :changed], 1.0 - case.video[:, changed:]], axis=1)
+    before, after = case.model.next_frames(case.video), case.model.next_frames(other)
+    # Prediction i is of frame first + i; it may depend on frames before that one only.
+    close(before[:, : changed + 1 - first], after[:, : changed + 1 - first], 1e-6)
+    if case.model.context_multiple == 1:
+        assert np.abs(np.asarray(before - after)[:, changed + 1 - first :]).max() > 1e-6
+
+
+def test_rollouts_ignore_everything_after_the_context(case):
+    def predictions(video):
+        batch = {"video": video, "id": case.batch["id"], "mask": tf.ones(video.shape[:2])}
+        scores, _ = scoring.score({"m": case.model}, [batch], BATCH, ["mse"], case.context, FUTURE)
+        return scores["m"].examples
+
+    context = case.video[:, : case.context]
+    future = case.video[:, case.context : case.context + FUTURE]
+    np.testing.assert_array_equal(predictions(tf.concat([context, future], 1)), predictions(tf.concat([context, 1 - future], 1)))
+    assert np.any(predictions(tf.concat([1 - context, future], 1)) != predictions(tf.concat([context, future], 1)))
+
+
+def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
+    context, ids = case.video[:, : case.context], case.batch["id"]
+    together = np.concatenate(list(case.model.rollout(context, 5, ids=ids)), axis=2)
+    alone = np.concatenate(list(case.model.rollout(context[2:3], 5, ids=ids[2:3])), axis=2)
+    close(together[2:3], alone, 2e-5)
+
+
+def test_samples_differ_and_are_reproducible(case):
+    if not case.cls.stochastic:
+        assert all(np.array_equal(*pair) for pair in zip(*(list(case.model.rollout(case.video[:, : case.context], 3, ids=i * tf.ones(BATCH, tf.int64))) for i in (1, 2))))
+        return
+    roll = lambda **k: np.concatenate(list(case.model.rollout(case.video[:, : case.context], 5, **k)), axis=2)  # noqa: E731
+    three = roll(samples=3)
+    close(three, roll(samples=3))
+    close(three[:, 1:], roll(samples=2, first_sample=1), 2e-5)
+    assert np.abs(three[:, 0] - three[:, 1]).max() > 1e-5
+
+
+def test_config_and_weights_round_trip(case, tmp_path):
+    config = json.loads(json.dumps(case.model.get_config()))
+    twin = case.cls.from_config(config)
+    twin.build_on({k: tf.TensorSpec([2, *v.shape[1:]], v.dtype) for k, v in case.batch.items()})
+    case.model.save_weights(str(tmp_path / "m.weights.h5"))
+    twin.load_weights(str(tmp_path / "m.weights.h5"))
+    for ours, theirs in zip(case.model.variables, twin.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    context = case.video[:, : case.context]
+    for ours, theirs in zip(case.model.rollout(context, 3), twin.rollout(context, 3)):
+        close(ours, theirs)
+
+
+def test_contexts_that_cannot_be_observed_are_refused(case):
+    with pytest.raises(UserError, match="observed frames"):
+        case.model.check_context(case.model.fewest_context - 1)
+    if case.model.context_multiple > 1:
+        with pytest.raises(UserError, match="use "):
+            case.model.check_context(case.model.fewest_context + case.model.context_multiple - 1)
+    case.model.check_context(case.context)
+
+
+def test_image_sizes_that_do_not_divide_are_refused(case):
+    multiple = case.model.size_multiple
+    if multiple == 1:
+        case.model.check_image_size()
+        return
+    with pytest.raises(UserError, match="data.image_size"):
+        case.cls((2 * multiple + 1, 2 * multiple, 1), **case.options).check_image_size()
+
+
+def train_two_steps(case, devices, batch, **compile_options):
+    strategy = training.make_strategy(devices)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = case.make()
+        model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False, **compile_options)
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    history = model.fit(data, epochs=1, steps_per_epoch=2, verbose=0)
+    return model, {k: v[-1] for k, v in history.history.items()}
+
+
+def test_two_replicas_train_as_one(case):
+    one, logs_one = train_two_steps(case, 1, case.batch, clip_norm=1.0)
+    two, logs_two = train_two_steps(case, 2, case.batch, clip_norm=1.0)
+    assert logs_one["grad_norm"] > 0
+    for key in logs_one:
+        assert logs_one[key] == pytest.approx(logs_two[key], rel=1e-4, abs=1e-6), key
+    for ours, theirs in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_trains_and_predicts_close_to_float32(case):
+    expected = np.asarray(case.model.loss_terms(case.batch, training=False)["loss"])
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = case.make()
+    for target, source in zip(model.variables, case.model.variables, strict=True):
+        target.assign(source)
+    with tf.GradientTape() as tape:
+        loss = model.loss_terms(case.batch, training=False)["loss"]
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(np.asarray(loss), expected, rtol=0.05)
+    assert all(v.dtype == "float32" or v.dtype == tf.float32 for v in model.trainable_variables)
+    assert all(g is None or np.isfinite(g).all() for g in tape.gradient(loss, model.trainable_variables))
+    video = np.concatenate(list(model.rollout(case.video[:, : case.context], 3)), axis=2)
+    assert video.dtype == np.float32 and np.isfinite(video).all()
+
+
+def test_saved_model_predicts_the_same(case, tmp_path):
+    export.save(case.model, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures
+    context = case.video[:2, : case.context]
+    seed = {"seed": tf.constant(3, tf.int64)} if case.model.stochastic else {}
+    video = served["serving_default"](context=context, horizon=tf.constant(5), **seed)["video"]
+    state = served["observe"](context=context, **seed)
+    first = served["imagine"](horizon=tf.constant(2), **state)
+    second = served["imagine"](horizon=tf.constant(3), **{k: v for k, v in first.items() if k != "video"})
+    close(video, tf.concat([first["video"], second["video"]], axis=1), 2e-5)
+    if not case.model.stochastic:
+        close(video, next(case.model.rollout(context, 5))[:, 0], 1e-5)
+    pixels = served["serving_uint8"](context=tf.cast(context * 255, tf.uint8), horizon=tf.constant(2), **seed)["video"]
+    assert pixels.dtype == tf.uint8 and pixels.shape == (2, 2, *case.shape)

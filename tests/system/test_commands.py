@@ -1,0 +1,220 @@
+"""The commands as a user types them: train, kill, resume, evaluate, export, and their errors."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = """
+# Tests only.
+model: {name: convlstm_openstl, hidden: [6], kernel: 3, patch: 4, context: 4, sampling_rate: 0.05}
+data: {name: moving_mnist, image_size: 32}
+train: {epochs: 3, steps_per_epoch: 12, batch_size: 4, seq_len: 8, validation_examples: 4, gif_examples: 1, ema_decay: 0.5,
+        learning_rate: 0.01}
+eval: {open_loop_ctx: 4, eval_seq_len: 8, num_examples: 6, batch_size: 4, metrics: [mse, psnr, ssim]}
+"""
+
+
+def command(script, *arguments, check=True, **options):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, timeout=240, **options
+    )
+    if check:
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result
+
+
+def refused(*arguments, script="train.py", **options):
+    """The sentence that a command ends with; no stack trace, exit status 2."""
+    result = command(script, *arguments, check=False, **options)
+    assert result.returncode == 2, result.stdout[-2000:] + result.stderr[-4000:]
+    assert "Traceback" not in result.stderr
+    last = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert last, result.stderr
+    return result.stderr[result.stderr.index("error: ") :]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.yml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """An uninterrupted run, exported at its end."""
+    logdir = tmp_path_factory.mktemp("logs")
+    result = command("train.py", "--logdir", logdir, "--config", tiny, "--export")
+    assert "next: python eval_with_lpips.py" in result.stdout
+    return logdir / "tiny"
+
+
+def weights(run, which="last"):
+    import h5py
+
+    found = {}
+    with h5py.File(run / "model" / f"{which}.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_a_run_holds_what_it_should(trained):
+    for name in ("config.yml", "environment.json", "metrics.jsonl", "curves.png", "model/best.weights.h5",
+                 "model/last.weights.h5", "model/status.json", "model/mean_frame.npy", "samples/epoch_0003.gif",
+                 "export/1/saved_model.pb"):
+        assert (trained / name).is_file(), name
+    assert list((trained / "tensorboard").iterdir()) and list((trained / "backup").iterdir())
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3] and [line["step"] for line in lines] == [12, 24, 36]
+    for key in ("loss", "grad_norm", "val_loss", "val_mse", "val_psnr", "val_ssim", "train_mae", "learning_rate"):
+        assert np.isfinite([line[key] for line in lines]).all(), key
+    assert not list(trained.rglob("*.tmp*"))
+
+
+def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "--logdir", str(tmp_path), "--config", str(tiny)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    metrics = tmp_path / "tiny" / "metrics.jsonl"
+    deadline = time.time() + 200
+    while not (metrics.is_file() and metrics.read_text().count("\n")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    result = command("train.py", "--logdir", tmp_path, "--config", tiny)
+    assert "resuming" in result.stderr + result.stdout or "backup" not in os.listdir(tmp_path / "tiny")
+    ours, theirs = weights(tmp_path / "tiny"), weights(trained)
+    assert ours.keys() == theirs.keys() and ours
+    for key in ours:
+        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    for mine, other in zip(metrics.read_text().splitlines(), (trained / "metrics.jsonl").read_text().splitlines(), strict=True):
+        mine, other = json.loads(mine), json.loads(other)
+        for key in other:
+            if key != "frames_per_second":
+                assert mine[key] == pytest.approx(other[key], rel=1e-5, abs=1e-6), key
+
+
+def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
+    before = weights(trained)
+    result = command("train.py", "--logdir", trained.parent, "--config", tiny)
+    assert "trained already" in result.stdout + result.stderr
+    assert all(np.array_equal(before[k], v) for k, v in weights(trained).items())
+    assert len(json.loads((trained / "environment.json").read_text())["sessions"]) >= 2
+
+
+def test_evaluation_writes_its_report(trained):
+    result = command("eval_with_lpips.py", "--logdir", trained / "model", "--open-loop-ctx", 3, "--eval-seq-len", 8)
+    assert "copy_last" in result.stdout and "report.html" in result.stdout
+    folder = trained / "eval" / "default"
+    document = json.loads((folder / "metrics.json").read_text())
+    assert document["protocol"]["context"] == 3 and document["protocol"]["clips"] == 6
+    for predictor in ("model", "copy_last", "mean_context", "mean_frame", "blank"):
+        assert len(document[predictor]["psnr"]["curve"]) == 5 and np.isfinite(document[predictor]["psnr"]["mean"])
+    for name in ("curves.csv", "curves.png", "per_clip.npz", "clip_000.gif", "clip_000.png"):
+        assert (folder / name).stat().st_size > 100, name
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/") >= 3 and "copy_last" in page and "http" not in page
+    per_clip = np.load(folder / "per_clip.npz")["model/psnr"]
+    assert per_clip.shape == (6, 1, 5)
+    assert per_clip.mean() == pytest.approx(document["model"]["psnr"]["mean"], rel=1e-5)
+
+
+def test_evaluation_finds_the_newest_run_by_itself(trained, tmp_path):
+    (tmp_path / "logs").symlink_to(trained.parent)
+    result = command("eval_with_lpips.py", "--num-examples", 2, "--no-save-grid", "--split", "validation", cwd=tmp_path)
+    assert "evaluating logs/tiny" in result.stdout
+
+
+def test_the_export_needs_nothing_but_tensorflow(trained, tmp_path):
+    """Loaded in a process that cannot import tfvp, it predicts what the model in Python predicts."""
+    context = np.random.default_rng(0).uniform(size=(2, 5, 32, 32, 1)).astype(np.float32)
+    np.save(tmp_path / "context.npy", context)
+    program = (
+        "import numpy as np, tensorflow as tf, sys\n"
+        "s = tf.saved_model.load(sys.argv[1]).signatures\n"
+        "c = tf.constant(np.load('context.npy'))\n"
+        "np.save('video.npy', s['serving_default'](context=c, horizon=tf.constant(12))['video'])\n"
+        "assert not any(m.startswith('tfvp') for m in sys.modules)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command_line = [sys.executable, "-c", program, str(trained / "export" / "1")]
+    result = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    import tfvp
+
+    expected = np.concatenate(list(tfvp.load_run(trained).rollout(context, 12, chunk=5)), axis=2)[:, 0]
+    np.testing.assert_allclose(np.load(tmp_path / "video.npy"), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_another_export_gets_the_next_number(trained):
+    result = subprocess.run(
+        [sys.executable, "-m", "tfvp.export", "--logdir", str(trained)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0 and (trained / "export" / "2" / "saved_model.pb").is_file(), result.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (["train.batch_sise=3"], "did you mean 'train.batch_size'"),
+        (["train.batch_size=many"], "must be an integer"),
+        (["data.name=folder", "data.root=/nowhere/at/all"], "/nowhere/at/all"),
+        (["data.image_size=34"], "do not divide by 4"),
+        (["eval.open_loop_ctx=8"], "leaves nothing to predict"),
+        (["train.batch_size=3", "train.accumulate=2"], "use a multiple of 2"),
+        (["train.steps_per_execution=5"], "does not divide an epoch"),
+        (["train.optimizer=adem"], "did you mean 'Adam'"),
+        (["train.seq_len=30"], "frames"),
+    ],
+    ids=lambda value: value[-1].split("=")[0] if isinstance(value, list) else "",
+)
+def test_wrong_options_get_a_sentence_and_leave_nothing(tiny, tmp_path, changes, sentence):
+    assert sentence in refused("--logdir", tmp_path / "logs", "--config", tiny, "--set", *changes)
+    assert not (tmp_path / "logs" / "tiny").exists()
+
+
+def test_a_run_of_another_configuration_is_refused(trained, tiny):
+    message = refused("--logdir", trained.parent, "--config", tiny, "--set", "train.learning_rate=0.5")
+    assert "train.learning_rate: 0.01 -> 0.5" in message
+
+
+def test_an_unwritable_logdir_is_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write into" in refused("--logdir", tmp_path / "file" / "logs", "--config", tiny)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--open-loop-ctx", "0"], "--open-loop-ctx"),
+        (["--open-loop-ctx", "9", "--eval-seq-len", "8"], "leaves no frame to predict"),
+        (["--protocol", "mmnist_10to11"], "did you mean 'mmnist_10to10'"),
+        (["--protocol", "svg_kth"], "trained on moving_mnist"),
+        (["--num-samples", "0"], "--num-samples"),
+    ],
+)
+def test_evaluations_that_make_no_sense_are_refused(trained, arguments, sentence):
+    assert sentence in refused("--logdir", trained, *arguments, script="eval_with_lpips.py")
+
+
+def test_a_logdir_without_runs_is_refused(tmp_path):
+    assert "train one first" in refused("--logdir", tmp_path, script="eval_with_lpips.py")
+
+
+def test_damaged_weights_are_refused(trained, tmp_path):
+    import shutil
+
+    copy = tmp_path / "tiny"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("export", "eval", "backup", "tensorboard"))
+    path = copy / "model" / "best.weights.h5"
+    path.write_bytes(path.read_bytes()[:500])
+    assert "cannot be loaded" in refused("--logdir", copy, script="eval_with_lpips.py")

@@ -1,0 +1,94 @@
+"""Training options that change how a step is made, tried in this process on a tiny model."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tfvp
+from tfvp import config, training
+from tfvp.errors import UserError
+
+BASE = {
+    "model": {"name": "convlstm_openstl", "hidden": [4], "kernel": 3, "patch": 4, "context": 4},
+    "data": {"name": "moving_mnist", "image_size": 32},
+    "train": {"epochs": 1, "steps_per_epoch": 4, "batch_size": 4, "seq_len": 6, "validation_examples": 2, "gif_examples": 1},
+    "eval": {"open_loop_ctx": 4, "eval_seq_len": 6, "batch_size": 2},
+}
+
+
+def run(tmp_path, **changes):
+    settings = {**BASE, "train": {**BASE["train"], **changes}}
+    return training.train(config.from_dict(settings, name="case"), tmp_path)
+
+
+def last_line(started):
+    return json.loads((started.path / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return last_line(run(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"devices": 2}, {"accumulate": 2}, {"devices": 2, "accumulate": 2}, {"steps_per_execution": 2}, {"xla": True}],
+    ids=str,
+)
+def test_how_a_step_is_made_does_not_change_what_is_learned(tmp_path, plain, changes):
+    line = last_line(run(tmp_path, **changes))
+    for key in ("loss", "grad_norm", "val_loss", "val_mse"):
+        assert line[key] == pytest.approx(plain[key], rel=2e-3), key
+
+
+def test_bfloat16_learns_nearly_the_same(tmp_path, plain):
+    line = last_line(run(tmp_path, precision="mixed_bfloat16"))
+    assert line["loss"] == pytest.approx(plain["loss"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": "one_cycle"}, {"schedule": "cosine", "warmup_epochs": 0.5}, {"optimizer": "rmsprop"}, {"clip_norm": 0.01}],
+    ids=str,
+)
+def test_schedules_and_optimizers_run(tmp_path, changes):
+    assert np.isfinite(last_line(run(tmp_path, **changes))["loss"])
+
+
+def test_the_average_is_what_is_saved(tmp_path):
+    """With a decay of nearly one, the saved weights are those of the start, not the trained ones."""
+    started = run(tmp_path, ema_decay=0.999999, learning_rate=0.05)
+    fresh = training.build_model(started.config, (32, 32, 1))
+    import tensorflow as tf
+
+    from tfvp.datasets import base
+
+    tf.keras.utils.set_random_seed(started.config.train.seed)
+    base.build_dataset(started.config)
+    fresh = training.build_model(started.config, (32, 32, 1))
+    saved = tfvp.load_run(started.path, "last")
+    raw = np.load(sorted((started.path / "backup").glob("*.npz"))[-1])
+    for i, (initial, kept) in enumerate(zip(fresh.trainable_variables, saved.trainable_variables)):
+        np.testing.assert_allclose(np.asarray(kept), np.asarray(initial), atol=1e-4)
+        assert np.abs(raw[f"model/{i}"] - np.asarray(initial)).max() > 1e-3
+
+
+def test_a_plateau_lowers_the_rate_and_early_stopping_stops(tmp_path):
+    started = run(
+        tmp_path, epochs=6, steps_per_epoch=1, learning_rate=1e-12, schedule="plateau", plateau_patience=0,
+        plateau_factor=0.5, early_stopping=3, optimizer="sgd",
+    )
+    lines = [json.loads(line) for line in (started.path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) < 6
+    assert lines[-1]["learning_rate"] < lines[0]["learning_rate"]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="not finite for 3 steps in a row"):
+        run(tmp_path, optimizer="sgd", learning_rate=1e30, nonfinite_patience=3, steps_per_epoch=30)
+
+
+def test_an_unknown_monitor_is_refused(tmp_path):
+    with pytest.raises(UserError, match="train.monitor"):
+        run(tmp_path, monitor="val_fvd")

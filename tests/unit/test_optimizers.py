@@ -1,0 +1,111 @@
+"""Schedules as PyTorch defines them, momentum cycling, optimizers by name, weight averages."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tests import golden
+from tfvp import compat, optimizers, training
+from tfvp.errors import UserError
+
+
+def settings(**changes):
+    values = {
+        "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "schedule": "constant",
+        "warmup_epochs": 0.0, "final_learning_rate": 0.0, "cycle_warmup": 0.3, "cycle_initial_div": 25.0,
+        "cycle_final_div": 1e4, "cycle_momentum": [0.85, 0.95],
+    }
+    return types.SimpleNamespace(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "peak", "warmup"), [("onecycle", 5e-4, 0.3), ("pct0_onecycle", 1e-3, 0.0)]
+)
+def test_one_cycle_is_pytorch_s(prefix, peak, warmup):
+    case = golden.case("convlstm", "schedules")
+    iterations = case.scalars["onecycle_iterations"]
+    rate = optimizers.OneCycle(peak, 1000, warmup, peak / 25, peak / 25 / 1e4)
+    momentum = optimizers.OneCycle(0.85, 1000, warmup, 0.95, 0.95)
+    for i, lr, beta in zip(iterations, case.scalars[f"{prefix}_lr"], case.scalars[f"{prefix}_beta1"]):
+        assert float(rate(i)) == pytest.approx(lr, rel=1e-5)
+        assert float(momentum(i)) == pytest.approx(beta, rel=1e-6)
+
+
+def test_schedules_advance_once_per_batch():
+    every_update = optimizers.Cosine(1.0, 10)
+    every_third = optimizers.Cosine(1.0, 10, updates_per_batch=3)
+    assert [float(every_third(i)) for i in (0, 2, 3, 29)] == [float(every_update(i)) for i in (0, 0, 1, 9)]
+
+
+def test_cosine_warms_up_and_ends_where_it_should():
+    rate = optimizers.Cosine(1.0, 100, warmup=10, end=0.1)
+    assert float(rate(0)) == pytest.approx(0.1) and float(rate(10)) == pytest.approx(1.0)
+    assert float(rate(55)) == pytest.approx(0.55) and float(rate(100)) == pytest.approx(0.1)
+
+
+def test_cycled_momentum_is_what_adam_uses():
+    """One step of Adam from zero moments, with beta_1 read from the schedule at each update."""
+    made = optimizers.build_optimizer(settings(schedule="one_cycle"), batches=10, batches_per_epoch=10)
+    variable = tf.Variable([1.0])
+    compat.build_optimizer(made, [variable])
+    cycle = optimizers.OneCycle(0.85, 10, 0.3, 0.95, 0.95)
+    rate = optimizers.OneCycle(1e-3, 10, 0.3, 1e-3 / 25, 1e-3 / 25 / 1e4)
+    m = v = 0.0
+    expected = 1.0
+    for i, gradient in enumerate([0.5, -0.2, 0.9, 0.1]):
+        b1, b2 = float(cycle(i)), 0.999
+        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
+        expected -= float(rate(i)) * (m / (1 - b1 ** (i + 1))) / (np.sqrt(v / (1 - b2 ** (i + 1))) + 1e-7)
+        compat.apply_reduced_gradients(made, [tf.constant([gradient])], [variable])
+    assert float(variable[0]) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "Adam", "rmsprop", "sgd", "adamw", "lamb"])
+def test_optimizers_by_name_take_a_step(name):
+    made = optimizers.build_optimizer(settings(optimizer=name), 10, 10)
+    variable = tf.Variable([1.0, -2.0])
+    compat.build_optimizer(made, [variable])
+    before = len(compat.optimizer_variables(made))
+    compat.apply_reduced_gradients(made, [tf.constant([1.0, 1.0])], [variable])
+    assert (variable.numpy() < [1.0, -2.0]).all()
+    assert len(compat.optimizer_variables(made)) == before and int(made.iterations) == 1
+
+
+def test_wrong_optimizers_get_a_sentence():
+    with pytest.raises(UserError, match="did you mean 'Adam'"):
+        optimizers.build_optimizer(settings(optimizer="Adma"), 10, 10)
+    with pytest.raises(UserError, match="adam takes .*beta_1"):
+        optimizers.build_optimizer(settings(optimizer_options={"beta1": 0.5}), 10, 10)
+    with pytest.raises(UserError, match="no momentum"):
+        optimizers.build_optimizer(settings(optimizer="adagrad", schedule="one_cycle"), 10, 10)
+
+
+class Two(keras.Model):
+    """Two weights, and updates that follow `updates_per_batch`."""
+
+    updates_per_batch = 2
+
+    def __init__(self):
+        super().__init__()
+        self.w = self.add_weight(name="w", shape=(2,), initializer="zeros")
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_average_follows_its_schedule(devices):
+    strategy = training.make_strategy(devices)
+    with strategy.scope():
+        model = Two()
+        average = optimizers.WeightAverage(model, decay=0.5, every=2, start=2)
+    seen = []
+    for iteration in range(1, 13):
+        model.w.assign([float(iteration), 0.0])
+        average.update(strategy, tf.constant(iteration, tf.int64))
+        seen.append(float(average.variables[0][0]))
+    # Batches have 2 updates, so an average is due after updates 4, 8 and 12; the first is a copy.
+    assert seen == [0, 0, 0, 4, 4, 4, 4, 6, 6, 6, 6, 9]
+    with average.in_place():
+        assert float(model.w[0]) == 9.0
+    assert float(model.w[0]) == 12.0

@@ -1,0 +1,152 @@
+"""Run directories and backups: resuming, refusing, surviving damage."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp import config, files, run
+from tfvp.backup import Backup
+from tfvp.errors import UserError
+
+
+@pytest.fixture
+def settings():
+    return config.from_dict({"train": {"epochs": 2}}, name="mine")
+
+
+def test_a_run_is_found_by_its_path_its_model_and_its_parent(tmp_path, settings):
+    started = run.Run.start(tmp_path, settings)
+    started.folder("model")
+    for path in (started.path, started.path / "model", tmp_path):
+        assert run.find(path).path == started.path
+    with pytest.raises(UserError, match="has no best weights yet"):
+        started.weights_file()
+    with pytest.raises(UserError, match="does not exist; train one first"):
+        run.find(tmp_path / "nothing")
+
+
+def test_the_newest_run_wins(tmp_path, settings):
+    first = run.Run.start(tmp_path, settings)
+    second = run.Run.start(tmp_path, config.from_dict({}, name="other"))
+    for path, when in ((first.path, 2_000_000_000), (second.path, 1_000_000_000)):
+        import os
+
+        os.utime(path / "config.yml", (when, when))
+    assert run.find(tmp_path).path == first.path
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path, settings):
+    run.Run.start(tmp_path, settings)
+    assert run.Run.start(tmp_path, settings).config.to_dict() == settings.to_dict()
+    with pytest.raises(UserError, match=r"train.epochs: 2 -> 3"):
+        run.Run.start(tmp_path, config.from_dict({"train": {"epochs": 3}}, name="mine"))
+
+
+def test_two_processes_cannot_train_one_run(tmp_path, settings):
+    started = run.Run.start(tmp_path, settings)
+    with started.locked():
+        with pytest.raises(UserError, match="another process"), run.Run(started.path).locked():
+            pass
+    with started.locked():
+        pass
+
+
+def test_metrics_lines_survive_a_cut_and_are_rewound(tmp_path, settings):
+    started = run.Run.start(tmp_path, settings)
+    for epoch in (1, 2, 3):
+        started.append_metrics({"epoch": epoch, "loss": float("nan") if epoch == 2 else 1.5})
+    with open(started.path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 4, "lo')
+    assert [line["loss"] for line in started.read_metrics()] == [1.5, None, 1.5]
+    started.rewind_metrics(2)
+    assert [line["epoch"] for line in started.read_metrics()] == [1, 2]
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    target = tmp_path / "x.weights.h5"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(target) as temporary:
+        assert temporary.name.endswith(".weights.h5") and temporary != target
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["x.weights.h5"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write into"):
+        files.writable_folder(tmp_path / "file" / "logs")
+
+
+def small_model(seed):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    model.build((None, 2))
+    model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def everything(model):
+    from tfvp import compat
+
+    return [np.asarray(v) for v in [*model.variables, *compat.optimizer_variables(model.optimizer)]]
+
+
+def test_a_backup_restores_weights_optimizer_and_state(tmp_path):
+    x = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
+    model = small_model(0)
+    model.fit(x, x[:, :1] * np.ones(3), verbose=0)
+    Backup(tmp_path, model).save(7, {"best": 0.5})
+    other = small_model(1)
+    state, notes = Backup(tmp_path, other).restore()
+    assert state == {"epoch": 7, "best": 0.5} and notes == []
+    for ours, theirs in zip(everything(model), everything(other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_backup_is_passed_over(tmp_path, damage):
+    model = small_model(0)
+    backup = Backup(tmp_path, model)
+    backup.save(1, {})
+    before = everything(model)
+    model.variables[0].assign(model.variables[0] + 1.0)
+    backup.save(2, {})
+    newest = tmp_path / "epoch-000002.npz"
+    content = bytearray(newest.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 0xFF
+    newest.write_bytes({"truncate": content[: len(content) // 2], "flip": content, "empty": b""}[damage])
+    state, notes = backup.restore()
+    assert state["epoch"] == 1 and "epoch-000002" in notes[0]
+    for ours, theirs in zip(before, everything(model), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (tmp_path / "epoch-000001.npz").write_bytes(b"x")
+    with pytest.raises(UserError, match="no backup"):
+        backup.restore()
+
+
+def test_a_backup_of_another_model_is_refused(tmp_path):
+    Backup(tmp_path, small_model(0)).save(1, {})
+    other = keras.Sequential([keras.layers.Dense(4)])
+    other.build((None, 2))
+    other.compile(optimizer="sgd", loss="mse")
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(UserError, match="no backup"):
+        Backup(tmp_path, other).restore()
+
+
+def test_only_two_backups_are_kept(tmp_path):
+    backup = Backup(tmp_path, small_model(0))
+    for epoch in range(1, 5):
+        backup.save(epoch, {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000003.npz", "epoch-000004.npz"]
+
+
+def test_the_environment_is_recorded_per_session(tmp_path, settings):
+    started = run.Run.start(tmp_path, settings)
+    started.record_environment(["CPU:0"])
+    started.record_environment(["CPU:0"])
+    sessions = json.loads((started.path / "environment.json").read_text())["sessions"]
+    assert len(sessions) == 2 and sessions[0]["versions"]["tensorflow"] == tf.__version__

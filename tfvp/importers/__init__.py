@@ -1,0 +1,1 @@
+"""Published checkpoints of other implementations, turned into runs."""
