@@ -26,6 +26,7 @@ CHOICES = {
     "eval.split": ("validation", "test"),
     "eval.weights": ("best", "last"),
 }
+UNIONS = {"data.image_size": int | list[int]}
 _KIND_OF_SECTION = {"model": "model", "data": "dataset"}
 
 
@@ -154,13 +155,16 @@ def _merge(values, section, written, declared, source):
         full = f"{section}.{key}"
         if key not in values[section]:
             raise UserError(f"{source}: unknown key {full!r}{_nearest_key(section, key, values)}")
-        annotation = declared[key].annotation if key in declared else _type_of(values[section][key])
+        annotation = declared[key].annotation if key in declared else _type_of(full, values[section][key])
         values[section][key] = _checked(value, annotation, f"{source}: {full}")
         if full in CHOICES and value not in CHOICES[full]:
             raise UserError(f"{source}: {full}: {value!r} is none of {', '.join(CHOICES[full])}{registry.nearest(value, CHOICES[full])}")
 
 
 def _nearest_key(section, key, values):
+    elsewhere = [other for other in values if key in values[other]]
+    if elsewhere:
+        return f"; did you mean '{elsewhere[0]}.{key}'?"
     similar = registry.closest(key, values[section])
     if similar:
         return f"; did you mean '{section}.{similar}'?"
@@ -168,7 +172,9 @@ def _nearest_key(section, key, values):
     return f"; did you mean {similar!r}?" if similar else f"; {section} takes {', '.join(values[section])}"
 
 
-def _type_of(default):
+def _type_of(key, default):
+    if key in UNIONS:
+        return UNIONS[key]
     if isinstance(default, list):
         return list[type(default[0])] if default else list
     return type(default)

@@ -80,7 +80,9 @@ class Converter:
         key = (frame.width, frame.height, frame.format.name, size, flags)
         if key not in self.graphs:
             graph = av.filter.Graph()
-            source = graph.add_buffer(frame.width, frame.height, frame.format, time_base=fractions.Fraction(1, 1000))
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=fractions.Fraction(1, 1000)
+            )
             scale = graph.add("scale", f"{size[1]}:{size[0]}:flags={flags}")
             colours = graph.add("format", "gray" if frame.format.name == "gray" else "rgb24")
             sink = graph.add("buffersink")

@@ -75,7 +75,7 @@ def test_optimizers_by_name_take_a_step(name):
 
 
 def test_wrong_optimizers_get_a_sentence():
-    with pytest.raises(UserError, match="did you mean 'Adam'"):
+    with pytest.raises(UserError, match="did you mean 'Ada"):
         optimizers.build_optimizer(settings(optimizer="Adma"), 10, 10)
     with pytest.raises(UserError, match="adam takes .*beta_1"):
         optimizers.build_optimizer(settings(optimizer_options={"beta1": 0.5}), 10, 10)

@@ -334,7 +334,7 @@ class _Held:
 
 
 def _accumulated_gradients(loss_fn, variables, batch, parts):
-    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` sequential micro-batches."""
+    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` micro-batches, one after the other."""
 
     def gradients_of(part):
         with tf.GradientTape() as tape:
@@ -342,26 +342,17 @@ def _accumulated_gradients(loss_fn, variables, batch, parts):
             loss = tf.reduce_mean(terms["loss"])
         return terms, tape.gradient(loss, variables)
 
-    if parts == 1:
-        return gradients_of(batch)
-    cut = {key: tf.stack(tf.split(value, parts, axis=0)) for key, value in batch.items()}
-    terms, total = gradients_of({key: value[0] for key, value in cut.items()})
-    reached = [gradient is not None for gradient in total]
-    total = [tf.convert_to_tensor(g) for g in total if g is not None]
-    names = list(terms)
-    arrays = [tf.TensorArray(terms[n].dtype, parts, element_shape=terms[n].shape).write(0, terms[n]) for n in names]
-
-    def body(index, total, arrays):
-        terms, gradients = gradients_of({key: value[index] for key, value in cut.items()})
-        gradients = [g for g in gradients if g is not None]
-        arrays = [array.write(index, terms[name]) for array, name in zip(arrays, names)]
-        return index + 1, [a + b for a, b in zip(total, gradients)], arrays
-
-    _, total, arrays = tf.while_loop(
-        lambda index, *_: index < parts, body, (1, total, arrays), parallel_iterations=1, maximum_iterations=parts - 1
-    )
-    mean = iter([gradient / parts for gradient in total])
-    return {n: a.concat() for n, a in zip(names, arrays)}, [next(mean) if r else None for r in reached]
+    found, total = [], None
+    for part in range(parts):
+        micro = {key: tf.split(value, parts, axis=0)[part] for key, value in batch.items()}
+        # Unrolled, as a loop's body could not synchronize batch norm; one after the other, as
+        # they would all take up memory at once otherwise.
+        with tf.control_dependencies([] if total is None else [g for g in total if g is not None]):
+            terms, gradients = gradients_of({key: tf.identity(value) for key, value in micro.items()})
+        found.append(terms)
+        total = gradients if total is None else [g if t is None else t + g for t, g in zip(total, gradients)]
+    terms = {name: tf.concat([terms[name] for terms in found], axis=0) for name in found[0]}
+    return terms, [None if gradient is None else tf.convert_to_tensor(gradient) / parts for gradient in total]
 
 
 def _apply_if_finite(strategy, finite, gradients, optimizer, variables, average):
