@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfvp import video_io
 
@@ -87,6 +88,29 @@ def write_mmnist_long(root, suffix=".avi", train=4, test=2, name="Moving Mnist")
             codec = {".avi": "mpeg4"}.get(suffix)
             clip = marked_clip(first + i, frames, 64, 64)
             video_io.write_video(root / name / folder / f"{i + 1}{suffix}", clip, 15, codec)
+
+
+def write_train_test(root, name="GQN-Mazes", suffix=".mp4", train=6, test=2, frames=30):
+    """Folders train and test of colour clips; test clips have numbers from 20."""
+    for split, count, first in (("train", train, 0), ("test", test, 20)):
+        for i in range(count):
+            clip = np.repeat(marked_clip(first + i, frames, 64, 64), 3, axis=-1)
+            video_io.write_video(root / name / split / f"{i}{suffix}", clip, 15, {".avi": "mpeg4"}.get(suffix))
+
+
+def write_tfds(root, name, train=24, test=3, frames=30):
+    """Records of tensorflow-datasets: examples with a PNG per frame under "video", in two files a split."""
+    folder = root / name / "1.0.0"
+    folder.mkdir(parents=True)
+    for split, count, first in (("train", train, 0), ("test", test, train)):
+        for part in range(2):
+            with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-{part:05d}-of-00002")) as writer:
+                for i in range(part, count, 2):
+                    clip = np.repeat(marked_clip(first + i, frames, 16, 16), 3, axis=-1)
+                    images = [tf.io.encode_png(frame).numpy() for frame in clip]
+                    video = tf.train.Feature(bytes_list=tf.train.BytesList(value=images))
+                    example = tf.train.Example(features=tf.train.Features(feature={"video": video}))
+                    writer.write(example.SerializeToString())
 
 
 def write_folder(root, names, frames=12):

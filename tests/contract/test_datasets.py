@@ -43,6 +43,14 @@ CASES = {
         "class folders": (kth("folders"), {"resize": "area"}, (3, 3, 2)),
         "readme": (kth("readme"), {"validation_persons": [2]}, (5, 1, 2)),
     },
+    "mazes": {
+        "folders": (layouts.write_train_test, {}, (5, 1, 2)),
+        "records": (lambda root: layouts.write_tfds(root, "gqn_mazes"), {}, (22, 2, 3)),
+    },
+    "minerl": {
+        "avi": (lambda root: layouts.write_train_test(root, "MineRL", ".avi"), {}, (5, 1, 2)),
+        "records": (lambda root: layouts.write_tfds(root, "minerl_navigate"), {}, (22, 2, 3)),
+    },
     "folder": {"all kinds": (lambda root: layouts.write_folder(root, FOLDER), {}, (7, 2, 1))},
 }
 LABELS = [(name, label) for name, cases in CASES.items() for label in cases]
@@ -88,11 +96,12 @@ def test_declarations(name):
         assert text and isinstance(text, str) and "\n" not in text
     assert info.fps is None or info.fps > 0
     assert info.context > 0 and info.horizon > 0 and "video" in cls.provides
+    documented = "".join(parent.__doc__ or "" for parent in cls.__mro__)
     for key, option in registry.options("dataset", name).items():
         default = list(option.default) if isinstance(option.default, tuple) else option.default
         plain = yaml.safe_load(yaml.safe_dump(default))
         assert configuration._checked(plain, option.annotation, key) == plain
-        assert f"{key}: " in cls.__doc__ or f"{key} " in cls.__doc__, f"{key} is not documented"
+        assert f"{key}: " in documented or f"{key} " in documented, f"{key} is not documented"
         assert option.annotation is not typing.Any
 
 
