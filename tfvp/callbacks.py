@@ -28,19 +28,19 @@ class Validation:
     """
 
     def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
-        self.model, self.sets, self.seq_len = model, sets, seq_len
-        self.context, self.horizon, self.chunk, self.kept = context, horizon, chunk, kept
+        self.sets, self.seq_len, self.context, self.frames = sets, seq_len, context, context + horizon
         self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
+        self.scorers = {
+            split: scoring.Scorer(model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1)
+            for split in sets
+        }
 
     def run(self):
         """({"val_loss", "val_mse", "train_mse", ...}, truth and samples of the drawn clips)."""
         logs = self._losses(self.sets["val"][0])
         for split, (batches, count) in self.sets.items():
-            trimmed = batches.map(self._trim(self.context + self.horizon))
-            scores, truth = scoring.score(
-                {"model": self.model}, trimmed, count, VALIDATION_METRICS, self.context, self.horizon,
-                chunk=self.chunk, num_examples_kept=self.kept if split == "val" else 1,
-            )
+            trimmed = batches.map(self._trim(self.frames))
+            scores, truth = scoring.run({"model": self.scorers[split]}, trimmed, count)
             summaries = scores["model"].summaries
             logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
             if split == "val":

@@ -88,8 +88,9 @@ def options(kind, name):
 
 def closest(word, candidates):
     """The candidate that is spelled most like `word`, or None if none is near."""
-    matches = difflib.get_close_matches(str(word), [str(c) for c in candidates], n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    spelled = {str(candidate).lower(): str(candidate) for candidate in candidates}
+    matches = difflib.get_close_matches(str(word).lower(), spelled, n=1, cutoff=0.6)
+    return spelled[matches[0]] if matches else None
 
 
 def nearest(word, candidates):

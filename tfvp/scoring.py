@@ -56,31 +56,40 @@ def score(predictors, batches, count, metrics, context, horizon, samples=1, chun
 
     Args:
         predictors: {name: VideoModel}; only stochastic ones are given more than one sample.
+        batches, count, progress: as in `run`.
+        metrics, context, horizon, samples, chunk, mode, num_examples_kept: as in `Scorer`.
+
+    Returns:
+        As `run`.
+    """
+    scorers = {
+        name: Scorer(predictor, metrics, context, horizon, samples, chunk, mode, num_examples_kept)
+        for name, predictor in predictors.items()
+    }
+    return run(scorers, batches, count, progress)
+
+
+def run(scorers, batches, count, progress=None):
+    """Gives every scorer the same clips.
+
+    Args:
+        scorers: {name: Scorer}; they start anew.
         batches: dataset of {"video": [B, context + horizon, H, W, C], "id": [B], "mask": [B, T]}.
         count: clips in `batches`, without padding.
-        metrics: names of registered metrics.
-        context: observed frames.
-        horizon: predicted frames.
-        samples: futures per clip.
-        chunk: predicted frames per graph call.
-        mode: "open_loop", or "teacher_forced": every frame is predicted from the true ones
-            before it, and all but the first of `context + horizon` frames are scored.
-        num_examples_kept: clips whose predictions are returned.
         progress: label of a progress bar, or None for no bar.
 
     Returns:
-        {predictor name: Scores}, and the truth of the kept clips as uint8 [clips, T, H, W, C].
+        {name: Scores}, and the truth of the kept clips as uint8 [clips, T, H, W, C].
     """
-    scorers = {
-        name: _Scorer(predictor, metrics, context, horizon, samples if predictor.stochastic else 1, chunk, mode, num_examples_kept)
-        for name, predictor in predictors.items()
-    }
+    kept = max(scorer.kept for scorer in scorers.values())
     truth = []
+    for scorer in scorers.values():
+        scorer.reset()
     with tqdm(total=count, desc=progress, unit="clip", disable=progress is None) as bar:
         for batch in batches:
             real = int(tf.reduce_sum(tf.cast(tf.reduce_max(batch["mask"], axis=1) > 0, tf.int32)))
-            if len(truth) < num_examples_kept:
-                truth.extend(to_uint8(batch["video"][:real])[: num_examples_kept - len(truth)])
+            if len(truth) < kept:
+                truth.extend(to_uint8(batch["video"][:real])[: kept - len(truth)])
             for scorer in scorers.values():
                 scorer.add(batch, real)
             bar.update(real)
@@ -92,11 +101,27 @@ def to_uint8(video):
     return tf.cast(tf.round(tf.clip_by_value(video, 0.0, 1.0) * 255.0), tf.uint8).numpy()
 
 
-class _Scorer:
-    """Rolls one predictor out and keeps its metrics."""
+class Scorer:
+    """Rolls one predictor out and keeps its metrics.
 
-    def __init__(self, predictor, metrics, context, horizon, samples, chunk, mode, kept):
-        self.predictor, self.context, self.samples, self.mode, self.kept = predictor, context, samples, mode, kept
+    To be made outside of a strategy's scope, once for any number of runs: its graphs are traced
+    once, and its sums are this process's own.
+
+    Args:
+        predictor: a VideoModel.
+        metrics: names of registered metrics.
+        context: observed frames.
+        horizon: predicted frames.
+        samples: futures per clip, of a stochastic predictor; others have one.
+        chunk: predicted frames per graph call.
+        mode: "open_loop", or "teacher_forced": every frame is predicted from the true ones
+            before it, and all but the first of `context + horizon` frames are scored.
+        kept: clips whose predictions are returned.
+    """
+
+    def __init__(self, predictor, metrics, context, horizon, samples=1, chunk=50, mode="open_loop", kept=4):
+        self.predictor, self.context, self.mode, self.kept = predictor, context, mode, kept
+        self.samples = samples if predictor.stochastic else 1
         self.first = predictor.fewest_context if mode == "teacher_forced" else context
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
@@ -104,6 +129,12 @@ class _Scorer:
         self.frame_metrics = {n: m for n, m in made.items() if not isinstance(m, SetMetric)}
         self.set_metrics = {n: m for n, m in made.items() if isinstance(m, SetMetric)}
         self.per_frame = tf.function(functools.partial(self._per_frame))
+        self.reset()
+
+    def reset(self):
+        """Forgets all clips."""
+        for metric in (*self.frame_metrics.values(), *self.set_metrics.values()):
+            metric.reset_state()
         self.values = {name: [] for name in self.frame_metrics}
         self.examples = []
 
@@ -159,6 +190,7 @@ class _Scorer:
         }
 
     def scores(self):
+        """The `Scores` of the clips since `reset`."""
         metrics = {**self.frame_metrics, **self.set_metrics}
         return Scores(
             summaries={name: metric.summary() for name, metric in metrics.items()},

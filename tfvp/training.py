@@ -41,10 +41,12 @@ def train(config, logdir):
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     callbacks.check_monitor(settings.monitor, model)
     dataset.prepare()
-    steps = settings.steps_per_epoch or pipeline.steps_in_one_pass(
+    one_pass = pipeline.steps_in_one_pass(
         dataset, settings.batch_size, settings.seq_len, config.data.window, config.data.frame_stride
     )
+    steps = settings.steps_per_epoch or one_pass
     check_steps(config, steps)
+    validation = make_validation(config, model, dataset)
     with strategy.scope():
         average = None
         if settings.ema_decay:
@@ -60,11 +62,11 @@ def train(config, logdir):
     run = Run.start(logdir, config)
     with run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
-        _fit(run, config, model, average, dataset, steps)
+        _fit(run, config, model, average, dataset, validation, steps)
     return run
 
 
-def _fit(run, config, model, average, dataset, steps):
+def _fit(run, config, model, average, dataset, validation, steps):
     settings = config.train
     backup = Backup(run.folder("backup"), model, average)
     state, notes = backup.restore()
@@ -82,9 +84,7 @@ def _fit(run, config, model, average, dataset, steps):
         first_epoch=done, window=config.data.window, stride=config.data.frame_stride, flip=config.data.flip,
     )
     progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)
-    end = callbacks.EndOfEpoch(
-        run, settings, make_validation(config, model, dataset), backup, average, progress, state
-    )
+    end = callbacks.EndOfEpoch(run, settings, validation, backup, average, progress, state)
     _save_mean_frame(run, config, dataset)
     stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
     model.fit(
@@ -199,7 +199,7 @@ def check(config, replicas):
         "eval.open_loop_ctx": evaluation.open_loop_ctx, "eval.batch_size": evaluation.batch_size,
         "eval.chunk": evaluation.chunk, "eval.num_samples": evaluation.num_samples,
         "data.channels": config.data.channels, "data.frame_stride": config.data.frame_stride,
-        "data.image_size": min(_pair(config.data.image_size)),
+        "data.image_size": min(_pair(config.data.image_size), default=0),
     }
     for key, value in positive.items():
         if value <= 0:

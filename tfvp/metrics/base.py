@@ -109,6 +109,10 @@ class VideoMetric(keras.metrics.Metric):
         self.clip_squares.assign_add(tf.reduce_sum(tf.square(means) * real, axis=1))
         self.clips.assign_add(tf.reduce_sum(real))
 
+    def reset_state(self):
+        """Forgets all clips."""
+        _zero(self.variables)
+
     def result(self):
         """The mean over clips, samples and frames: float64 scalar."""
         clips = tf.maximum(tf.convert_to_tensor(self.clips), 1.0)
@@ -147,6 +151,11 @@ class VideoMetric(keras.metrics.Metric):
             "curve": [float(v) for v in self.finish(curve)],
             "curve_std": None if pooled else [float(v) for v in curve_std],
         }
+
+
+def _zero(variables):
+    for variable in variables:  # Keras 2 would assign a scalar
+        variable.assign(tf.zeros_like(variable))
 
 
 def _moments(total, squares, count):
@@ -206,6 +215,10 @@ class SetMetric(keras.metrics.Metric):
             count.assign_add(tf.reduce_sum(real))
             total.assign_add(tf.reduce_sum(weighted, axis=0))
             products.assign_add(tf.matmul(weighted, features, transpose_a=True))
+
+    def reset_state(self):
+        """Forgets all videos."""
+        _zero(self.variables)
 
     def moments(self, side):
         """(mean [D], unbiased covariance [D, D]) of "true" or "pred", float64 arrays."""
