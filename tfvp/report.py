@@ -79,8 +79,9 @@ def write_curves(path, scores):
         for predictor, result in scores.items():
             for metric, summary in result.summaries.items():
                 for t, mean in enumerate(summary.get("curve", [])):
+                    spread = summary["curve_std"][t] if summary["curve_std"] else ""
                     extremes = [summary[w]["curve"][t] if w in summary else "" for w in ("best", "worst")]
-                    writer.writerow([predictor, metric, t + 1, mean, summary["curve_std"][t], *extremes])
+                    writer.writerow([predictor, metric, t + 1, mean, spread, *extremes])
 
 
 def draw_curves(path, scores, context):
@@ -93,7 +94,7 @@ def draw_curves(path, scores, context):
         axes = figure.add_subplot(rows, columns, i + 1)
         for name, result in scores.items():
             summary = result.summaries[metric]
-            curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"])
+            curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"] or 0.0)
             frames = np.arange(1, len(curve) + 1)
             (line,) = axes.plot(frames, curve, label=name, linewidth=2 if name == "model" else 1)
             if name == "model":

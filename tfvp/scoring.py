@@ -125,11 +125,15 @@ class Scorer:
         self.first = predictor.fewest_context if mode == "teacher_forced" else context
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
-        made = {name: registry.lookup("metric", name)(horizon=self.horizon) for name in metrics}
+        made = {name: self._make(registry.lookup("metric", name)) for name in metrics}
         self.frame_metrics = {n: m for n, m in made.items() if not isinstance(m, SetMetric)}
         self.set_metrics = {n: m for n, m in made.items() if isinstance(m, SetMetric)}
         self.per_frame = tf.function(functools.partial(self._per_frame))
         self.reset()
+
+    def _make(self, metric):
+        whole = issubclass(metric, SetMetric) and metric.with_context
+        return metric(horizon=self.first + self.horizon if whole else self.horizon)
 
     def reset(self):
         """Forgets all clips."""
@@ -154,9 +158,11 @@ class Scorer:
             self.values[name].append(masked[:real].numpy())
         first_sample = shown[0]
         if self.set_metrics:
-            predicted = tf.cast(first_sample, tf.float32) / 255.0
+            predicted = tf.cast(first_sample[:, 0], tf.float32) / 255.0
+            whole = tf.concat([video[:, : self.first], predicted], axis=1)
             for metric in self.set_metrics.values():
-                metric.update_state(video[:, self.first :], predicted[:, 0], mask)
+                start = 0 if metric.with_context else self.first
+                metric.update_state(video[:, start:], whole[:, start:], batch["mask"][:, start:])
         if len(self.examples) < self.kept:
             self.examples.extend(np.concatenate(shown, axis=1)[:real][: self.kept - len(self.examples)])
 

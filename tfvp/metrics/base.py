@@ -171,6 +171,7 @@ class SetMetric(keras.metrics.Metric):
 
     Class attributes: as for `VideoMetric`, and
         size: D.
+        with_context: whether the videos begin with the observed frames.
 
     Args:
         horizon: frames per prediction.
@@ -184,6 +185,7 @@ class SetMetric(keras.metrics.Metric):
     broken = ""
     needs_weights = ()
     size = 0
+    with_context = False
 
     def __init__(self, horizon, name=None, allow_few=False):
         super().__init__(name=name or self.registered_name, dtype="float64")

@@ -1,0 +1,162 @@
+"""Every registered metric keeps the contract, without a line of test code of its own."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvp import registry, weights
+from tfvp.metrics.base import SetMetric, VideoMetric
+
+CLIPS, FRAMES, SIDE = 5, 3, 64
+NAMES = registry.names("metric")
+OF_FRAMES = [name for name in NAMES if issubclass(registry.lookup("metric", name), VideoMetric)]
+
+
+def videos(seed=0, samples=None, channels=1):
+    random = np.random.default_rng(seed)
+    true = random.uniform(size=(CLIPS, FRAMES, SIDE, SIDE, channels)).astype(np.float32)
+    noise = random.normal(size=(CLIPS, samples or 1, *true.shape[1:])).astype(np.float32)
+    pred = true[:, None] + noise * np.linspace(0.02, 0.2, samples or 1, dtype=np.float32)[None, :, None, None, None, None]
+    return true, (pred if samples else pred[:, 0])
+
+
+def make(name, horizon=FRAMES):
+    cls = registry.lookup("metric", name)
+    for needed in cls.needs_weights:
+        if not weights.available(needed):
+            pytest.skip(f"weights {needed} are not installed")
+    return cls(horizon=horizon)
+
+
+def summary(name, true, pred, cuts=(CLIPS,), mask=None):
+    metric, start = make(name), 0
+    for end in cuts:
+        metric.update_state(true[start:end], pred[start:end], None if mask is None else mask[start:end])
+        start = end
+    return metric.summary()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declarations(name):
+    cls = registry.lookup("metric", name)
+    assert issubclass(cls, (VideoMetric, SetMetric)) and cls.__doc__
+    assert cls.convention and isinstance(cls.higher_is_better, bool) and isinstance(cls.unit, str)
+    assert all(needed in weights.SOURCES for needed in cls.needs_weights)
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_batches_do_not_matter(name):
+    true, pred = videos()
+    whole, cut = summary(name, true, pred), summary(name, true, pred, cuts=(1, 4, 5))
+    for key in ("mean", "std", "curve", "curve_std"):
+        if whole[key] is not None:
+            np.testing.assert_allclose(cut[key], whole[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    assert json.loads(json.dumps(whole)) == whole and whole["clips"] == CLIPS
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_a_perfect_prediction_is_best(name):
+    if registry.lookup("metric", name).broken:
+        pytest.skip("broken by definition")
+    true, pred = videos()
+    perfect, noisy = summary(name, true, true), summary(name, true, pred)
+    better = perfect["mean"] > noisy["mean"] if make(name).higher_is_better else perfect["mean"] < noisy["mean"]
+    assert better and np.isfinite(perfect["mean"])
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_constant_and_wild_frames_are_finite(name, channels):
+    black = np.zeros((2, FRAMES, SIDE, SIDE, channels), np.float32)
+    for true, pred in ((black, black), (black, black + 1), (black + 1, black - 5)):
+        result = summary(name, true, pred, cuts=(2,))
+        assert np.isfinite(result["mean"]) and np.isfinite(result["curve"]).all()
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_masked_frames_and_padding_do_not_count(name):
+    true, pred = videos()
+    mask = np.ones((CLIPS, FRAMES), np.float32)
+    mask[3:] = 0.0
+    poisoned = pred.copy()
+    poisoned[3:] = np.nan
+    kept, masked = summary(name, true[:3], pred[:3], cuts=(3,)), summary(name, true, poisoned, mask=mask)
+    assert masked["clips"] == 3
+    np.testing.assert_allclose([masked["mean"], *masked["curve"]], [kept["mean"], *kept["curve"]], rtol=1e-6)
+    mask = np.ones((CLIPS, FRAMES), np.float32)
+    mask[:, -1] = 0.0
+    shorter = summary(name, true, pred, mask=mask)
+    whole = summary(name, true, pred)
+    np.testing.assert_allclose(shorter["curve"][:-1], whole["curve"][:-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_best_and_worst_samples(name):
+    true, pred = videos(samples=4)
+    result = summary(name, true, pred)
+    low, high = ("worst", "best") if make(name).higher_is_better else ("best", "worst")
+    assert result[low]["mean"] < result["mean"] < result[high]["mean"] and result["samples"] == 4
+    alone = [summary(name, true, pred[:, s])["mean"] for s in range(4)]
+    # The pooled metric is no mean of means; all others are.
+    if not registry.lookup("metric", name).finish is not VideoMetric.finish:
+        assert result["mean"] == pytest.approx(np.mean(alone), rel=1e-5)
+    if not make(name).broken:
+        assert result["best"]["mean"] == pytest.approx(max(alone) if high == "best" else min(alone), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_does_not_grow(name):
+    metric = make(name, horizon=12)
+    sizes = [int(np.prod(v.shape)) for v in metric.variables]
+    # Features of a set come as a mean and a covariance; frames as a few numbers each.
+    assert sum(sizes) <= (2 * 400 * 401 + 2 if isinstance(metric, SetMetric) else 20 * 12 + 10)
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_reset_forgets(name):
+    true, pred = videos()
+    metric = make(name)
+    metric.update_state(true, 0 * pred)
+    metric.reset_state()
+    metric.update_state(true, pred)
+    np.testing.assert_allclose(metric.summary()["curve"], summary(name, true, pred)["curve"], rtol=1e-6)
+    assert float(metric.result()) == pytest.approx(metric.summary()["mean"], rel=1e-6)
+
+
+def test_psnr_and_ssim_agree_with_scikit_image():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    true, pred = videos(channels=3)
+    clipped = np.clip(pred, 0, 1)
+    frames = [(i, t) for i in range(CLIPS) for t in range(FRAMES)]
+    psnr = np.mean([peak_signal_noise_ratio(true[f], clipped[f], data_range=1) for f in frames])
+    assert summary("psnr", true, pred)["mean"] == pytest.approx(psnr, rel=1e-5)
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for name, settings, image in (
+        ("ssim_skimage7_L1", {"data_range": 1}, clipped), ("ssim_skimage7_L2", {"data_range": 2}, clipped),
+        ("ssim_skimage7_L2_unclipped", {"data_range": 2}, pred), ("ssim", {"data_range": 1, **gaussian}, clipped),
+        ("ssim_finn", {"data_range": 1, **gaussian}, pred),
+    ):
+        ssim = np.mean([structural_similarity(true[f], image[f], channel_axis=-1, **settings) for f in frames])
+        assert summary(name, true, pred)["mean"] == pytest.approx(ssim, abs=1e-5), name
+
+
+def test_a_set_of_few_clips_says_so():
+    result = make("fvd", horizon=10).summary()
+    assert result["mean"] is None and "--num-examples 64" in result["note"]
+
+
+def test_a_metric_of_short_clips_is_refused():
+    from tfvp.errors import UserError
+
+    with pytest.raises(UserError, match="at least 10"):
+        registry.lookup("metric", "fvd")(horizon=9)
+
+
+def test_metrics_run_in_a_graph():
+    true, pred = videos()
+    metric = make("psnr")
+    tf.function(metric.update_state)(tf.constant(true), tf.constant(pred))
+    assert metric.summary()["mean"] == pytest.approx(summary("psnr", true, pred)["mean"])

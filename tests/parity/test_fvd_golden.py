@@ -1,0 +1,65 @@
+"""I3D's logits and the Frechet distance against recorded values."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden
+from tfvp import weights
+from tfvp.metrics import fvd, i3d
+
+
+def needs_weights():
+    if not weights.available("i3d"):
+        pytest.skip("weights i3d are not installed")
+
+
+def test_logits_and_distances():
+    needs_weights()
+    case = golden.case("metrics", "i3d_logits_fvd")
+    logits = tf.function(i3d.logits)
+    clips = {"clip_blocks": case.inputs["clip_blocks"], "clip_smooth": np.floor(255 * case.inputs["clip_smooth"])}
+    for name, clip in clips.items():
+        video = tf.constant(clip / 255.0, tf.float32)
+        case.check(f"{name}/resized_input", i3d.resized(video))
+        case.check(f"{name}/logits", logits(video))
+    found = {f"{colour}_{frames}": logits(tf.fill([1, frames, 64, 64, 3], value))
+             for colour, value in (("black", 0.0), ("white", 1.0)) for frames in (15, 16)}
+    for name, values in found.items():
+        case.check(f"{name}/logits", values)
+    for frames in (15, 16):
+        distance = np.sum(np.square(found[f"black_{frames}"].numpy() - found[f"white_{frames}"].numpy(), dtype=np.float64))
+        case.check_scalar(f"fvd_black_vs_white_{frames}", distance)
+
+
+def moments(x):
+    return x.mean(axis=0), np.cov(x, rowvar=False)
+
+
+def test_distances_of_seeded_sets():
+    case = golden.case("metrics", "frechet_distance")
+    for name in ("d16", "d64", "d400_rank_deficient"):
+        found = fvd.frechet_distance(moments(case.inputs[f"{name}/x"]), moments(1.5 * case.inputs[f"{name}/y"] + 0.3))
+        assert found == pytest.approx(case.scalars[f"{name}/symmetric_eig"], rel=1e-4 if "400" in name else 1e-6)
+    spread = np.diag(np.arange(1, 17) / 8)
+    found = fvd.frechet_distance((np.zeros(16), spread), (np.full(16, 0.5), spread[::-1, ::-1]))
+    assert found == pytest.approx(case.scalars["analytic_diagonal"], rel=1e-9)
+
+
+def test_one_number_for_the_set_however_it_is_batched():
+    case = golden.case("metrics", "frechet_distance")
+    x, y = case.inputs["d16/x"][:150], 1.5 * case.inputs["d16/y"] + 0.3
+
+    class Raw(fvd.FVD):
+        size = 16
+
+        def features(self, video):
+            return video[:, 0, 0, 0]
+
+    raw = Raw(10)
+    as_video = lambda rows: np.repeat(rows[:, None, None, None], 10, axis=1)  # noqa: E731
+    low = min(x.min(), y.min())
+    scaled = lambda v: (v - low) / 20  # noqa: E731 - the metric clips videos to [0, 1]
+    for start, end in ((0, 100), (100, 107), (107, 150)):
+        raw.update_state(as_video(scaled(x[start:end])), as_video(scaled(y[start:end])))
+    assert 400 * raw.summary()["mean"] == pytest.approx(fvd.frechet_distance(moments(x), moments(y)), rel=1e-4)
