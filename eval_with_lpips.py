@@ -16,6 +16,7 @@ def main():
     parser.add_argument("--datadir", help="folder of the data, where it is not the config's data.root")
     parser.add_argument("--split", choices=("validation", "test"), help="which clips")
     parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
+    parser.add_argument("--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context")
     parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
     options = parser.parse_args()
 
@@ -27,7 +28,9 @@ def main():
         options.num_samples, options.split,
     )
     print(f"evaluating {found.path}: {protocol.describe()}")
-    document, paths = evaluation.evaluate(found, protocol, options.datadir, options.weights, not options.no_save_grid)
+    document, paths = evaluation.evaluate(
+        found, protocol, options.datadir, options.weights, not options.no_save_grid, use_obs=options.use_obs
+    )
     print(f"\n{report.table(document)}\n")
     for note in document["notes"]:
         print(note)

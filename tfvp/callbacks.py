@@ -30,13 +30,19 @@ class Validation:
     def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
         self.sets, self.seq_len, self.context, self.frames = sets, seq_len, context, context + horizon
         self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
+        self.reconstruct = tf.function(lambda video: model.reconstruct(video)) if model.has_posterior else None
         self.scorers = {
             split: scoring.Scorer(model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1)
             for split in sets
         }
 
     def run(self):
-        """({"val_loss", "val_mse", "train_mse", ...}, truth and samples of the drawn clips)."""
+        """Validates.
+
+        Returns:
+            ({"val_loss", "val_mse", "train_mse", ...}, {tag: (truth [n, T, H, W, C], predictions
+            [n, S, t, H, W, C], observed frames)} of the clips to draw, uint8).
+        """
         logs = self._losses(self.sets["val"][0])
         for split, (batches, count) in self.sets.items():
             trimmed = batches.map(self._trim(self.frames))
@@ -44,7 +50,11 @@ class Validation:
             summaries = scores["model"].summaries
             logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
             if split == "val":
-                drawn = truth, scores["model"].examples
+                drawn = {"open_loop": (truth, scores["model"].examples, self.context)}
+                if self.reconstruct is not None:
+                    video = next(iter(batches))["video"][: len(truth), : self.seq_len]
+                    rebuilt = scoring.to_uint8(self.reconstruct(video))
+                    drawn["reconstruction"] = (scoring.to_uint8(video), rebuilt[:, None], 0)
         return logs, drawn
 
     def _losses(self, batches):
@@ -182,7 +192,8 @@ class EndOfEpoch(keras.callbacks.Callback):
             return
         logs, drawn = self.validation.run()
         line.update(logs)
-        self._draw(epoch, *drawn)
+        for tag, clips in drawn.items():
+            self._draw(epoch, tag, *clips)
         value = line[self.settings.monitor]
         improved = np.isfinite(value) and (self.state["best"] is None or self.sign * (value - self.state["best"]) < 0)
         if improved or self.state["best_epoch"] == 0:
@@ -212,17 +223,15 @@ class EndOfEpoch(keras.callbacks.Callback):
             tqdm.write(f"{self.settings.monitor} has not improved for {self.state['waited']} validations: stopping early")
             self.model.stop_training = True
 
-    def _draw(self, epoch, truth, examples):
-        videos = [
-            report.comparison(clip, samples, self.validation.context) for clip, samples in zip(truth, examples)
-        ]
-        path = self.run.folder("samples") / f"epoch_{epoch:04d}.gif"
+    def _draw(self, epoch, tag, truth, predictions, context):
+        videos = [report.comparison(clip, samples, context) for clip, samples in zip(truth, predictions)]
+        path = self.run.folder("samples") / f"{tag}_{epoch:04d}.gif"
         video_io.write_video(path, np.concatenate(videos, axis=1), fps=8)
         height, width = videos[0].shape[1] * len(videos), videos[0].shape[2]
         image = tf.compat.v1.Summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes()
         )
-        summary = tf.compat.v1.Summary(value=[tf.compat.v1.Summary.Value(tag="open_loop", image=image)])
+        summary = tf.compat.v1.Summary(value=[tf.compat.v1.Summary.Value(tag=tag, image=image)])
         with self.writer.as_default():
             tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=epoch)
 

@@ -59,7 +59,7 @@ def choose_protocol(config, name=None, open_loop_ctx=None, eval_seq_len=None, nu
     return protocol
 
 
-def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True):
+def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True, use_obs=None):
     """Scores a run's model and the trivial baselines, and writes `eval/<protocol>/`.
 
     Args:
@@ -69,6 +69,8 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         weights: "best" or "last"; the configuration's `eval.weights` where left out.
         save_grid: whether to draw GIFs and strips.
         progress: whether to show a bar.
+        use_obs: "T" or "F" per level of a hierarchical model, bottom first: levels with "F" stay
+            at their prior during the context (HTSR and CW-VAE; what each level remembers).
 
     Returns:
         (the contents of metrics.json, list of paths written).
@@ -79,9 +81,11 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     """
     config, weights = run.config, weights or run.config.eval.weights
     keras.mixed_precision.set_global_policy(config.train.precision)
-    dataset = datasets.build_dataset(with_root(config, datadir))
+    dataset = datasets.build_dataset(data_config(config, datadir, protocol.seq_len))
     model = tfvp.load_run(run.path, weights)
     model.check_context(protocol.context)
+    if use_obs:
+        switch_levels(model, use_obs)
     metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
     batches, count = pipeline.evaluation_batches(
@@ -107,6 +111,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         "notes": notes,
         "run": {
             "path": run.path.name, "model": config.model.name, "data": config.data.name, "weights": weights,
+            **({"use_obs": use_obs} if use_obs else {}),
             "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
             **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},
         },
@@ -118,10 +123,33 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     return document, paths
 
 
-def with_root(config, root):
-    """`config`, with another `data.root` where one is given."""
-    if root is None:
-        return config
+def switch_levels(model, letters):
+    """Sets which levels of a hierarchical model observe the context; see `evaluate`.
+
+    Raises:
+        UserError: the model has no levels, or another number of them.
+    """
+    levels = len(getattr(model, "use_obs", ()))
+    if not levels:
+        raise UserError(f"--use-obs is for hierarchical models (htsr); {model.registered_name} has no levels")
+    if len(letters) != levels or set(letters.upper()) - {"T", "F"}:
+        raise UserError(f"--use-obs={letters} must be T or F for each of {levels} levels, bottom first: {'T' * levels}")
+    model.use_obs = [letter == "T" for letter in letters.upper()]
+
+
+def data_config(config, root=None, frames=0):
+    """`config` for an evaluation's data.
+
+    Args:
+        config: the run's `tfvp.config.Config`.
+        root: another `data.root`, or None.
+        frames: length of the clips; drawn clips are made as long where they are shorter. Their
+            first frames are the same, whatever their length.
+    """
     values = config.to_dict()
-    values["data"]["root"] = root
+    if root is not None:
+        values["data"]["root"] = root
+    span = (frames - 1) * config.data.frame_stride + 1
+    if values["data"].get("clip_length", span) < span:
+        values["data"]["clip_length"] = span
     return configuration.Config(values, config.name)

@@ -13,6 +13,7 @@ from tests import layouts
 from tfvp import config as configuration
 from tfvp import registry
 from tfvp.datasets import base, overview, pipeline
+from tfvp.errors import UserError
 
 FOLDER = ("a.mp4", "b.avi", "sub/c.gif", "d.npy", "e.npz", "images", "f.avi", "g.avi", "h.npy", "i.mp4")
 
@@ -243,3 +244,14 @@ def test_from_a_configuration(name):
 def test_impossible_settings(settings):
     with pytest.raises(base.UserError, match="data."):
         registry.lookup("dataset", "moving_mnist")(base.Settings(**settings))
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if "clip_length" in registry.options("dataset", n)])
+def test_longer_clips_begin_as_shorter_ones(name):
+    cls = registry.lookup("dataset", name)
+    short, long = (cls(base.Settings(), clip_length=length) for length in (12, 40))
+    numbers = np.arange(8)
+    first = [d.read("test", numbers, np.zeros_like(numbers), 12)["video"] for d in (short, long)]
+    np.testing.assert_array_equal(*first)
+    with pytest.raises(UserError, match="clip_length"):
+        short.usable_clips("test", 40)

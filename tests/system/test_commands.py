@@ -1,6 +1,7 @@
 """The commands as a user types them: train, kill, resume, evaluate, export, and their errors."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -67,7 +68,7 @@ def weights(run, which="last"):
 
 def test_a_run_holds_what_it_should(trained):
     for name in ("config.yml", "environment.json", "metrics.jsonl", "curves.png", "model/best.weights.h5",
-                 "model/last.weights.h5", "model/status.json", "model/mean_frame.npy", "samples/epoch_0003.gif",
+                 "model/last.weights.h5", "model/status.json", "model/mean_frame.npy", "samples/open_loop_0003.gif",
                  "export/1/saved_model.pb"):
         assert (trained / name).is_file(), name
     assert list((trained / "tensorboard").iterdir()) and list((trained / "backup").iterdir())

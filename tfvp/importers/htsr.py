@@ -13,10 +13,10 @@ import pathlib
 import tensorflow as tf
 
 import tfvp
-from tfvp import callbacks, cli, files
+from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
-from tfvp.run import Run
+from tfvp.importers import write_run
 
 IGNORED = ("/Adam", "/ExponentialMovingAverage", "beta1_power", "beta2_power", "global_step", "RMSProp", "Momentum")
 
@@ -132,11 +132,7 @@ def main(arguments=None):
         raise UserError(f"{options.config} does not describe a published CW-VAE or HTSR; use configs/cwvae/*.yml or configs/kth.yml")
     model = tfvp.build_model(config)
     load_checkpoint(model, options.checkpoint)
-    run = Run.start(options.logdir, config)
-    for which in ("best", "last"):
-        callbacks.save_weights(model, run.folder("model") / f"{which}.weights.h5")
-    files.write_json(run.path / "model" / "status.json", {"imported": str(options.checkpoint)})
-    print(f"wrote {run.path}; next: python eval_with_lpips.py --logdir {run.path}")
+    write_run(model, config, options.logdir, options.checkpoint)
 
 
 if __name__ == "__main__":

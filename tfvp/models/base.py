@@ -123,9 +123,18 @@ class VideoModel(keras.Model):
         predictions = tf.concat(tf.unstack(predictions.stack(), num=blocks), axis=1)
         return predictions[:, : frames - first]
 
+    def reconstruct(self, video, seed=None):
+        """What the posterior makes of frames that it sees: as `video`, or None for models without one."""
+        return None
+
     def unreached_variables(self):
         """Trainable variables that the published model has although no gradient reaches them."""
         return []
+
+    @property
+    def has_posterior(self):
+        """Whether `reconstruct` is defined."""
+        return type(self).reconstruct is not VideoModel.reconstruct
 
     @property
     def fewest_context(self):
@@ -293,14 +302,23 @@ class VideoModel(keras.Model):
         ids = tf.range(batch) if ids is None else ids
         chunk = min(chunk, horizon)
         seeds = noise.sample_seeds(ids, samples, first_sample)
-        state = self.graph("observe", self._observe_samples)(context, seeds)
+        state = self.graph("observe", self.observe_samples)(context, seeds)
         imagine = self.graph("imagine", self._imagine_chunk)
         for start in range(0, horizon, chunk):
             video, state = imagine(state, chunk)
             video = tf.reshape(video, [batch, samples, chunk, *self.image_shape])
             yield video[:, :, : horizon - start]
 
-    def _observe_samples(self, context, seeds):
+    def observe_samples(self, context, seeds):
+        """The state of S futures of each context; a model may share work between them.
+
+        Args:
+            context: [B, T, H, W, C].
+            seeds: [B, S, 2].
+
+        Returns:
+            A state of B * S examples, those of one context together.
+        """
         batch, samples = seeds.shape[0], seeds.shape[1]
         if samples > 1:
             context = tf.repeat(context, samples, axis=0)

@@ -269,6 +269,13 @@ class HTSR(VideoModel):
             video.set_shape([None, horizon, *self.image_shape])
         return video, {**after, "seed": seeds}
 
+    def reconstruct(self, video, seed=None):
+        seeds = noise.example_seeds(tf.range(tf.shape(video)[0])) if seed is None else seed
+        embeddings, maps = self.encode(video)
+        outputs, _ = self.run_levels(self.zero_state(seeds), embeddings, _length(video), self._draws(seeds), begin=0)
+        draw_maps = self._draw_maps(seeds, tf.range(_length(video))) if self.spatial else None
+        return self.decode(outputs[0], draw_maps, maps)[0]
+
     def elbo(self, video, draws, draw_maps=None):
         """The evidence lower bound and its parts, for given noise.
 

@@ -1,0 +1,122 @@
+"""The SVG authors' PyTorch checkpoints, turned into a run; PyTorch is not needed.
+
+    python -m tfvp.importers.svg model.pth --config configs/svg/smmnist.yml --logdir ./logs
+
+The file holds whole modules: encoder, decoder, frame_predictor, posterior and, for LP, prior.
+"""
+
+import argparse
+
+import numpy as np
+import tensorflow as tf
+
+import tfvp
+from tfvp import cli
+from tfvp import config as configuration
+from tfvp.errors import UserError
+from tfvp.importers import torch_file, write_run
+from tfvp.layers.svg_coder import FrameDecoder, FrameEncoder
+
+NETWORKS = {"encoder": "encoder", "decoder": "decoder", "frame_predictor": "predictor", "posterior": "posterior", "prior": "prior"}
+
+# What the published models compute, whatever the configuration says.
+AS_RELEASED = ("model.skip_frame=reference",)
+
+
+def variables(layer):
+    """The variables of one of SVG's networks, in PyTorch's order, each with its axes there.
+
+    Args:
+        layer: a built `FrameEncoder`, `FrameDecoder` or `tfvp.models.svg.Recurrent`.
+
+    Returns:
+        A list of (suffix of the name in PyTorch, variable, order of axes to transpose by).
+    """
+    found = []
+    for block in _blocks(layer):
+        # (out, in, h, w), or (in, out, h, w) where transposed, to Keras's (h, w, in, out) or (h, w, out, in).
+        found += [("weight", block.conv.kernel, (2, 3, 1, 0)), ("bias", block.conv.bias, (0,))]
+        if block.norm is not None:
+            norm = block.norm
+            found += [("weight", norm.gamma, (0,)), ("bias", norm.beta, (0,))]
+            found += [("running_mean", norm.moving_mean, (0,)), ("running_var", norm.moving_variance, (0,))]
+    if found:
+        return found
+    found = [("weight", layer.embed.kernel, (1, 0)), ("bias", layer.embed.bias, (0,))]
+    for lstm in layer.lstms:
+        found += [
+            ("weight_ih", lstm.kernel, (1, 0)), ("weight_hh", lstm.recurrent_kernel, (1, 0)),
+            ("bias_ih", lstm.bias, (0,)), ("bias_hh", lstm.recurrent_bias, (0,)),
+        ]
+    for head in layer.heads:
+        found += [("weight", head.kernel, (1, 0)), ("bias", head.bias, (0,))]
+    return found
+
+
+def _blocks(layer):
+    """The convolution blocks of an encoder or decoder, in order."""
+    first = [layer.first] if isinstance(layer, FrameDecoder) else []
+    last = [layer.last] if isinstance(layer, FrameEncoder) else []
+    return [*first, *sum(getattr(layer, "blocks", []), []), *last]
+
+
+def assign(layer, arrays):
+    """Gives a network the parameters {name: array} that PyTorch has for it, in its order.
+
+    Running statistics of batch norm are optional.
+
+    Raises:
+        UserError: another number of parameters, or another shape.
+    """
+    arrays = {name: value for name, value in arrays.items() if not name.endswith("num_batches_tracked")}
+    wanted = variables(layer)
+    if not any(name.endswith("running_mean") for name in arrays):
+        wanted = [entry for entry in wanted if not entry[0].startswith("running")]
+    if len(arrays) != len(wanted):
+        raise UserError(f"the checkpoint has {len(arrays)} arrays, the configuration makes {len(wanted)}; check model.encoder and the sizes")
+    for (name, value), (suffix, variable, axes) in zip(arrays.items(), wanted):
+        value = np.transpose(value, axes) if value.ndim == len(axes) else value
+        if not name.endswith(suffix) or tuple(value.shape) != tuple(variable.shape):
+            raise UserError(f"{name} has shape {tuple(value.shape)}, the configuration makes it {suffix} {tuple(variable.shape)}")
+        variable.assign(tf.cast(value, variable.dtype))
+
+
+def load(model, content):
+    """Loads what `torch_file.read` found into a `tfvp.models.svg.SVG`.
+
+    Raises:
+        UserError: a network is missing or does not fit.
+    """
+    if not isinstance(content, dict):
+        raise UserError("the checkpoint is no mapping of networks (encoder, decoder, ...)")
+    for theirs, ours in NETWORKS.items():
+        layer = getattr(model, ours)
+        if layer is None:
+            continue
+        if theirs not in content:
+            raise UserError(f"the checkpoint has no {theirs}; for SVG-FP set model.prior=fixed")
+        try:
+            assign(layer, torch_file.state_dict(content[theirs]))
+        except UserError as error:
+            raise UserError(f"{theirs}: {error}") from None
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfvp.importers.svg", description="Turn a published SVG checkpoint into a run."
+    )
+    parser.add_argument("checkpoint", help="the authors' model.pth")
+    parser.add_argument("--logdir", default="./logs", help="folder of runs")
+    cli.add_config_arguments(parser)
+    options = parser.parse_args(arguments)
+    config = configuration.load(options.config, [*options.overrides, *AS_RELEASED])
+    if config.model.name != "svg":
+        raise UserError(f"{options.config} does not describe SVG; use configs/svg/*.yml")
+    content = torch_file.read(options.checkpoint)
+    model = tfvp.build_model(config)
+    load(model, content)
+    write_run(model, config, options.logdir, options.checkpoint)
+
+
+if __name__ == "__main__":
+    cli.run(main)

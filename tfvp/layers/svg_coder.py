@@ -1,0 +1,153 @@
+"""Encoders and decoders of SVG (Denton and Fergus 2018), in the manner of DCGAN and of VGG, for 64 and 128 pixels."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp.layers.timed_norm import TimedBatchNorm
+
+# Channels of each block, in units of `width`; frames of 128 pixels have one block more.
+ENCODERS = {
+    ("dcgan", 64): ((1,), (2,), (4,), (8,)),
+    ("dcgan", 128): ((1,), (2,), (4,), (8,), (8,)),
+    ("vgg", 64): ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8)),
+    ("vgg", 128): ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8)),
+}
+DECODERS = {
+    ("dcgan", 64): ((4,), (2,), (1,)),
+    ("dcgan", 128): ((8,), (4,), (2,), (1,)),
+    ("vgg", 64): ((8, 8, 4), (4, 4, 2), (2, 1), (1,)),
+    ("vgg", 128): ((8, 8, 8), (8, 8, 4), (4, 4, 2), (2, 1), (1,)),
+}
+
+
+def normal_weights():
+    """N(0, 0.02^2), the initialisation of all convolutions and dense layers."""
+    return keras.initializers.RandomNormal(0.0, 0.02)
+
+
+def leaky_relu(x):
+    return tf.nn.leaky_relu(x, 0.2)
+
+
+class ConvBlock(keras.layers.Layer):
+    """Convolution with a bias, batch norm per time step, activation, on [B, T, h, w, c].
+
+    Args:
+        filters, kernel, strides, padding: of the convolution.
+        activation: a function.
+        transpose: a transposed convolution instead.
+        norm: whether batch norm follows.
+    """
+
+    def __init__(self, filters, kernel, strides=1, padding="same", activation=leaky_relu, transpose=False, norm=True, **kwargs):
+        super().__init__(**kwargs)
+        kind = keras.layers.Conv2DTranspose if transpose else keras.layers.Conv2D
+        self.conv = kind(filters, kernel, strides=strides, padding=padding, kernel_initializer=normal_weights())
+        self.norm = TimedBatchNorm() if norm else None
+        self.activation, self.filters = activation, filters
+
+    def build(self, input_shape):
+        self.conv.build((None, None, None, input_shape[-1]))
+        if self.norm is not None:
+            self.norm.build((None, None, None, None, self.filters))
+        self.built = True
+
+    def call(self, inputs, mode):
+        x = _per_frame(self.conv, inputs)
+        if self.norm is None:
+            x = tf.cast(x, tf.float32)
+        else:
+            x = self.norm(x, mode=mode)
+        return self.activation(x)
+
+
+class FrameEncoder(keras.layers.Layer):
+    """[B, T, H, W, C] -> a code [B, T, code_size] in (-1, 1), float32, and the maps of every block.
+
+    Args:
+        kind: "dcgan" or "vgg".
+        side: 64 or 128 pixels.
+        code_size: of the vector; 128 as published.
+        width: channels of the first block; 64 as published.
+    """
+
+    def __init__(self, kind, side, code_size=128, width=64, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.code_size = kind, code_size
+        size, strides = (4, 2) if kind == "dcgan" else (3, 1)
+        self.blocks = [
+            [ConvBlock(width * channels, size, strides) for channels in block] for block in ENCODERS[kind, side]
+        ]
+        self.last = ConvBlock(code_size, 4, padding="valid", activation=tf.tanh)
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        for layer in [*sum(self.blocks, []), self.last]:
+            layer.build((None, None, None, None, channels))
+            channels = layer.filters
+        self.built = True
+
+    def call(self, video, mode):
+        """(codes, skips): see the class; `mode` as in `TimedBatchNorm`."""
+        x, skips = video, []
+        for block in self.blocks:
+            if skips and self.kind == "vgg":
+                x = _pooled(x)
+            for layer in block:
+                x = layer(x, mode=mode)
+            skips.append(x)
+        x = self.last(_pooled(x) if self.kind == "vgg" else x, mode=mode)
+        return tf.cast(x[:, :, 0, 0], tf.float32), skips
+
+
+class FrameDecoder(keras.layers.Layer):
+    """Vectors [B, T, code_size] and an encoder's maps -> frames [B, T, H, W, channels] in (0, 1), float32.
+
+    Args:
+        kind, side, code_size, width: as in `FrameEncoder`.
+        channels: of a frame.
+    """
+
+    def __init__(self, kind, side, channels, code_size=128, width=64, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.code_size = kind, code_size
+        self.skip_channels = [width * block[-1] for block in ENCODERS[kind, side]][::-1]
+        size, strides = (4, 2) if kind == "dcgan" else (3, 1)
+        transpose = kind == "dcgan"
+        self.first = ConvBlock(8 * width, 4, padding="valid", transpose=True)
+        self.blocks = [
+            [ConvBlock(width * n, size, strides, transpose=transpose) for n in block] for block in DECODERS[kind, side]
+        ]
+        output = ConvBlock(channels, size, strides, transpose=True, norm=False, activation=tf.sigmoid)
+        self.blocks = [*self.blocks, [output]] if kind == "dcgan" else [*self.blocks[:-1], [*self.blocks[-1], output]]
+
+    def build(self, input_shape):
+        self.first.build((None, None, None, None, self.code_size))
+        channels = self.first.filters
+        for block, skip in zip(self.blocks, self.skip_channels):
+            channels += skip
+            for layer in block:
+                layer.build((None, None, None, None, channels))
+                channels = layer.filters
+        self.built = True
+
+    def call(self, vectors, skips, mode):
+        x = self.first(vectors[:, :, None, None], mode=mode)
+        for block, skip in zip(self.blocks, skips[::-1]):
+            if self.kind == "vgg":
+                x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
+            x = tf.concat([x, tf.cast(skip, x.dtype)], axis=-1)
+            for layer in block:
+                x = layer(x, mode=mode)
+        return tf.cast(x, tf.float32)
+
+
+def _pooled(x):
+    return _per_frame(lambda frames: tf.nn.max_pool2d(frames, 2, 2, "VALID"), x)
+
+
+def _per_frame(function, x):
+    """`function` of [B * T, ...], for x [B, T, ...] with known sizes after T."""
+    lead = [known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape[:2])]
+    y = function(tf.reshape(x, [-1, *x.shape[2:]]))
+    return tf.reshape(y, [*lead, *y.shape[1:]])
