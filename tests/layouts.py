@@ -113,6 +113,27 @@ def write_tfds(root, name, train=24, test=3, frames=30):
                     writer.write(example.SerializeToString())
 
 
+def write_bair(root, layout, train=24, test=3, frames=30):
+    """BAIR as "records" (raw bytes, twelve clips a file) or "pngs" (the tree of SVG's script)."""
+    for split, count, first in (("train", train, 0), ("test", test, train)):
+        for begin in range(0, count, 12):
+            name = f"traj_{begin}_to_{begin + 11}"
+            clips = [np.repeat(marked_clip(first + i, frames, 64, 64), 3, axis=-1) for i in range(begin, min(begin + 12, count))]
+            if layout == "pngs":
+                for k, clip in enumerate(clips, start=1):
+                    for t, frame in enumerate(clip):
+                        video_io.write_video(root / "processed_data" / split / name / str(k) / f"{t}.png", frame[None])
+                continue
+            path = root / "softmotion30_44k" / split / f"{name}.tfrecords"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for clip in clips:
+                    raw = {f"{t}/image_aux1/encoded": frame.tobytes() for t, frame in enumerate(clip)}
+                    raw |= {f"{t}/image_main/encoded": b"other" for t in range(frames)}
+                    feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in raw.items()}
+                    writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
 def write_folder(root, names, frames=12):
     """A folder of videos of different kinds and sizes; clip number = place in `names`."""
     for i, name in enumerate(names):

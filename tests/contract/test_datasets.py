@@ -52,6 +52,10 @@ CASES = {
         "avi": (lambda root: layouts.write_train_test(root, "MineRL", ".avi"), {}, (5, 1, 2)),
         "records": (lambda root: layouts.write_tfds(root, "minerl_navigate"), {}, (22, 2, 3)),
     },
+    "bair": {
+        "records": (lambda root: layouts.write_bair(root, "records"), {}, (22, 2, 3)),
+        "pngs": (lambda root: layouts.write_bair(root, "pngs"), {}, (22, 2, 3)),
+    },
     "folder": {"all kinds": (lambda root: layouts.write_folder(root, FOLDER), {}, (7, 2, 1))},
 }
 LABELS = [(name, label) for name, cases in CASES.items() for label in cases]
