@@ -18,6 +18,16 @@ def leaky_relu(x):
     return tf.nn.leaky_relu(x, 0.2)
 
 
+def dark(activation):
+    """Initialises the output's bias so that frames begin near black.
+
+    The references' tanh does so by itself. A sigmoid begins at grey, from where training drives
+    it past black into saturation, and stays there: measured on Moving MNIST, the loss remained
+    that of a blank prediction for 1,200 steps.
+    """
+    return keras.initializers.Constant(-3.0 if activation == "sigmoid" else 0.0)
+
+
 class ConvEncoder(keras.layers.Layer):
     """[N, 64, 64, C] -> [N, 1024 mult]: four valid 4x4 convolutions of stride 2.
 
@@ -73,7 +83,7 @@ class ConvDecoder(keras.layers.Layer):
         ]
         self.cell = ResidualCell(width, cells) if cells != "none" else None
         self.output_conv = keras.layers.Conv2DTranspose(
-            channels, 6, strides=2, padding="valid", activation=activation, dtype="float32"
+            channels, 6, strides=2, padding="valid", activation=activation, bias_initializer=dark(activation), dtype="float32"
         )
 
     def build(self, input_shape):
@@ -171,7 +181,9 @@ class LadderDecoder(keras.layers.Layer):
         self.growers = [
             keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish) for filters in (*self.filters[1:], width)
         ]
-        self.output_conv = keras.layers.Conv2D(channels, 3, padding="same", activation=activation, dtype="float32")
+        self.output_conv = keras.layers.Conv2D(
+            channels, 3, padding="same", activation=activation, bias_initializer=dark(activation), dtype="float32"
+        )
 
     def build(self, input_shape):
         self.dense.build((None, input_shape[-1]))
