@@ -113,6 +113,8 @@ def _parameter(seed, entry):
 
 
 def _input(entry):
+    if "values" in entry:
+        return np.array(entry["values"])
     random, shape, kind = np.random.RandomState(entry["random_state"]), tuple(entry["shape"]), entry["generator"]
     if kind == "uniform":
         return random.random_sample(shape).astype(np.float32)
