@@ -1,4 +1,7 @@
-"""Evaluates a trained model open-loop: python eval_with_lpips.py --open-loop-ctx 36"""
+"""Evaluates a trained model open-loop: python eval_with_lpips.py --open-loop-ctx 36
+
+With --video it predicts the future of one clip: --video clip.mp4 --horizon 60 --out future.mp4
+"""
 
 import argparse
 
@@ -18,7 +21,21 @@ def main():
     parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
     parser.add_argument("--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context")
     parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
+    parser.add_argument("--video", help="predict the future of this one video instead; no data set is needed")
+    parser.add_argument("--horizon", type=int, help="with --video: frames to predict")
+    parser.add_argument("--out", help="with --video: .mp4, .avi, .gif, .png or .npy to write")
     options = parser.parse_args()
+    if options.video:
+        from tfvp import forecast
+
+        path = forecast.forecast(
+            options.logdir, options.video, options.open_loop_ctx, options.horizon, options.num_samples or 1, options.out,
+            options.weights or "best",
+        )
+        print(f"written: {path}")
+        return
+    if options.horizon or options.out:
+        parser.error("--horizon and --out go with --video")
 
     from tfvp import evaluation, report, run
 

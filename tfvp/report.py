@@ -152,6 +152,21 @@ def comparison(truth, samples, context):
     return np.concatenate([*panels, _bordered(difference, colours)], axis=2)
 
 
+def futures(observed, predicted):
+    """A video of predictions side by side, with borders: green observed, red predicted.
+
+    Args:
+        observed: uint8 [T, H, W, C].
+        predicted: uint8 [S, horizon, H, W, C], what follows.
+
+    Returns:
+        uint8 [T + horizon, H', W', 3], with even sides, as video encoders want them.
+    """
+    colours = [OBSERVED] * len(observed) + [PREDICTED] * predicted.shape[1]
+    video = np.concatenate([_bordered(np.concatenate([observed, sample]), colours) for sample in predicted], axis=2)
+    return np.pad(video, [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)])
+
+
 def comparison_strip(truth, samples, context):
     """Frames of `comparison` side by side in time, truth above predictions above difference."""
     video = comparison(truth, samples, context)

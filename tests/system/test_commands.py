@@ -155,6 +155,20 @@ def test_the_export_needs_nothing_but_tensorflow(trained, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "video.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".npy"])
+def test_the_future_of_one_video(trained, tmp_path, suffix):
+    from tests.layouts import marked_clip
+    from tfvp import video_io
+
+    clip, out = tmp_path / "clip.avi", tmp_path / f"future{suffix}"
+    video_io.write_video(clip, marked_clip(1, 9, 48, 64), 8)
+    result = command("eval_with_lpips.py", "--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out)
+    assert str(out) in result.stdout
+    expected = (6, 32, 32, 1) if suffix == ".npy" else (10, 34, 34, 3)
+    assert video_io.read_video(out).shape == expected
+    assert "fewer than the 20 to observe" in refused("--logdir", trained, "--video", clip, "--open-loop-ctx", 20, script="eval_with_lpips.py")
+
+
 def test_another_export_gets_the_next_number(trained):
     result = subprocess.run(
         [sys.executable, "-m", "tfvp.export", "--logdir", str(trained)], cwd=ROOT, capture_output=True, text=True, timeout=120

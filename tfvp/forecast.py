@@ -1,0 +1,60 @@
+"""The future of one video: a file in, a file out, no data set."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+import tfvp
+from tfvp import report, scoring, video_io
+from tfvp import run as runs
+from tfvp.errors import UserError
+
+
+def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, weights="best"):
+    """Predicts what follows the beginning of a video and writes it.
+
+    Args:
+        logdir: a run, its `model/` folder, or a folder of runs (then the newest).
+        video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; it is
+            brought to the size and colours that the run was trained on, by area.
+        context: observed frames; the run's `eval.open_loop_ctx` where left out.
+        horizon: predicted frames; as many as the run's evaluation predicts where left out.
+        samples: futures, of a stochastic model; they stand side by side in the file.
+        out: .mp4, .avi, .gif, .png or .npy; "<video>_future.mp4" where left out.
+        weights: "best" or "last".
+
+    Returns:
+        The path written. All but .npy show the frames in green borders where they were observed
+        and in red ones where they are predicted; .npy holds the predictions alone, uint8
+        [samples * horizon, H, W, C], one sample after the other.
+
+    Raises:
+        UserError: an unreadable or too short video, a context that the model cannot take, an
+            unknown kind of file.
+    """
+    found = runs.find(logdir)
+    config, video = found.config, pathlib.Path(video)
+    context = context or config.eval.open_loop_ctx
+    horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
+    if horizon < 1 or samples < 1:
+        raise UserError("--horizon and --num-samples must be at least 1")
+    model = tfvp.load_run(found.path, weights)
+    model.check_context(context)
+    out = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
+    if out.suffix.lower() not in (".mp4", ".avi", ".gif", ".png", ".npy"):
+        raise UserError(f"--out {out}: the suffix must be .mp4, .avi, .gif, .png or .npy")
+    height, width, channels = model.image_shape
+    frames = video_io.read_video(video, (height, width), channels, fps=config.data.get("fps", 0.0))
+    frames = frames[:: config.data.frame_stride]
+    if len(frames) < context:
+        raise UserError(f"{video} has {len(frames)} frames, fewer than the {context} to observe; lower --open-loop-ctx")
+    samples = samples if model.stochastic else 1
+    observed = tf.constant(frames[None, :context], tf.float32) / 255.0
+    chunks = [scoring.to_uint8(chunk)[0] for chunk in model.rollout(observed, horizon, samples, config.eval.chunk)]
+    predicted = np.concatenate(chunks, axis=1)
+    if out.suffix.lower() == ".npy":
+        video_io.write_video(out, predicted.reshape(-1, *predicted.shape[2:]))
+        return out
+    video_io.write_video(out, report.futures(frames[:context], predicted), fps=config.data.get("fps", 0.0) or 8.0)
+    return out
