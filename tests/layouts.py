@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tfvp import video_io
 
@@ -132,6 +133,114 @@ def write_bair(root, layout, train=24, test=3, frames=30):
                     raw |= {f"{t}/image_main/encoded": b"other" for t in range(frames)}
                     feature = {k: tf.train.Feature(bytes_list=tf.train.BytesList(value=[v])) for k, v in raw.items()}
                     writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def write_taxibj(root, train=60, test=3):
+    """One .npz of TaxiBJ: every value tells its clip and frame."""
+    root.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for split, count, first in (("train", train, 0), ("test", test, train)):
+        value = (np.arange(count)[:, None] + first) / 100.0 + np.arange(8) / 1000.0 - 0.9
+        whole = np.broadcast_to(value[:, :, None, None, None], (count, 8, 2, 32, 32)).astype(np.float32)
+        arrays[f"X_{split}"], arrays[f"Y_{split}"] = whole[:, :4], whole[:, 4:]
+    np.savez(root / "dataset.npz", **arrays)
+
+
+def write_human36m(root, train=4, test=2):
+    """Lists and JPEGs of Human3.6M as OpenSTL lays them out: two clips a video."""
+    lines = {"train": [], "test": []}
+    for split, count, subject in (("train", train, "S1"), ("test", test, "S9")):
+        for i in range(count):
+            prefix = f"images/{subject}_Walking.{i:08d}_"
+            for first in (1, 41):
+                lines[split].append(f"{prefix},{first}")
+            clip = np.repeat(marked_clip(i + (20 if split == "test" else 0), 20, 24, 24), 3, axis=-1)
+            for number in range(1, 100, 5):
+                path = root / "human" / f"{prefix}{number:06d}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(clip[(number - 1) // 5]).save(path, quality=95)
+    for split, text in lines.items():
+        (root / "human" / f"{split}.txt").write_text("\n".join(text) + "\n")
+
+
+def write_sevir(root, days=("2018-03-01", "2018-07-02", "2019-02-01", "2019-08-01"), frames=49):
+    """CATALOG.csv and an HDF5 file of two events a day."""
+    import h5py
+
+    rows = ["id,file_name,file_index,img_type,time_utc"]
+    for d, day in enumerate(days):
+        name = f"vil/{day[:4]}/SEVIR_VIL_STORMEVENTS_{day}.h5"
+        path = root / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        events = np.stack([np.moveaxis(marked_clip(2 * d + e, frames, 48, 48)[..., 0], 0, -1) for e in range(2)])
+        with h5py.File(path, "w") as file:
+            file["vil"] = events
+        rows += [f"S{d}{e},{name},{e},vil,{day} 12:00:00" for e in range(2)]
+        rows.append(f"S{d}0,vis/other.h5,0,vis,{day} 12:00:00")
+    (root / "CATALOG.csv").write_text("\n".join(rows) + "\n")
+
+
+def write_kitti(root, recordings=None, frames=20, gap=9):
+    """Recordings of KITTI with label maps; frame `gap` is missing, so each has two clips."""
+    recordings = recordings or (
+        "2011_09_26_drive_0001_sync", "2011_09_28_drive_0001_sync", "2011_09_26_drive_0005_sync",
+        "2011_09_26_drive_0104_sync", "2011_09_28_drive_0100_sync", "2011_09_29_drive_0108_sync",
+    )
+    for i, recording in enumerate(recordings):
+        for camera in ("image_02", "image_03"):
+            folder = root / recording[:10] / recording / camera / "data"
+            folder.mkdir(parents=True)
+            clip = np.repeat(marked_clip(i, frames, 48, 156), 3, axis=-1)
+            for t in range(frames):
+                if t != gap:
+                    Image.fromarray(clip[t]).save(folder / f"{t:010d}.png")
+                    Image.fromarray(np.full((48, 156), i, np.uint8)).save(folder / f"color_mask_{t:010d}.png")
+
+
+def write_cityscapes(root, frames=30):
+    """Two training cities and a validation one; the second has two snippets under one number."""
+    for i, (split, city, starts) in enumerate((("train", "aachen", (0,)), ("train", "hamburg", (0, 40)), ("val", "lindau", (5,)))):
+        folder = root / "leftImg8bit_sequence" / split / city
+        folder.mkdir(parents=True)
+        for s, start in enumerate(starts):
+            clip = np.repeat(marked_clip(i + 10 * s, frames, 32, 64), 3, axis=-1)
+            for t in range(frames):
+                name = f"{city}_000000_{start + t:06d}_leftImg8bit"
+                Image.fromarray(clip[t]).save(folder / f"{name}.png")
+                Image.fromarray(np.full((32, 64), i, np.uint8)).save(folder / f"color_mask_{name}.png")
+
+
+def write_seq(path, clip, extra=8):
+    """A StreamPix sequence of JPEGs as Caltech publishes them."""
+    header = bytearray(1024)
+    struct.pack_into("<I", header, 0, 0xFEED)
+    for place, value in ((548, clip.shape[2]), (552, clip.shape[1]), (564, 102), (572, len(clip))):
+        struct.pack_into("<I", header, place, value)
+    content = bytes(header)
+    for frame in clip:
+        buffer = io.BytesIO()
+        Image.fromarray(np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame).save(buffer, "JPEG", quality=95)
+        content += struct.pack("<I", len(buffer.getvalue()) + 4) + buffer.getvalue() + bytes(extra)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def write_kitti_caltech(root):
+    """KITTI for training and validation, three .seq files and a folder of frames of Caltech."""
+    write_kitti(root / "kitti", ("2011_09_26_drive_0001_sync", "2011_09_26_drive_0005_sync", "2011_09_26_drive_0104_sync"))
+    write_seq(root / "caltech" / "set06" / "V000.seq", marked_clip(20, 36, 48, 64))
+    write_seq(root / "caltech" / "set06" / "V001.seq", marked_clip(21, 36, 48, 64), extra=16)
+    for t, frame in enumerate(marked_clip(22, 36, 48, 64)):
+        video_io.write_video(root / "caltech" / "set07" / "V000" / f"I{t:05d}.png", frame[None])
+
+
+def write_cifar(root, train=40, test=10):
+    """CIFAR-10 in its binary form; picture n is grey 3 n (training) or 3 n + 1 (test)."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name, values in (("data_batch_1", 3 * np.arange(train)), ("test_batch", 3 * np.arange(test) + 1)):
+        records = np.repeat(values.astype(np.uint8)[:, None], 3073, axis=1)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
 
 
 def write_folder(root, names, frames=12):

@@ -4,7 +4,7 @@ import os
 import sys
 
 # TensorFlow reads this when it is first imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tfvp.errors import UserError  # noqa: E402
 

@@ -7,7 +7,8 @@ from tensorflow import keras
 
 import tfvp
 from tfvp import config as configuration
-from tfvp import report, run as runs, scoring
+from tfvp import registry, report, scoring
+from tfvp import run as runs
 from tfvp.datasets import base as datasets
 from tfvp.datasets import pipeline
 from tfvp.errors import UserError
@@ -150,6 +151,7 @@ def data_config(config, root=None, frames=0):
     if root is not None:
         values["data"]["root"] = root
     span = (frames - 1) * config.data.frame_stride + 1
-    if values["data"].get("clip_length", span) < span:
+    drawn = registry.lookup("dataset", config.data.name).endless
+    if drawn and values["data"].get("clip_length", span) < span:
         values["data"]["clip_length"] = span
     return configuration.Config(values, config.name)

@@ -23,6 +23,14 @@ def luma(rgb):
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)[..., None]
 
 
+def as_rgb(video):
+    """Frames [..., 1, 2 or 3] as [..., 3]: grey repeated; two channels (TaxiBJ's flows) as red and green."""
+    channels = video.shape[-1]
+    if channels == 1:
+        return np.repeat(video, 3, axis=-1)
+    return np.pad(video, [(0, 0)] * (video.ndim - 1) + [(0, 3 - channels)])
+
+
 def strip(video, every=1, gap=0):
     """Every n-th frame of uint8 [T, H, W, C] side by side, `gap` white pixels apart: [H, W', C]."""
     return grid(video[::every][:, None], columns=len(video[::every]), gap=gap)[0]

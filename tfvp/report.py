@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tfvp import files, registry, video_io
+from tfvp.frames import as_rgb
 
 OBSERVED, PREDICTED = (0, 178, 0), (178, 0, 0)  # border colours of true and of predicted frames
 STRIP_FRAMES = 12
@@ -181,7 +182,7 @@ def _with_context(truth, prediction):
 
 def _bordered(video, colours):
     """RGB frames [T, H + 2, W + 2, 3] with a border of one pixel, a colour per frame."""
-    rgb = np.repeat(video, 3, axis=-1) if video.shape[-1] == 1 else video[..., :3]
+    rgb = as_rgb(video)
     framed = np.empty((len(rgb), rgb.shape[1] + 2, rgb.shape[2] + 2, 3), np.uint8)
     framed[:] = np.asarray(colours, np.uint8)[:, None, None]
     framed[:, 1:-1, 1:-1] = rgb

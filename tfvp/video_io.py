@@ -20,8 +20,8 @@ from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
 __all__ = [
-    "array_shape", "grid", "iterate_video", "list_images", "luma", "natural_key", "read_video", "strip", "to_uint8",
-    "write_video",
+    "array_shape", "grid", "iterate_video", "list_images", "luma", "natural_key", "read_image", "read_video", "strip",
+    "to_uint8", "write_video",
 ]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
@@ -87,6 +87,12 @@ def iterate_video(path, image_size=None, channels=None, resize="area", fps=0.0, 
         yield convert.colours(np.stack(pending))
     elif not total:
         raise UserError(f"{path} holds no frames; replace or remove it")
+
+
+def read_image(path, image_size=None, channels=None, resize="area"):
+    """One image as uint8 [H, W, C]; arguments and errors as for `read_video`."""
+    convert = Converter(image_size, channels, resize)
+    return convert.colours(convert(_image(pathlib.Path(path)))[None])[0]
 
 
 def write_video(path, frames, fps=8.0, codec=None):
@@ -226,13 +232,17 @@ def _gif(path, file):
 
 def _images(folder):
     for name in list_images(folder):
-        with _readable(folder / name, None), Image.open(folder / name) as image:
-            if image.mode.startswith(("I", "F")):
-                values = np.asarray(image)
-                image = Image.fromarray((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8))
-            grey = image.mode in ("1", "L", "LA")
-            array = np.asarray(image.convert("L" if grey else "RGB"))
-        yield None, None, array[..., None] if grey else array
+        yield None, None, _image(folder / name)
+
+
+def _image(path):
+    with _readable(path, None), Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            values = np.asarray(image)
+            image = Image.fromarray((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8))
+        grey = image.mode in ("1", "L", "LA")
+        array = np.asarray(image.convert("L" if grey else "RGB"))
+    return array[..., None] if grey else array
 
 
 def list_images(folder):

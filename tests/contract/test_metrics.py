@@ -160,3 +160,26 @@ def test_metrics_run_in_a_graph():
     metric = make("psnr")
     tf.function(metric.update_state)(tf.constant(true), tf.constant(pred))
     assert metric.summary()["mean"] == pytest.approx(summary("psnr", true, pred)["mean"])
+
+
+@pytest.mark.parametrize("pool", [1, 16])
+def test_skill_scores_count_over_the_whole_set(pool):
+    random = np.random.default_rng(3)
+    true, pred = (random.integers(0, 256, (4, 2, 32, 32, 1)).astype(np.float32) / 255 for _ in range(2))
+    blocks = (lambda v: v.reshape(4, 2, 2, 16, 2, 16).max(axis=(3, 5))) if pool == 16 else (lambda v: v[..., 0])
+    found = {}
+    for name in ("csi_pool16",) if pool == 16 else ("csi", "pod", "far"):
+        metric = make(name, horizon=2)
+        mask = np.ones((4, 2))
+        mask[3] = 0.0
+        for part in (slice(0, 1), slice(1, 4)):
+            metric.update_state(true[part], pred[part], mask[part])
+        found[name] = metric.summary()
+        assert found[name]["clips"] == 3 and json.loads(json.dumps(found[name])) == found[name]
+    for threshold in (16, 74, 133, 160, 181, 219):
+        seen, said = (np.rint(255 * blocks(v)[:3]) >= threshold for v in (true, pred))
+        hits, misses, alarms = (seen & said).sum(), (seen & ~said).sum(), (~seen & said).sum()
+        expected = {"csi": hits / (hits + misses + alarms), "pod": hits / (hits + misses), "far": alarms / (hits + alarms)}
+        expected["csi_pool16"] = expected["csi"]
+        for name, result in found.items():
+            assert result["thresholds"][str(threshold)] == pytest.approx(expected[name]), name

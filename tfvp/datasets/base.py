@@ -82,7 +82,9 @@ class VideoDataset:
         endless: whether training clips are drawn anew in each epoch. Clip number k of epoch e
             then has the number e * N + k, with N clips in an epoch.
         splits: names of the splits.
-        provides: keys of what `read` returns.
+        provides: keys of what `read` returns, or can return if an option asks for it.
+        channels: numbers of channels that `data.channels` may ask for.
+        video_dtype: of stored frames: uint8 in [0, 255], or float32 in [0, 1] where bytes would lose something.
 
     Args:
         settings: a `Settings`.
@@ -95,11 +97,14 @@ class VideoDataset:
     endless = False
     splits = ("train", "validation", "test")
     provides = ("video",)
+    channels = (1, 3)
+    video_dtype = np.uint8
 
     def __init__(self, settings, **options):
         height, width = settings.image_size
-        if settings.channels not in (1, 3):
-            raise UserError(f"data.channels={settings.channels} must be 1 (grey) or 3 (RGB)")
+        if settings.channels not in self.channels:
+            allowed = "1 (grey) or 3 (RGB)" if self.channels == (1, 3) else f"{self.channels[0]} for {self.name}"
+            raise UserError(f"data.channels={settings.channels} must be {allowed}")
         if height < 1 or width < 1:
             raise UserError(f"data.image_size={[height, width]} must be positive")
         self.settings = settings
@@ -140,7 +145,7 @@ class VideoDataset:
             stride: frames of the clip from one frame of the window to the next.
 
         Returns:
-            {"video": uint8 [N, length, H, W, C], ...}.
+            {"video": `video_dtype` [N, length, H, W, C], ...}.
         """
         raise TypeError(f"{type(self).__name__} does not define read")
 
@@ -162,7 +167,7 @@ class VideoDataset:
 
     def element_spec(self, length):
         """What one window of `length` frames is: {key: tf.TensorSpec}."""
-        return {"video": tf.TensorSpec([length, *self.frame_shape], tf.uint8)}
+        return {"video": tf.TensorSpec([length, *self.frame_shape], tf.as_dtype(self.video_dtype))}
 
     def load(self, split, length, stride=1):
         """The first `length` frames of every clip that is long enough, in order.
@@ -255,7 +260,7 @@ class FileDataset(VideoDataset):
 
     def arrays(self):
         """What a frame is stored as: {key: (dtype, shape)}."""
-        return {"video": (np.uint8, self.frame_shape)}
+        return {"video": (self.video_dtype, self.frame_shape)}
 
     def decode(self, source):
         """Yields (clip name, {key: [n, ...]}), the clips of a file in pieces.

@@ -74,6 +74,33 @@ def load_digits(root="", choice="auto"):
     return Digits(train, test, f"{len(train):,} training and {len(test):,} test digits of MNIST that ship with tfvp")
 
 
+@functools.lru_cache(maxsize=2)
+def load_pictures(name, root, how_to_get):
+    """Reads another data set of MNIST's form.
+
+    Args:
+        name: of the module in `keras.datasets`.
+        root: a folder that may hold its IDX files; "" = none.
+        how_to_get: what to do where it cannot be had.
+
+    Returns:
+        `Digits`.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    found = _from_folder(pathlib.Path(root).expanduser()) if root else None
+    if found:
+        return found._replace(source=found.source.replace("digits of MNIST", "pictures").replace("test digits", "test"))
+    from tensorflow import keras
+
+    try:
+        (train, _), (test, _) = getattr(keras.datasets, name).load_data()
+    except Exception as error:
+        raise UserError(f"{name} cannot be downloaded ({error}); {how_to_get}") from error
+    return _checked(train, test, "Keras's download")
+
+
 def _from_folder(root):
     archive = root / "mnist.npz"
     try:

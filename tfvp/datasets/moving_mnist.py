@@ -48,6 +48,7 @@ class MovingMNIST(digits.MovingDigits):
         context=10,
         horizon=10,
     )
+    published_test_file = TEST_FILE
     counts = {"train": 10_000, "validation": 2_000, "test": 10_000}
 
     def __init__(
@@ -58,7 +59,7 @@ class MovingMNIST(digits.MovingDigits):
         if clip_length < 1:
             raise UserError(f"data.clip_length={clip_length} must be at least 1")
         self._published = None
-        path = pathlib.Path(settings.root).expanduser() / TEST_FILE
+        path = pathlib.Path(settings.root).expanduser() / (self.published_test_file or "")
         if settings.root and path.is_file():
             self._published = _open_published(path)
             if self.factor == 1 and self.canvas != (64, 64):
@@ -69,7 +70,7 @@ class MovingMNIST(digits.MovingDigits):
 
     def prepare(self, progress=True):
         super().prepare(progress)
-        if self.settings.root and self._published is None:
+        if self.settings.root and self.published_test_file and self._published is None:
             self.say_once(f"{TEST_FILE} is not in data.root, so the test split is drawn, too")
 
     def notes(self):

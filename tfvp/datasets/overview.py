@@ -6,6 +6,7 @@ import numpy as np
 
 from tfvp import video_io
 from tfvp.datasets import pipeline
+from tfvp.frames import as_rgb, to_uint8
 
 _MARGIN = 72  # pixels for the names of the splits
 _LARGEST_FRAME = 96  # pixels of a frame's longer side on the sheet, at most
@@ -56,7 +57,7 @@ def contact_sheet(dataset, clips=4, columns=10):
         for i, clip in enumerate(chosen):
             starts = np.linspace(0, lengths[clip] - 1, columns).astype(np.int64)
             video = dataset.read(split, np.full(columns, clip), starts, 1)["video"][:, 0]
-            rows.append(video_io.strip(np.broadcast_to(video, (*video.shape[:3], 3)), gap=1))
+            rows.append(video_io.strip(as_rgb(to_uint8(video)), gap=1))
             labels.append(split if i == 0 else "")
     height = rows[0].shape[0]
     factor = max(1, min(_LARGEST_FRAME // max(dataset.frame_shape[:2]), 4))

@@ -143,13 +143,14 @@ def _mapped(numbers, read, specs, rows, finish):
 
 
 def _as_batch(spec, arrays, ids, mirrored=None):
-    """uint8 windows to what models take; the only place where frames become floats."""
+    """Windows to what models take; the only place where bytes become floats."""
     batch = dict(zip(spec, arrays))
     for key in ("video", "labels") if mirrored is not None else ():
         if key in batch:
             chosen = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
             batch[key] = tf.where(chosen, tf.reverse(batch[key], axis=[3]), batch[key])
-    batch["video"] = tf.cast(batch["video"], tf.float32) / 255.0
+    if batch["video"].dtype == tf.uint8:
+        batch["video"] = tf.cast(batch["video"], tf.float32) / 255.0
     if "labels" in batch:
         batch["labels"] = tf.cast(batch["labels"], tf.int32)
     return {**batch, "id": ids}

@@ -1,0 +1,159 @@
+"""KITTI, Cityscapes, Caltech, SEVIR, Human3.6M, TaxiBJ: splits, exclusions, crops, damaged files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import layouts
+from tfvp import registry
+from tfvp.datasets import base, driving, kitti, kitti_caltech
+from tfvp.errors import UserError
+
+
+def make(name, root, channels=1, **options):
+    dataset = registry.lookup("dataset", name)(base.Settings(root=str(root), channels=channels), **options)
+    dataset.prepare(progress=False)
+    return dataset
+
+
+def test_kitti_leaves_the_right_recordings_out():
+    left_out = [n for n in range(300) if kitti.excluded(f"2011_09_28_drive_{n:04d}_sync")]
+    assert left_out == list(range(54, 221))
+    assert kitti.excluded("2011_09_29_drive_0108_sync") and not kitti.excluded("2011_09_29_drive_0026_sync")
+    assert not kitti.excluded("2011_09_26_drive_0104_sync")
+
+
+def test_kitti_reads_labels_beside_their_frames(tmp_path):
+    layouts.write_kitti(tmp_path)
+    dataset = make("kitti", tmp_path, labels="disk")
+    for split, numbers in (("train", {0, 1}), ("validation", {2}), ("test", {3})):
+        found = set()
+        for clip, length in enumerate(dataset.clip_lengths(split)):
+            both = dataset.read(split, np.array([clip]), np.array([0]), int(length))
+            clips, frames = layouts.marks(both["video"][0])
+            assert length in (9, 10) and np.all(np.diff(frames) == 1), "a clip runs over the missing frame"
+            assert np.all(both["labels"] == clips[0]) and both["labels"].shape == (1, length, 64, 64)
+            found.add(int(clips[0]))
+        assert found == numbers
+    (tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync" / "image_03" / "data" / "color_mask_0000000003.png").unlink()
+    dataset = registry.lookup("dataset", "kitti")(base.Settings(root=str(tmp_path)), labels="disk")
+    dataset.prepare(progress=False)
+    assert sorted(dataset.clip_lengths("train")) == [3, 5, 9, 10, 10]
+
+
+def test_coloured_label_maps_are_refused(tmp_path):
+    layouts.write_kitti(tmp_path, ("2011_09_26_drive_0001_sync",), frames=4, gap=-1)
+    folder = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync" / "image_03" / "data"
+    Image.new("RGB", (156, 48)).save(folder / "color_mask_0000000002.png")
+    with pytest.raises(UserError, match="not class numbers"):
+        make("kitti", tmp_path, labels="disk")
+
+
+def test_the_crop_of_kitti():
+    frame = np.zeros((375, 1242, 3), np.uint8)
+    frame[:, 621 - 150 : 621 + 150] = 200
+    cut = driving.centre(frame)
+    assert cut.shape == (128, 160, 3) and abs(float((cut[64, :, 0] > 100).sum()) - 300 * 128 / 375) <= 2
+    labels = driving.centre(np.arange(375 * 1242).reshape(375, 1242).astype(np.uint8) % 19, nearest=True)
+    assert labels.shape == (128, 160) and labels.max() < 19
+
+
+def test_cityscapes_tells_snippets_apart(tmp_path):
+    layouts.write_cityscapes(tmp_path)
+    dataset = make("cityscapes", tmp_path)
+    lengths = np.concatenate([dataset.clip_lengths(split) for split in dataset.splits])
+    assert sorted(lengths) == [30, 30, 30, 30]
+    assert set(layouts.marks(dataset.read("test", np.array([0]), np.array([0]), 30)["video"][0])[0]) == {2}
+
+
+@pytest.mark.parametrize("extra", [8, 16])
+def test_sequences_of_jpegs(tmp_path, extra):
+    clip, path = layouts.marked_clip(3, 7, 48, 64), tmp_path / "V000.seq"
+    layouts.write_seq(path, clip, extra)
+    frames = kitti_caltech.read_seq(path)
+    assert len(frames) == 7 and layouts.marks(np.stack(frames))[1].tolist() == list(range(7))
+    content = path.read_bytes()
+    for cut in (100, 1024, len(content) // 2):
+        path.write_bytes(content[:cut])
+        with pytest.raises(UserError, match="V000.seq"):
+            kitti_caltech.read_seq(path)
+    other = bytearray(content)
+    other[564:568] = (1).to_bytes(4, "little")
+    path.write_bytes(bytes(other))
+    with pytest.raises(UserError, match="format 1"):
+        kitti_caltech.read_seq(path)
+
+
+def test_every_third_frame_of_caltech(tmp_path):
+    layouts.write_kitti_caltech(tmp_path)
+    dataset = make("kitti_caltech", tmp_path)
+    assert dataset.clip_lengths("test").tolist() == [12, 12, 12]
+    for clip in range(3):
+        frames = layouts.marks(dataset.read("test", np.array([clip]), np.array([0]), 12)["video"][0])[1]
+        assert frames.tolist() == list(range(2, 36, 3))
+
+
+def test_sevir_is_split_by_date(tmp_path):
+    layouts.write_sevir(tmp_path)
+    dataset = make("sevir", tmp_path)
+    numbers = {}
+    for split in dataset.splits:
+        video = dataset.read(split, np.arange(2), np.zeros(2, int), 49)["video"]
+        numbers[split] = set(layouts.marks(video)[0].ravel())
+    assert numbers["validation"] == {4, 5} and numbers["test"] == {6, 7} and numbers["train"] <= {0, 1, 2, 3}
+    (tmp_path / "data" / "vil" / "2019" / "SEVIR_VIL_STORMEVENTS_2019-08-01.h5").write_bytes(b"no HDF5")
+    dataset = registry.lookup("dataset", "sevir")(base.Settings(root=str(tmp_path)))
+    dataset.prepare(progress=False)
+    assert len(dataset.clip_lengths("test")) == 0 and any("2 of 8 files" in note for note in dataset.notes())
+    (tmp_path / "CATALOG.csv").write_text("id,file_name\n")
+    with pytest.raises(UserError, match="no column file_index"):
+        dataset.sources()
+
+
+def test_human36m_takes_every_fifth_frame(tmp_path):
+    layouts.write_human36m(tmp_path)
+    dataset = make("human36m", tmp_path, channels=3)
+    assert dataset.clip_lengths("test").tolist() == [8] * 4
+    frames = [layouts.marks(dataset.read("test", np.array([c]), np.array([0]), 8)["video"][0])[1].tolist() for c in range(4)]
+    assert sorted(frames) == [list(range(8))] * 2 + [list(range(8, 16))] * 2
+    (tmp_path / "human" / "train.txt").write_text("nonsense\n")
+    with pytest.raises(UserError, match="'nonsense' is not"):
+        dataset.sources()
+
+
+def test_taxibj_is_kept_exactly(tmp_path):
+    layouts.write_taxibj(tmp_path)
+    cls = registry.lookup("dataset", "taxibj")
+    dataset = cls(base.Settings(root=str(tmp_path), image_size=(32, 32), channels=2))
+    dataset.prepare(progress=False)
+    video = dataset.read("test", np.array([1]), np.array([0]), 8)["video"][0]
+    expected = ((61 / 100 + np.arange(8) / 1000 - 0.9) + 1) / 2
+    np.testing.assert_allclose(video[:, 5, 7, 1], expected, atol=1e-7)
+    with pytest.raises(UserError, match="must be 2 for taxibj"):
+        cls(base.Settings(root=str(tmp_path), image_size=(32, 32)))
+    with pytest.raises(UserError, match="must be 32"):
+        cls(base.Settings(root=str(tmp_path), channels=2))
+
+
+@pytest.mark.parametrize("name", ["kitti", "cityscapes", "kitti_caltech", "sevir", "human36m", "taxibj", "bair", "mazes", "minerl"])
+def test_missing_files_are_named(tmp_path, name):
+    cls = registry.lookup("dataset", name)
+    settings = base.Settings(root=str(tmp_path), channels=cls.channels[0], image_size=(32, 32))
+    with pytest.raises(UserError, match="holds nothing that"):
+        cls(settings).prepare(progress=False)
+    with pytest.raises(UserError, match="needs data.root"):
+        cls(base.Settings(channels=cls.channels[0], image_size=(32, 32))).prepare(progress=False)
+
+
+def test_cifar_backgrounds_stay_behind_white_digits(tmp_path):
+    layouts.write_cifar(tmp_path)
+    dataset = registry.lookup("dataset", "mnist_cifar")(base.Settings(root=str(tmp_path), channels=3), digits="embedded")
+    dataset.prepare(progress=False)
+    video = dataset.read("test", np.arange(4), np.zeros(4, int), 5)["video"]
+    for clip in video:
+        values = set(np.unique(clip))
+        assert 255 in values and len(values) == 2 and min(values) % 3 == 1
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"short")
+    other = registry.lookup("dataset", "mnist_cifar")(base.Settings(root=str(tmp_path), channels=3), digits="embedded")
+    with pytest.raises(UserError, match="not a multiple of 3073"):
+        other.prepare(progress=False)

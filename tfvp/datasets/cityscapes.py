@@ -1,0 +1,61 @@
+"""Cityscapes sequences (Cordts et al. 2016, arXiv 1604.01685): driving in fifty cities, 30 frames a snippet."""
+
+import re
+import typing
+
+from tfvp import video_io
+from tfvp.datasets import base, driving, listing
+from tfvp.datasets.decoding import Source
+from tfvp.registry import register
+
+_FRAME = re.compile(r"(?P<snippet>\w+?_\d{6})_(?P<number>\d{6})_leftImg8bit\.png")
+
+
+@register("dataset", "cityscapes")
+class Cityscapes(driving.LabelledFrames):
+    """30 frames of 1024x2048 a snippet; resized as a whole, by area (images) or nearest pixel (labels).
+
+    The official validation cities are the test split, as in the literature; a twentieth of the
+    training cities, by a hash of their names, is the validation split. Frames of cities whose
+    snippets share a number are told apart by the gaps between them.
+
+    Args:
+        settings: `base.Settings`; image_size [128, 256] or [256, 512] are usual.
+        labels: disk = read label maps color_mask_<image> beside the images, too; none.
+    """
+
+    info = base.DatasetInfo(
+        description="Driving in fifty cities, most of them German.",
+        homepage="https://www.cityscapes-dataset.com",
+        licence="free for research after registration; see the homepage",
+        fps=17.0,
+        download="register at https://www.cityscapes-dataset.com and unpack leftImg8bit_sequence_trainvaltest.zip into data.root",
+        layout="leftImg8bit_sequence/{train,val}/<city>/<city>_<6 digits>_<6 digits>_leftImg8bit.png",
+        context=4,
+        horizon=6,
+    )
+    number = re.compile(r"_(\d{6})_leftImg8bit$")
+
+    def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
+        super().__init__(settings, labels=labels)
+
+    def sources(self):
+        top = listing.find_folder(self.root, "leftImg8bit_sequence") or self.root
+        sources = []
+        for split, name in (("train", "train"), ("test", "val")):
+            folder = top / name
+            cities = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+            dealt = dict.fromkeys([c.name for c in cities], split)
+            if split == "train":
+                dealt = listing.deal(list(dealt), validation=0.05)
+            sources += [Source(f"{name}/{city.name}", dealt[city.name], city) for city in cities]
+        return sources
+
+    def decode(self, source):
+        snippets = {}
+        for name in video_io.list_images(source.path):
+            match = _FRAME.fullmatch(name)
+            if match and not name.startswith(driving.LABEL_PREFIX):
+                snippets.setdefault(match["snippet"], []).append(source.path / name)
+        for snippet, paths in sorted(snippets.items()):
+            yield from self.clips_of(f"{source.name}/{snippet}", paths)

@@ -1,0 +1,92 @@
+"""What data sets of driving share: frames in numbered images, label maps beside them, KITTI's crop."""
+
+import re
+
+import numpy as np
+from PIL import Image
+
+from tfvp import video_io
+from tfvp.datasets import base
+from tfvp.errors import UserError
+from tfvp.frames import Converter
+
+LABEL_PREFIX = "color_mask_"
+
+
+class LabelledFrames(base.FileDataset):
+    """Clips of numbered images, with or without label maps.
+
+    A label map is a PNG whose values (or palette indices) are class numbers, beside its image
+    and named color_mask_<image name>. Frames of a clip have consecutive numbers; a gap, or a
+    missing label map, begins another clip.
+
+    Args:
+        settings: `base.Settings`.
+        labels: disk = read label maps, too; none.
+    """
+
+    provides = ("video", "labels")
+    number = re.compile(r"(\d+)\D*$")
+
+    def arrays(self):
+        labels = {"labels": (np.uint8, self.settings.image_size)} if self.options["labels"] == "disk" else {}
+        return {**super().arrays(), **labels}
+
+    def element_spec(self, length):
+        import tensorflow as tf
+
+        spec = super().element_spec(length)
+        if self.options["labels"] == "disk":
+            spec["labels"] = tf.TensorSpec([length, *self.settings.image_size], tf.uint8)
+        return spec
+
+    def image(self, path):
+        """A frame as uint8 [h, w, c], before it is resized; an author may crop here."""
+        return video_io.read_image(path)
+
+    def label_map(self, path):
+        """Class numbers uint8 [h, w] of a label file, before they are resized."""
+        try:
+            with Image.open(path) as image:
+                if image.mode not in ("L", "P"):
+                    raise UserError(f"{path} has colours, not class numbers (mode {image.mode}); save it as grey or palette PNG")
+                return np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
+
+    def clips_of(self, name, paths):
+        """Yields (clip name, {"video", "labels"}), a clip for each run of consecutive frames."""
+        convert = Converter(self.settings.image_size, self.settings.channels, "area")
+        labelled = self.options["labels"] == "disk"
+        run, last = [], None
+        for path in sorted(paths, key=lambda p: video_io.natural_key(p.name)):
+            number = int(self.number.search(path.stem)[1])
+            mask = path.with_name(f"{LABEL_PREFIX}{path.stem}.png")
+            usable = not labelled or mask.is_file()
+            if run and (not usable or number != last + 1):
+                yield run[0][0], self._stacked(run, convert)
+                run = []
+            if usable:
+                run.append((f"{name}#{number}", path, mask if labelled else None))
+                last = number
+        if run:
+            yield run[0][0], self._stacked(run, convert)
+
+    def _stacked(self, run, convert):
+        video = convert.colours(np.stack([convert(self.image(path)) for _, path, _ in run]))
+        if run[0][2] is None:
+            return {"video": video}
+        height, width = self.settings.image_size
+        maps = [Image.fromarray(self.label_map(mask)).resize((width, height), Image.NEAREST) for _, _, mask in run]
+        return {"video": video, "labels": np.stack([np.asarray(m) for m in maps])}
+
+
+def centre(frame, height=128, width=160, nearest=False):
+    """A frame [h, w] or [h, w, c] at `height` pixels, its central `width` columns: KITTI's crop since PredNet."""
+    wide = max(width, round(frame.shape[1] * height / frame.shape[0]))
+    if nearest:
+        frame = np.asarray(Image.fromarray(frame).resize((wide, height), Image.NEAREST))
+    else:
+        frame = Converter((height, wide), None, "area")(frame)
+    left = (wide - width) // 2
+    return np.ascontiguousarray(frame[:, left : left + width])

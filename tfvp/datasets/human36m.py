@@ -1,0 +1,81 @@
+"""Human3.6M (Ionescu et al. 2014), as OpenSTL (arXiv 2306.11249) uses its frames: 4 in, 4 out."""
+
+import numpy as np
+
+from tfvp import video_io
+from tfvp.datasets import base, listing
+from tfvp.datasets.decoding import Source
+from tfvp.errors import UserError
+from tfvp.registry import register
+
+
+@register("dataset", "human36m")
+class Human36M(base.FileDataset):
+    """People in a studio, from four cameras; every fifth frame.
+
+    Lists train.txt and test.txt name the clips: "images/S11_Walking.60457274_,<first frame>" a
+    line, for files images/S11_Walking.60457274_001621.jpg with six digits. Validation clips are
+    the training lines of a twentieth of the videos, by a hash of their names.
+
+    Args:
+        settings: `base.Settings`; 256 pixels and 3 channels are usual.
+        clip_length: frames in a clip.
+        step: frames of the video from one frame of a clip to the next.
+        resize: squash = bicubic, as OpenSTL does; area; crop = the largest central part, by area.
+    """
+
+    info = base.DatasetInfo(
+        description="Actors walk, sit, greet and so on in a studio.",
+        homepage="http://vision.imar.ro/human3.6m",
+        licence="free for research after registration; see the homepage",
+        fps=10.0,
+        download="put OpenSTL's folder `human` (images/, train.txt, test.txt) somewhere and name it as data.root",
+        layout="train.txt, test.txt, images/<subject>_<action>.<camera>_<6 digits>.jpg",
+        context=4,
+        horizon=4,
+    )
+
+    def __init__(self, settings, clip_length: int = 8, step: int = 5, resize: str = "squash"):
+        super().__init__(settings, clip_length=clip_length, step=step, resize=resize)
+        if clip_length < 1 or step < 1:
+            raise UserError(f"data.clip_length={clip_length} and data.step={step} must be at least 1")
+        if resize not in video_io.RESIZE_MODES:
+            raise UserError(f"data.resize={resize!r} is none of {', '.join(video_io.RESIZE_MODES)}")
+
+    def sources(self):
+        sources = []
+        for split in ("train", "test"):
+            lists = [p for p in listing.videos(self.root, (f"{split}.txt",), images=False) if p.name == f"{split}.txt"]
+            if not lists:
+                continue
+            clips = [self._parsed(line, lists[0]) for line in lists[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+            videos = sorted({prefix for prefix, _ in clips})
+            splits = listing.deal(videos, validation=0.05) if split == "train" else dict.fromkeys(videos, "test")
+            for prefix, first in sorted(set(clips)):
+                path = self._frame(lists[0].parent, prefix, first)
+                sources.append(Source(f"{split}:{prefix}{first:06d}", splits[prefix], path, member=f"{prefix},{first}"))
+        missing = [s for s in sources if not s.path.is_file()]
+        if missing:
+            self.say_once(f"{len(missing)} of {len(sources)} clips of {self.name} are left out: {missing[0].path} is missing")
+        return [s for s in sources if s.path.is_file()]
+
+    @staticmethod
+    def _parsed(line, path):
+        parts = line.strip().split(",")
+        if len(parts) < 2 or not parts[1].strip().isdigit():
+            raise UserError(f"{path}: {line.strip()!r} is not '<prefix of the image files>,<first frame>'")
+        return parts[0], int(parts[1])
+
+    @staticmethod
+    def _frame(folder, prefix, number):
+        return folder / f"{prefix}{number:06d}.jpg"
+
+    def decode(self, source):
+        prefix, first = source.member.rsplit(",", 1)
+        folder = source.path.parents[prefix.count("/")]
+        size, channels = self.settings.image_size, self.settings.channels
+        frames = [
+            video_io.read_image(self._frame(folder, prefix, int(first) + i * self.options["step"]), size, channels, self.options["resize"])
+            for i in range(self.options["clip_length"])
+        ]
+        yield source.name, {"video": np.stack(frames)}

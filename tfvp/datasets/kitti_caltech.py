@@ -1,0 +1,96 @@
+"""Trained on KITTI, tested on Caltech Pedestrian (Dollar et al. 2009), since PredNet (arXiv 1605.08104)."""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from tfvp import video_io
+from tfvp.datasets import base, driving, listing
+from tfvp.datasets.decoding import Source
+from tfvp.datasets.kitti import KITTI
+from tfvp.errors import UserError
+from tfvp.registry import register
+
+KEPT_EVERY = 3  # of Caltech's 30 frames a second, the third, sixth, ...
+HEADER_BYTES, JPEG_FORMATS = 1024, (102, 201)
+
+
+@register("dataset", "kitti_caltech")
+class KITTICaltech(KITTI):
+    """KITTI for training and validation, every third frame of Caltech Pedestrian for the test.
+
+    Both are brought to 128 pixels of height and cut to their central 160 columns; with
+    data.image_size=[128, 160] they stay like that.
+
+    Args:
+        settings: `base.Settings`.
+        labels: disk = read label maps of KITTI, too; none. Caltech has none.
+    """
+
+    info = base.DatasetInfo(
+        description="Driving in Karlsruhe (training) and Los Angeles (test).",
+        homepage="https://data.caltech.edu/records/f6rph-90m20",
+        licence="KITTI: CC BY-NC-SA 3.0; Caltech: see the homepage",
+        fps=10.0,
+        download=(
+            "unpack KITTI's recordings (https://www.cvlibs.net/datasets/kitti/raw_data.php) into data.root/kitti and"
+            " Caltech Pedestrian (https://data.caltech.edu/records/f6rph-90m20) into data.root/caltech"
+        ),
+        layout="kitti/<date>/<recording>/image_03/data/*.png; caltech/set<nn>/V<nnn>.seq, .avi or folders of frames",
+        context=10,
+        horizon=1,
+    )
+
+    def sources(self):
+        kitti, caltech = (listing.find_folder(self.root, name, depth=1) for name in ("kitti", "caltech"))
+        sources = [s for s in self.recordings(kitti) if s.split != "test"] if kitti else []
+        if caltech:
+            found = listing.videos(caltech, (".seq", *video_io.VIDEO_SUFFIXES))
+            sources += [Source(f"caltech/{p.relative_to(caltech).as_posix()}", "test", p) for p in found]
+        return sources
+
+    def decode(self, source):
+        if source.split != "test":
+            yield from super().decode(source)
+            return
+        if self.options["labels"] == "disk":
+            raise UserError(f"{source.path} has no label maps; set data.labels=none")
+        frames = read_seq(source.path) if source.path.suffix.lower() == ".seq" else video_io.read_video(source.path)
+        convert = driving.Converter(self.settings.image_size, self.settings.channels, "area")
+        kept = [convert(driving.centre(frame)) for frame in frames[KEPT_EVERY - 1 :: KEPT_EVERY]]
+        if kept:
+            yield source.name, {"video": convert.colours(np.stack(kept))}
+
+
+def read_seq(path):
+    """The frames of a StreamPix sequence of JPEGs, Caltech's .seq: a list of uint8 [h, w, 3].
+
+    A header of 1,024 bytes holds, little-endian, the image format at 564 and the number of
+    frames at 572; each frame is its size (4 bytes, these included), the JPEG, and 8 or 16
+    bytes of time.
+
+    Raises:
+        UserError: another kind of file, or a truncated one.
+    """
+    content = path.read_bytes()
+    if len(content) < HEADER_BYTES:
+        raise UserError(f"{path} is no .seq file: it has {len(content)} bytes; download it again")
+    kind, count = struct.unpack_from("<I", content, 564)[0], struct.unpack_from("<I", content, 572)[0]
+    if kind not in JPEG_FORMATS:
+        raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")
+    frames, place, extra = [], HEADER_BYTES, None
+    for number in range(count):
+        size = struct.unpack_from("<I", content, place)[0] if place + 4 <= len(content) else 0
+        jpeg = content[place + 4 : place + size]
+        if size <= 4 or place + size > len(content) or jpeg[:2] != b"\xff\xd8":
+            raise UserError(f"{path} is truncated or damaged after frame {number} of {count}; download it again")
+        try:
+            frames.append(np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path}: frame {number} is damaged ({error}); download it again") from None
+        if extra is None:  # the JPEG of the next frame tells how long the time is
+            extra = next((n for n in (8, 16) if content[place + size + n + 4 :][:2] == b"\xff\xd8"), 8)
+        place += size + extra
+    return frames
