@@ -81,7 +81,9 @@ def test_losses_and_gradients(name):
         video[:, :10], video[:, 10 + number] = case.inputs["frames"], case.inputs[f"target_frame_t{number}"]
         batch = {"video": tf.constant(video)}
         if number:
-            batch["queued"] = tf.constant(case.inputs["queue_for_t3"])
+            queued = np.zeros((1, 10, *SHAPE), np.float32)
+            queued[:, :3] = case.inputs["queue_for_t3"]
+            batch["queued"] = tf.constant(queued)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(model.frame_terms(batch, number)["loss"])
         case.check_scalar(f"t{number}/loss", loss)
@@ -175,6 +177,13 @@ def test_published_schedule():
             optimizer.iterations.assign(tf.cast(step, optimizer.iterations.dtype))
             assert float(tf.convert_to_tensor(optimizer.learning_rate)) == pytest.approx(rate, rel=1e-5)
             assert float(momentum(step)) == pytest.approx(beta, rel=1e-5)
+
+
+def test_options_that_it_cannot_follow_are_refused():
+    model = IAM4VP((16, 16, 1), **IAM4VP.small_variants[""])
+    for wrong in ({"jit_compile": True}, {"steps_per_execution": 2}):
+        with pytest.raises(UserError, match="model.updates=per_clip"):
+            model.compile(optimizer="sgd", **wrong)
 
 
 def test_short_clips_are_refused():

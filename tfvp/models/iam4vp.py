@@ -5,7 +5,6 @@ replaces, a queue of the predictions so far, filled up with learned tokens, and 
 the frame that is asked for.
 """
 
-import functools
 import math
 from typing import Literal
 
@@ -161,28 +160,75 @@ class IAM4VP(VideoModel):
 
     # Training.
 
-    def train_step(self, batch):
+    def compile(self, optimizer, **kwargs):
+        """As `VideoModel.compile`.
+
+        Raises:
+            UserError: options that one graph call per future frame cannot follow.
+        """
+        if self.per_frame and (kwargs.get("jit_compile") or kwargs.get("steps_per_execution", 1) != 1):
+            raise UserError(
+                "iam4vp with model.updates=per_frame calls its graph once per frame and takes neither train.xla nor"
+                " train.steps_per_execution; leave them at their defaults, or set model.updates=per_clip"
+            )
+        super().compile(optimizer, **kwargs)
+
+    def make_train_function(self, force=False):
+        """One call of a small graph per future frame.
+
+        A step that holds all of them would be traced `horizon` times over, which takes minutes.
+        """
         if not self.per_frame:
-            return super().train_step(batch)
-        predictions, losses = [], []
-        for number in range(self.horizon):
-            known = {**batch, "queued": tf.stack(predictions, axis=1)} if predictions else batch
-            loss_fn = functools.partial(self.frame_terms, number=number)
-            terms = self.minimize(loss_fn, self.trainable_variables, self.optimizer, known)
-            predictions.append(tf.stop_gradient(terms["prediction"]))
-            losses.append(terms["loss"])
-        return self._track({"loss": tf.add_n(losses) / self.horizon})
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            strategy = self.distribute_strategy
+
+            def run(batch, queued, number):
+                return strategy.run(self.frame_step, args=(batch, queued, number))
+
+            update = tf.function(run, jit_compile=False)
+
+            def train_function(iterator):
+                batch, queued = next(iterator), None
+                for number in range(self.horizon):
+                    logs, queued = update(batch, queued, tf.constant(number))
+                return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
+
+            self.train_function = train_function
+        return self.train_function
+
+    def frame_step(self, batch, queued, number):
+        """One update, for the error of one future frame.
+
+        Args:
+            batch: the batch of this replica.
+            queued: predictions so far [B, horizon, H, W, C], zeros behind them; None for the first.
+            number: of the frame, an integer scalar.
+
+        Returns:
+            (logs, the queue with this frame's prediction).
+        """
+        known = batch if queued is None else {**batch, "queued": queued}
+        terms = self.minimize(
+            lambda part: self.frame_terms(part, number), self.trainable_variables, self.optimizer, known
+        )
+        if queued is None:
+            queued = tf.zeros([tf.shape(terms["loss"])[0], self.horizon, *self.image_shape])
+        here = tf.reshape(tf.range(self.horizon) == number, [1, -1, 1, 1, 1])
+        queued = tf.where(here, tf.stop_gradient(terms["prediction"])[:, None], queued)
+        return self._track({"loss": terms["loss"]}), queued
 
     def frame_terms(self, batch, number):
-        """{"loss" [B], "prediction" [B, H, W, C]} of frame `number`, given the predictions batch["queued"]."""
+        """{"loss" [B], "prediction" [B, H, W, C]} of frame `number`, given the predictions before it in batch["queued"]."""
         video = self._clip(batch["video"])
         size = tf.shape(video)[0]
-        latents = tf.zeros([size, self.horizon, *self.mask_token.shape[1:]], self.compute_dtype)
-        if number:
-            queued = self.encode_queued(batch["queued"])
-            latents = tf.concat([queued, latents[:, number:]], axis=1)
+        if "queued" in batch:
+            latents = self.encode_queued(batch["queued"])
+        else:  # nothing is queued, so that the queue's encoder gets no gradient, not even one of zeros
+            latents = tf.zeros([size, self.horizon, *self.mask_token.shape[1:]], self.compute_dtype)
         slots = tf.repeat(tf.range(self.horizon)[None] < number, size, axis=0)
-        prediction = self.render(self.encode(video[:, : self.context]), self.queue_of(latents, slots), tf.fill([size], number))
+        numbers = tf.zeros([size], tf.int32) + number
+        prediction = self.render(self.encode(video[:, : self.context]), self.queue_of(latents, slots), numbers)
         return {"loss": _error(prediction, video[:, self.context + number]), "prediction": prediction}
 
     def loss_terms(self, batch, training):
