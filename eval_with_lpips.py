@@ -9,17 +9,25 @@ from tfvp import cli
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Predict the future of test clips and score it with PSNR, SSIM, LPIPS and others.")
-    parser.add_argument("--logdir", default="./logs", help="a run, its model/ folder, or a folder of runs (then the newest)")
+    parser = argparse.ArgumentParser(
+        description="Predict the future of test clips and score it with PSNR, SSIM, LPIPS and others."
+    )
+    parser.add_argument(
+        "--logdir", default="./logs", help="a run, its model/ folder, or a folder of runs (then the newest)"
+    )
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames")
     parser.add_argument("--eval-seq-len", type=int, help="frames in all, observed and predicted")
     parser.add_argument("--num-examples", type=int, help="clips; 0 = the whole split")
     parser.add_argument("--num-samples", type=int, help="futures per clip, for stochastic models")
-    parser.add_argument("--protocol", help="a named protocol, which fixes all of this; default: what the run's config says")
+    parser.add_argument(
+        "--protocol", help="a named protocol, which fixes all of this; default: what the run's config says"
+    )
     parser.add_argument("--datadir", help="folder of the data, where it is not the config's data.root")
     parser.add_argument("--split", choices=("validation", "test"), help="which clips")
     parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
-    parser.add_argument("--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context")
+    parser.add_argument(
+        "--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context"
+    )
     parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
     parser.add_argument("--video", help="predict the future of this one video instead; no data set is needed")
     parser.add_argument("--horizon", type=int, help="with --video: frames to predict")
@@ -29,7 +37,12 @@ def main():
         from tfvp import forecast
 
         path = forecast.forecast(
-            options.logdir, options.video, options.open_loop_ctx, options.horizon, options.num_samples or 1, options.out,
+            options.logdir,
+            options.video,
+            options.open_loop_ctx,
+            options.horizon,
+            options.num_samples or 1,
+            options.out,
             options.weights or "best",
         )
         print(f"written: {path}")
@@ -41,8 +54,13 @@ def main():
 
     found = run.find(options.logdir)
     protocol = evaluation.choose_protocol(
-        found.config, options.protocol, options.open_loop_ctx, options.eval_seq_len, options.num_examples,
-        options.num_samples, options.split,
+        found.config,
+        options.protocol,
+        options.open_loop_ctx,
+        options.eval_seq_len,
+        options.num_examples,
+        options.num_samples,
+        options.split,
     )
     print(f"evaluating {found.path}: {protocol.describe()}")
     document, paths = evaluation.evaluate(

@@ -74,12 +74,17 @@ def measure(path, batch_size, horizons, overrides, queue):
 
     seconds = best_time(step, 3)
     row = {
-        "config": path, "parameters": int(sum(np.prod(v.shape) for v in model.weights)), "batch": batch_size,
-        "first step s": first, "step s": seconds, "train frames/s": batch_size * settings.seq_len / seconds,
+        "config": path,
+        "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
+        "batch": batch_size,
+        "first step s": first,
+        "step s": seconds,
+        "train frames/s": batch_size * settings.seq_len / seconds,
         "train MB": peak_memory(),
     }
     context = video[:1, : loaded.eval.open_loop_ctx]
     for horizon in horizons:
+
         def roll(horizon=horizon):
             for chunk in model.rollout(context, horizon, chunk=50):
                 chunk.numpy()
@@ -101,12 +106,18 @@ def main():
     context = multiprocessing.get_context("spawn")
     for path in options.config:
         queue = context.Queue()
-        process = context.Process(target=measure, args=(path, options.batch_size, options.horizons, options.overrides, queue))
+        process = context.Process(
+            target=measure, args=(path, options.batch_size, options.horizons, options.overrides, queue)
+        )
         process.start()
         process.join()
         if process.exitcode:
             raise SystemExit(f"{path}: the measurement ended with status {process.exitcode}")
-        print("  ".join(f"{key}: {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in queue.get().items()))
+        print(
+            "  ".join(
+                f"{key}: {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in queue.get().items()
+            )
+        )
 
 
 if __name__ == "__main__":

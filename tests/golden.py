@@ -76,7 +76,9 @@ class Case:
             reference = self.outputs[name].astype(np.float64)
             record = self.manifest.get("outputs", {}).get(name, {})
             if "shape" in record:
-                assert list(value.shape) == list(record["shape"]), f"{name} has shape {value.shape}, not {record['shape']}"
+                assert list(value.shape) == list(record["shape"]), (
+                    f"{name} has shape {value.shape}, not {record['shape']}"
+                )
             sample = value.reshape(-1)[:: record.get("stride", 1)]
             reference = reference.reshape(-1)
             tolerance = self._rtol(name) * np.maximum(np.abs(reference), np.sqrt(np.mean(reference**2)))

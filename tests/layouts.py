@@ -61,7 +61,8 @@ def write_kth(root, layout, persons=(1, 2, 16, 17, 18, 20, 21, 25), action="boxi
     names = {f"person{person:02d}_{action}_d1_uncomp.avi": person for person in persons}
     for name, person in names.items():
         folder = {
-            "zips": root / "unpacked", "folders": root / action,
+            "zips": root / "unpacked",
+            "folders": root / action,
             "readme": root / "KTH" / ("test" if person > 20 else "train"),
         }[layout]
         video_io.write_video(folder / name, marked_clip(person, frames + person), 25, codec)
@@ -119,7 +120,10 @@ def write_bair(root, layout, train=24, test=3, frames=30):
     for split, count, first in (("train", train, 0), ("test", test, train)):
         for begin in range(0, count, 12):
             name = f"traj_{begin}_to_{begin + 11}"
-            clips = [np.repeat(marked_clip(first + i, frames, 64, 64), 3, axis=-1) for i in range(begin, min(begin + 12, count))]
+            clips = [
+                np.repeat(marked_clip(first + i, frames, 64, 64), 3, axis=-1)
+                for i in range(begin, min(begin + 12, count))
+            ]
             if layout == "pngs":
                 for k, clip in enumerate(clips, start=1):
                     for t, frame in enumerate(clip):
@@ -183,8 +187,12 @@ def write_sevir(root, days=("2018-03-01", "2018-07-02", "2019-02-01", "2019-08-0
 def write_kitti(root, recordings=None, frames=20, gap=9):
     """Recordings of KITTI with label maps; frame `gap` is missing, so each has two clips."""
     recordings = recordings or (
-        "2011_09_26_drive_0001_sync", "2011_09_28_drive_0001_sync", "2011_09_26_drive_0005_sync",
-        "2011_09_26_drive_0104_sync", "2011_09_28_drive_0100_sync", "2011_09_29_drive_0108_sync",
+        "2011_09_26_drive_0001_sync",
+        "2011_09_28_drive_0001_sync",
+        "2011_09_26_drive_0005_sync",
+        "2011_09_26_drive_0104_sync",
+        "2011_09_28_drive_0100_sync",
+        "2011_09_29_drive_0108_sync",
     )
     for i, recording in enumerate(recordings):
         for camera in ("image_02", "image_03"):
@@ -199,7 +207,9 @@ def write_kitti(root, recordings=None, frames=20, gap=9):
 
 def write_cityscapes(root, frames=30):
     """Two training cities and a validation one; the second has two snippets under one number."""
-    for i, (split, city, starts) in enumerate((("train", "aachen", (0,)), ("train", "hamburg", (0, 40)), ("val", "lindau", (5,)))):
+    for i, (split, city, starts) in enumerate(
+        (("train", "aachen", (0,)), ("train", "hamburg", (0, 40)), ("val", "lindau", (5,)))
+    ):
         folder = root / "leftImg8bit_sequence" / split / city
         folder.mkdir(parents=True)
         for s, start in enumerate(starts):
@@ -219,7 +229,9 @@ def write_seq(path, clip, extra=8):
     content = bytes(header)
     for frame in clip:
         buffer = io.BytesIO()
-        Image.fromarray(np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame).save(buffer, "JPEG", quality=95)
+        Image.fromarray(np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame).save(
+            buffer, "JPEG", quality=95
+        )
         content += struct.pack("<I", len(buffer.getvalue()) + 4) + buffer.getvalue() + bytes(extra)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -227,7 +239,9 @@ def write_seq(path, clip, extra=8):
 
 def write_kitti_caltech(root):
     """KITTI for training and validation, three .seq files and a folder of frames of Caltech."""
-    write_kitti(root / "kitti", ("2011_09_26_drive_0001_sync", "2011_09_26_drive_0005_sync", "2011_09_26_drive_0104_sync"))
+    write_kitti(
+        root / "kitti", ("2011_09_26_drive_0001_sync", "2011_09_26_drive_0005_sync", "2011_09_26_drive_0104_sync")
+    )
     write_seq(root / "caltech" / "set06" / "V000.seq", marked_clip(20, 36, 48, 64))
     write_seq(root / "caltech" / "set06" / "V001.seq", marked_clip(21, 36, 48, 64), extra=16)
     for t, frame in enumerate(marked_clip(22, 36, 48, 64)):

@@ -63,11 +63,15 @@ class Backup:
                 state = json.loads(arrays.pop("state").tobytes())
                 self._assign(arrays)
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                notes.append(f"{path} cannot be used ({' '.join(str(error).split())}); falling back to the one before it")
+                notes.append(
+                    f"{path} cannot be used ({' '.join(str(error).split())}); falling back to the one before it"
+                )
                 continue
             return state, notes
         if notes:
-            raise UserError(f"no backup in {self.folder} can be read; delete the folder to train anew. {' '.join(notes)}")
+            raise UserError(
+                f"no backup in {self.folder} can be read; delete the folder to train anew. {' '.join(notes)}"
+            )
         return None, notes
 
     def _assign(self, arrays):

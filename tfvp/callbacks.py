@@ -32,7 +32,9 @@ class Validation:
         self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
         self.reconstruct = tf.function(lambda video: model.reconstruct(video)) if model.has_posterior else None
         self.scorers = {
-            split: scoring.Scorer(model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1)
+            split: scoring.Scorer(
+                model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1
+            )
             for split in sets
         }
 
@@ -81,7 +83,8 @@ def check_monitor(name, model):
     known += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
     if name not in known:
         raise UserError(
-            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose one of {', '.join(known)}"
+            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose"
+            f" one of {', '.join(known)}"
         )
 
 
@@ -210,17 +213,23 @@ class EndOfEpoch(keras.callbacks.Callback):
             + (" (best)" if improved else "")
             + (f", {line['skipped']:.0f} updates skipped" if line.get("skipped") else "")
         )
-        files.write_json(self.run.path / "model" / "status.json", {"epoch": epoch, "monitor": self.settings.monitor, **self.state})
+        files.write_json(
+            self.run.path / "model" / "status.json", {"epoch": epoch, "monitor": self.settings.monitor, **self.state}
+        )
         self._react()
 
     def _react(self):
         """Lowers the rate on a plateau and stops early, where the configuration asks for it."""
         if self.settings.schedule == "plateau" and self.state["plateau_waited"] > self.settings.plateau_patience:
             optimizer = self.model.optimizer
-            optimizer.learning_rate = float(tf.convert_to_tensor(optimizer.learning_rate)) * self.settings.plateau_factor
+            optimizer.learning_rate = (
+                float(tf.convert_to_tensor(optimizer.learning_rate)) * self.settings.plateau_factor
+            )
             self.state["plateau_waited"] = 0
         if self.settings.early_stopping and self.state["waited"] >= self.settings.early_stopping:
-            tqdm.write(f"{self.settings.monitor} has not improved for {self.state['waited']} validations: stopping early")
+            tqdm.write(
+                f"{self.settings.monitor} has not improved for {self.state['waited']} validations: stopping early"
+            )
             self.model.stop_training = True
 
     def _draw(self, epoch, tag, truth, predictions, context):

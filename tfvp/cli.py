@@ -27,6 +27,11 @@ def add_config_arguments(parser, default=None):
         "--config", default=default, required=default is None, help="YAML file with what differs from configs/base.yml"
     )
     parser.add_argument(
-        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="section.key=value",
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="section.key=value",
         help="options that override the file, for example train.batch_size=8 data.root=/data/mnist",
     )

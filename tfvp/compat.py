@@ -43,7 +43,8 @@ def _optimizer_modules():
 def _optimizer_classes(module):
     found = {name: getattr(module, name) for name in dir(module) if "Optimizer" not in name}
     return {
-        name: cls for name, cls in found.items()
+        name: cls
+        for name, cls in found.items()
         if isinstance(cls, type) and "learning_rate" in inspect.signature(cls).parameters
     }
 
@@ -89,7 +90,16 @@ def backing_variable(variable):
 
 def library_versions():
     """{package: version} of the libraries that results depend on."""
-    packages = ["tensorflow", "keras", "tf-keras", "tensorflow-probability", "tensorflow-addons", "numpy", "av", "imageio"]
+    packages = [
+        "tensorflow",
+        "keras",
+        "tf-keras",
+        "tensorflow-probability",
+        "tensorflow-addons",
+        "numpy",
+        "av",
+        "imageio",
+    ]
     found = {}
     for package in packages:
         try:

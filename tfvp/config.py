@@ -111,7 +111,10 @@ def from_dict(written, name="unnamed", source="the given configuration"):
     values = _read_yaml(BASE_FILE)
     for section, options in written.items():
         if section not in values:
-            raise UserError(f"{source}: unknown section {section!r}{registry.nearest(section, values)}; the sections are {', '.join(values)}")
+            raise UserError(
+                f"{source}: unknown section {section!r}{registry.nearest(section, values)}; the"
+                f" sections are {', '.join(values)}"
+            )
         if not isinstance(options, dict):
             raise UserError(f"{source}: section {section!r} must hold keys with values, not {options!r}")
     for section, kind in _KIND_OF_SECTION.items():
@@ -158,7 +161,10 @@ def _merge(values, section, written, declared, source):
         annotation = declared[key].annotation if key in declared else _type_of(full, values[section][key])
         values[section][key] = _checked(value, annotation, f"{source}: {full}")
         if full in CHOICES and value not in CHOICES[full]:
-            raise UserError(f"{source}: {full}: {value!r} is none of {', '.join(CHOICES[full])}{registry.nearest(value, CHOICES[full])}")
+            raise UserError(
+                f"{source}: {full}: {value!r} is none of"
+                f" {', '.join(CHOICES[full])}{registry.nearest(value, CHOICES[full])}"
+            )
 
 
 def _nearest_key(section, key, values):
@@ -188,7 +194,9 @@ def _checked(value, annotation, where):
     if origin is typing.Literal:
         if value in arguments and isinstance(value, type(arguments[arguments.index(value)])):
             return value
-        raise UserError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}{registry.nearest(value, arguments)}")
+        raise UserError(
+            f"{where}: {value!r} is none of {', '.join(map(str, arguments))}{registry.nearest(value, arguments)}"
+        )
     if origin in (typing.Union, types.UnionType):
         for alternative in arguments:
             try:
@@ -219,7 +227,15 @@ def _describe(annotation):
         return " or ".join(_describe(a) for a in arguments)
     if origin in (list, tuple):
         return f"a list of {_describe(arguments[0])}"
-    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping", types.NoneType: "null"}
+    words = {
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        list: "a list",
+        dict: "a mapping",
+        types.NoneType: "null",
+    }
     return words.get(annotation, str(annotation))
 
 
@@ -281,7 +297,9 @@ class _Loader(yaml.SafeLoader):
             for key_node, _ in node.value:
                 key = self.construct_object(key_node, deep=True)
                 if isinstance(key, typing.Hashable) and key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is given twice", key_node.start_mark
+                    )
                 seen.add(key if isinstance(key, typing.Hashable) else id(key))
         return super().construct_mapping(node, deep)
 

@@ -16,7 +16,9 @@ from tfvp.metrics import protocols
 from tfvp.models import baselines
 
 
-def choose_protocol(config, name=None, open_loop_ctx=None, eval_seq_len=None, num_examples=None, num_samples=None, split=None):
+def choose_protocol(
+    config, name=None, open_loop_ctx=None, eval_seq_len=None, num_examples=None, num_samples=None, split=None
+):
     """The protocol of an evaluation: a named one, or the configuration's with what the command changes.
 
     Args:
@@ -38,7 +40,8 @@ def choose_protocol(config, name=None, open_loop_ctx=None, eval_seq_len=None, nu
     for field, value in fixed.items():
         if value is not None and name != "default" and value != getattr(protocol, field):
             raise UserError(
-                f"protocol {name} fixes {flags[field]} at {getattr(protocol, field)}; leave the flag out, or use --protocol default"
+                f"protocol {name} fixes {flags[field]} at {getattr(protocol, field)}; leave the"
+                f" flag out, or use --protocol default"
             )
     changes = {**fixed, "num_examples": num_examples, "samples": num_samples}
     protocol = dataclasses.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
@@ -54,7 +57,8 @@ def choose_protocol(config, name=None, open_loop_ctx=None, eval_seq_len=None, nu
         raise UserError("--num-samples must be at least 1 and --num-examples at least 0 (0 = all)")
     if protocol.dataset and protocol.dataset != config.data.name:
         raise UserError(
-            f"protocol {name} is defined on data set {protocol.dataset}, but this run was trained on {config.data.name};"
+            f"protocol {name} is defined on data set {protocol.dataset}, but this run was"
+            f" trained on {config.data.name};"
             " use --protocol default"
         )
     return protocol
@@ -90,28 +94,47 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
     batches, count = pipeline.evaluation_batches(
-        dataset, protocol.split, batch_size=config.eval.batch_size, length=protocol.seq_len,
-        num_examples=protocol.num_examples, stride=config.data.frame_stride,
+        dataset,
+        protocol.split,
+        batch_size=config.eval.batch_size,
+        length=protocol.seq_len,
+        num_examples=protocol.num_examples,
+        stride=config.data.frame_stride,
     )
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
     if protocol.num_examples and count < protocol.num_examples:
-        notes.append(f"The {protocol.split} split has {count} clips of {protocol.seq_len} frames, fewer than {protocol.num_examples}.")
+        notes.append(
+            f"The {protocol.split} split has {count} clips of {protocol.seq_len} frames, fewer"
+            f" than {protocol.num_examples}."
+        )
     mean_frame = run.path / "model" / "mean_frame.npy"
     predictors = {
         "model": model,
         **baselines.trivial_predictors(model.image_shape, np.load(mean_frame) if mean_frame.is_file() else None),
     }
     scores, truth = scoring.score(
-        predictors, batches, count, metrics, protocol.context, protocol.seq_len - protocol.context, protocol.samples,
-        config.eval.chunk, protocol.mode, config.train.gif_examples, "evaluating" if progress else None,
+        predictors,
+        batches,
+        count,
+        metrics,
+        protocol.context,
+        protocol.seq_len - protocol.context,
+        protocol.samples,
+        config.eval.chunk,
+        protocol.mode,
+        config.train.gif_examples,
+        "evaluating" if progress else None,
     )
     document = {
         "protocol": {**protocol.to_dict(), "clips": count},
         **{name: result.summaries for name, result in scores.items()},
         "notes": notes,
         "run": {
-            "path": run.path.name, "model": config.model.name, "data": config.data.name, "weights": weights,
+            "path": run.path.name,
+            "model": config.model.name,
+            "data": config.data.name,
+            "weights": weights,
             **({"use_obs": use_obs} if use_obs else {}),
             "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
             **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},

@@ -18,7 +18,8 @@ import types
 import tensorflow as tf
 
 import tfvp
-from tfvp import cli, compat, files, run as runs
+from tfvp import cli, compat, files
+from tfvp import run as runs
 from tfvp.layers import noise
 
 
@@ -125,8 +126,12 @@ def _named_leaves(prefix, structure):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m tfvp.export", description="Write a run as a SavedModel for TF Serving.")
-    parser.add_argument("--logdir", default="logs", help="a run, its model/ folder, or a folder of runs (then the newest)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tfvp.export", description="Write a run as a SavedModel for TF Serving."
+    )
+    parser.add_argument(
+        "--logdir", default="logs", help="a run, its model/ folder, or a folder of runs (then the newest)"
+    )
     parser.add_argument("--weights", choices=("best", "last"), default="best")
     options = parser.parse_args(arguments)
     print(f"wrote {export(runs.find(options.logdir), options.weights)}")

@@ -63,7 +63,10 @@ def table(document, best=True):
             values = [document[name][m].get(which, {}).get("mean") for m in metrics]
             rows.append([f"{name}, {which} of {samples}", *map(format_number, values)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))) for row in rows]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
@@ -101,7 +104,13 @@ def draw_curves(path, scores, context):
             if name == "model":
                 axes.fill_between(frames, curve - spread, curve + spread, alpha=0.2, color=line.get_color())
                 if "best" in summary:
-                    axes.plot(frames, summary["best"]["curve"], "--", color=line.get_color(), label=f"best of {summary['samples']}")
+                    axes.plot(
+                        frames,
+                        summary["best"]["curve"],
+                        "--",
+                        color=line.get_color(),
+                        label=f"best of {summary['samples']}",
+                    )
         arrow = "higher" if registry.lookup("metric", metric).higher_is_better else "lower"
         axes.set(title=f"{metric} ({arrow} is better)", xlabel=f"predicted frame, after {context} observed")
         axes.grid(alpha=0.3)
@@ -112,7 +121,12 @@ def draw_curves(path, scores, context):
 
 def draw_training(path, history):
     """The training curves: `history` is the list of lines of metrics.jsonl."""
-    panels = [("loss", "loss", "val_loss"), ("MAE", "train_mae", "val_mae"), ("PSNR (dB)", "train_psnr", "val_psnr"), ("SSIM", "train_ssim", "val_ssim")]
+    panels = [
+        ("loss", "loss", "val_loss"),
+        ("MAE", "train_mae", "val_mae"),
+        ("PSNR (dB)", "train_psnr", "val_psnr"),
+        ("SSIM", "train_ssim", "val_ssim"),
+    ]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     for i, (title, train, validation) in enumerate(panels):
         axes = figure.add_subplot(2, 2, i + 1)
@@ -192,7 +206,10 @@ def _bordered(video, colours):
 def _page(document, curves, drawn):
     protocol = document["protocol"]
     facts = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(_fact(v))}</td></tr>" for k, v in protocol.items())
-    run = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(_fact(v))}</td></tr>" for k, v in document.get("run", {}).items())
+    run = "".join(
+        f"<tr><th>{html.escape(k)}</th><td>{html.escape(_fact(v))}</td></tr>"
+        for k, v in document.get("run", {}).items()
+    )
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in document.get("notes", []))
     first = next(name for name in document if name not in ("protocol", "notes", "run"))
     conventions = "".join(
@@ -202,11 +219,11 @@ def _page(document, curves, drawn):
     gifs = "".join(f'<img alt="{p.stem}" src="{_embedded(p)}">' for p in drawn if p.suffix == ".gif")
     strips = "".join(f'<img alt="{p.stem}" src="{_embedded(p)}">' for p in drawn if p.suffix == ".png")
     return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{html.escape(str(protocol.get('name', 'evaluation')))}</title>
+<html lang="en"><meta charset="utf-8"><title>{html.escape(str(protocol.get("name", "evaluation")))}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}}
 pre{{background:#f4f4f4;padding:1em;overflow-x:auto}}img{{image-rendering:pixelated;margin:.3em;min-width:20em;max-width:100%}}
 th{{text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap}}.curves{{image-rendering:auto}}</style>
-<h1>Open-loop evaluation: {html.escape(str(protocol.get('name', '')))}</h1>
+<h1>Open-loop evaluation: {html.escape(str(protocol.get("name", "")))}</h1>
 <pre>{html.escape(table(document))}</pre>{notes}
 <img class="curves" alt="curves" src="{_embedded(curves)}">
 <h2>Clips</h2><p>Truth, prediction, difference. Green frames are observed, red ones predicted.</p>{gifs}{strips}

@@ -1,13 +1,13 @@
 """The run directory: what a training leaves behind, and how it is found again.
 
-    <logdir>/<config name>/
-        config.yml          the complete configuration
-        environment.json    versions, hardware and command of every session
-        metrics.jsonl       one line per epoch
-        curves.png          training curves
-        model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json
-        backup/             everything that resuming needs
-        samples/ tensorboard/ eval/ export/
+<logdir>/<config name>/
+    config.yml          the complete configuration
+    environment.json    versions, hardware and command of every session
+    metrics.jsonl       one line per epoch
+    curves.png          training curves
+    model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json
+    backup/             everything that resuming needs
+    samples/ tensorboard/ eval/ export/
 """
 
 import contextlib
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 
-from tfvp import compat, config as configuration, files
+from tfvp import compat, files
+from tfvp import config as configuration
 from tfvp.errors import UserError
 
 
@@ -74,7 +75,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"{self.path} is being trained by another process; wait for it or use another --logdir") from None
+                raise UserError(
+                    f"{self.path} is being trained by another process; wait for it or use another --logdir"
+                ) from None
             yield
 
     def folder(self, name):
@@ -188,4 +191,6 @@ def load_weights(model, path):
         model.load_weights(str(path))
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})") from None
+        raise UserError(
+            f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})"
+        ) from None

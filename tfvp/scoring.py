@@ -50,8 +50,19 @@ def usable_metrics(names):
     return usable, notes
 
 
-def score(predictors, batches, count, metrics, context, horizon, samples=1, chunk=50, mode="open_loop",
-          num_examples_kept=4, progress=None):
+def score(
+    predictors,
+    batches,
+    count,
+    metrics,
+    context,
+    horizon,
+    samples=1,
+    chunk=50,
+    mode="open_loop",
+    num_examples_kept=4,
+    progress=None,
+):
     """Scores predictors on the same clips, in memory that does not grow with their number.
 
     Args:
@@ -176,7 +187,9 @@ class Scorer:
             parts.append(self.per_frame(video[:, start : start + frames], predicted))
             shown.append(to_uint8(predicted[:keep]))
             done += frames
-        return {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}, np.concatenate(shown, axis=2)
+        return {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}, np.concatenate(
+            shown, axis=2
+        )
 
     def _predict(self, video, ids, first_sample, samples):
         if self.mode == "teacher_forced":

@@ -80,15 +80,26 @@ def _fit(run, config, model, average, dataset, validation, steps):
     if state:
         tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
     batches = pipeline.training_batches(
-        dataset, batch_size=settings.batch_size, length=settings.seq_len, steps_per_epoch=steps, seed=settings.seed,
-        first_epoch=done, window=config.data.window, stride=config.data.frame_stride, flip=config.data.flip,
+        dataset,
+        batch_size=settings.batch_size,
+        length=settings.seq_len,
+        steps_per_epoch=steps,
+        seed=settings.seed,
+        first_epoch=done,
+        window=config.data.window,
+        stride=config.data.frame_stride,
+        flip=config.data.flip,
     )
     progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)
     end = callbacks.EndOfEpoch(run, settings, validation, backup, average, progress, state)
     _save_mean_frame(run, config, dataset)
     stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
     model.fit(
-        batches, initial_epoch=done, epochs=settings.epochs, steps_per_epoch=steps, verbose=0,
+        batches,
+        initial_epoch=done,
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        verbose=0,
         callbacks=[progress, stop, end],
     )
 
@@ -109,7 +120,9 @@ def build_model(config, image_shape, batch_size=1):
     dataset = registry.lookup("dataset", config.data.name)
     missing = [key for key in model.needs if key not in dataset.provides]
     if missing:
-        raise UserError(f"model {config.model.name} needs {', '.join(missing)}, which data set {config.data.name} does not provide")
+        raise UserError(
+            f"model {config.model.name} needs {', '.join(missing)}, which data set {config.data.name} does not provide"
+        )
     length = config.train.seq_len
     spec = {
         "video": tf.TensorSpec([batch_size, length, *image_shape], tf.float32),
@@ -128,8 +141,12 @@ def make_validation(config, model, dataset):
     length = max(frames, settings.seq_len)
     sets = {
         name: pipeline.evaluation_batches(
-            dataset, split, batch_size=config.eval.batch_size, length=length,
-            num_examples=settings.validation_examples, stride=config.data.frame_stride,
+            dataset,
+            split,
+            batch_size=config.eval.batch_size,
+            length=length,
+            num_examples=settings.validation_examples,
+            stride=config.data.frame_stride,
         )
         for name, split in (("val", "validation"), ("train", "train"))
     }
@@ -145,7 +162,11 @@ def _save_mean_frame(run, config, dataset):
     if path.exists():
         return
     batches, _ = pipeline.evaluation_batches(
-        dataset, "train", batch_size=16, length=config.train.seq_len, num_examples=MEAN_FRAME_CLIPS,
+        dataset,
+        "train",
+        batch_size=16,
+        length=config.train.seq_len,
+        num_examples=MEAN_FRAME_CLIPS,
         stride=config.data.frame_stride,
     )
     total, frames = 0.0, 0.0
@@ -167,7 +188,9 @@ def make_strategy(devices):
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         if devices > len(gpus):
-            raise UserError(f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all")
+            raise UserError(
+                f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all"
+            )
         return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices or len(gpus))])
     count = max(1, devices)
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -192,13 +215,21 @@ def check(config, replicas):
     """
     settings, evaluation = config.train, config.eval
     positive = {
-        "train.epochs": settings.epochs, "train.batch_size": settings.batch_size, "train.accumulate": settings.accumulate,
-        "train.steps_per_execution": settings.steps_per_execution, "train.validate_every": settings.validate_every,
-        "train.validation_examples": settings.validation_examples, "train.gif_examples": settings.gif_examples,
-        "train.nonfinite_patience": settings.nonfinite_patience, "train.learning_rate": settings.learning_rate,
-        "eval.open_loop_ctx": evaluation.open_loop_ctx, "eval.batch_size": evaluation.batch_size,
-        "eval.chunk": evaluation.chunk, "eval.num_samples": evaluation.num_samples,
-        "data.channels": config.data.channels, "data.frame_stride": config.data.frame_stride,
+        "train.epochs": settings.epochs,
+        "train.batch_size": settings.batch_size,
+        "train.accumulate": settings.accumulate,
+        "train.steps_per_execution": settings.steps_per_execution,
+        "train.validate_every": settings.validate_every,
+        "train.validation_examples": settings.validation_examples,
+        "train.gif_examples": settings.gif_examples,
+        "train.nonfinite_patience": settings.nonfinite_patience,
+        "train.learning_rate": settings.learning_rate,
+        "eval.open_loop_ctx": evaluation.open_loop_ctx,
+        "eval.batch_size": evaluation.batch_size,
+        "eval.chunk": evaluation.chunk,
+        "eval.num_samples": evaluation.num_samples,
+        "data.channels": config.data.channels,
+        "data.frame_stride": config.data.frame_stride,
         "data.image_size": min(_pair(config.data.image_size), default=0),
     }
     for key, value in positive.items():

@@ -20,8 +20,17 @@ from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
 __all__ = [
-    "array_shape", "grid", "iterate_video", "list_images", "luma", "natural_key", "read_image", "read_video", "strip",
-    "to_uint8", "write_video",
+    "array_shape",
+    "grid",
+    "iterate_video",
+    "list_images",
+    "luma",
+    "natural_key",
+    "read_image",
+    "read_video",
+    "strip",
+    "to_uint8",
+    "write_video",
 ]
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
@@ -112,7 +121,10 @@ def write_video(path, frames, fps=8.0, codec=None):
     frames = to_uint8(frames)
     frames = frames[..., None] if frames.ndim == 3 else frames
     writer = {
-        ".mp4": _write_film, ".avi": _write_film, ".gif": _write_gif, ".png": _write_png,
+        ".mp4": _write_film,
+        ".avi": _write_film,
+        ".gif": _write_gif,
+        ".png": _write_png,
         ".npy": lambda path, frames, *_: np.save(path, frames),
     }
     if path.suffix.lower() not in writer:

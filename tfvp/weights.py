@@ -121,8 +121,19 @@ def load(name):
                 return {key: archive[key] for key in archive.files}
         with open(path, "rb") as file:
             return _ArraysOnly(file).load()
-    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, EOFError, TypeError, AttributeError,
-            IndexError, KeyError, ImportError, MemoryError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        ImportError,
+        MemoryError,
+    ) as error:
         raise UserError(f"{path} cannot be read as weights: {' '.join(str(error).split())}") from None
 
 
@@ -130,8 +141,10 @@ class _ArraysOnly(pickle.Unpickler):
     """Unpickles dicts of NumPy arrays; whatever else a file names is refused before it is made."""
 
     _ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"), ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
     }
 
     def find_class(self, module, name):

@@ -136,7 +136,10 @@ def test_declarations(name):
 def test_counts_shapes_and_types(made, name, label):
     dataset = made(name, label)
     expected = CASES[name][label][2]
-    assert dataset.splits == ("train", "validation", "test") and dataset.frame_shape == (*dataset.settings.image_size, dataset.settings.channels)
+    assert dataset.splits == ("train", "validation", "test") and dataset.frame_shape == (
+        *dataset.settings.image_size,
+        dataset.settings.channels,
+    )
     assert tuple(len(dataset.clip_lengths(split)) for split in dataset.splits) == expected
     for split in dataset.splits:
         lengths = dataset.clip_lengths(split)
@@ -197,7 +200,9 @@ def test_no_frame_is_in_two_splits(made, name, label):
         clips = np.arange(min(len(dataset.clip_lengths(split)), 40))
         for clip in clips:
             video = read_one(dataset, split, clip)
-            frames.setdefault(split, set()).update(frame.tobytes() for frame in video if brightness(dataset, frame) > 10)
+            frames.setdefault(split, set()).update(
+                frame.tobytes() for frame in video if brightness(dataset, frame) > 10
+            )
     assert all(len(found) > 1 for found in frames.values())
     assert not frames["train"] & frames["test"]
     assert not frames["train"] & frames["validation"]
@@ -266,7 +271,9 @@ def test_what_the_overview_shows(made, name, label):
 @pytest.mark.parametrize("name", CASES)
 def test_from_a_configuration(name):
     channels = registry.lookup("dataset", name).channels[-1]
-    config = configuration.from_dict({"data": {"name": name, "image_size": 32, "channels": channels}, "train": {"seed": 5}})
+    config = configuration.from_dict(
+        {"data": {"name": name, "image_size": 32, "channels": channels}, "train": {"seed": 5}}
+    )
     dataset = base.build_dataset(config)
     assert dataset.name == name and dataset.frame_shape == (32, 32, channels) and dataset.settings.seed == 5
 

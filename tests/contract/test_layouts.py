@@ -71,9 +71,14 @@ def test_kth_reads_the_readme_layout_with_other_names(tmp_path):
 
 def test_kth_segments(tmp_path):
     layouts.write_kth(tmp_path, "zips", persons=(1, 2, 21))
-    layouts.write_kth_segments(tmp_path, {
-        "person01_boxing_d1": "1-10, 12-20, 25-90", "person21_boxing_d1": "5-8, 3-6", "person13_boxing_d3": "*missing*",
-    })
+    layouts.write_kth_segments(
+        tmp_path,
+        {
+            "person01_boxing_d1": "1-10, 12-20, 25-90",
+            "person21_boxing_d1": "5-8, 3-6",
+            "person13_boxing_d3": "*missing*",
+        },
+    )
     dataset = prepared("kth", tmp_path, {"segments": True})
     # The third segment ends with the file, and person 2 is not listed.
     assert dataset.clip_lengths("train").tolist() == [10, 9, 7, 32]
@@ -158,10 +163,15 @@ def test_folder_makes_up_a_validation_split(tmp_path):
     assert [len(dataset.clip_lengths(s)) for s in dataset.splits] == [4, 1, 1]
 
 
-@pytest.mark.parametrize("names, message", [
-    (["a.npy"], "1 video.*at least|1 video"), (["a.npy", "b.npy"], "2 video.*one each"),
-    (["test/a.npy", "x.npy", "y.npy"], "none for training"), (["train/a.npy", "test/b.npy"], "holds one video"),
-])
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["a.npy"], "1 video.*at least|1 video"),
+        (["a.npy", "b.npy"], "2 video.*one each"),
+        (["test/a.npy", "x.npy", "y.npy"], "none for training"),
+        (["train/a.npy", "test/b.npy"], "holds one video"),
+    ],
+)
 def test_folders_with_too_little_say_so(tmp_path, names, message):
     layouts.write_folder(tmp_path, names)
     with pytest.raises(UserError, match=message):
@@ -203,7 +213,8 @@ def test_truncated_files_in_a_folder(tmp_path, capsys):
 @settings(max_examples=60, deadline=None)
 @given(
     names=st.sets(st.text("abcdef/._ 0123456789", min_size=1, max_size=12), min_size=3, max_size=60),
-    validation=st.floats(0.01, 0.4), test=st.floats(0.01, 0.4),
+    validation=st.floats(0.01, 0.4),
+    test=st.floats(0.01, 0.4),
 )
 def test_dealing_leaves_no_split_empty(names, validation, test):
     dealt = listing.deal(sorted(names), test=test, validation=validation)

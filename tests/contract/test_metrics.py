@@ -18,7 +18,9 @@ def videos(seed=0, samples=None, channels=1):
     random = np.random.default_rng(seed)
     true = random.uniform(size=(CLIPS, FRAMES, SIDE, SIDE, channels)).astype(np.float32)
     noise = random.normal(size=(CLIPS, samples or 1, *true.shape[1:])).astype(np.float32)
-    pred = true[:, None] + noise * np.linspace(0.02, 0.2, samples or 1, dtype=np.float32)[None, :, None, None, None, None]
+    pred = (
+        true[:, None] + noise * np.linspace(0.02, 0.2, samples or 1, dtype=np.float32)[None, :, None, None, None, None]
+    )
     return true, (pred if samples else pred[:, 0])
 
 
@@ -135,8 +137,10 @@ def test_psnr_and_ssim_agree_with_scikit_image():
     assert summary("psnr", true, pred)["mean"] == pytest.approx(psnr, rel=1e-5)
     gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     for name, settings, image in (
-        ("ssim_skimage7_L1", {"data_range": 1}, clipped), ("ssim_skimage7_L2", {"data_range": 2}, clipped),
-        ("ssim_skimage7_L2_unclipped", {"data_range": 2}, pred), ("ssim", {"data_range": 1, **gaussian}, clipped),
+        ("ssim_skimage7_L1", {"data_range": 1}, clipped),
+        ("ssim_skimage7_L2", {"data_range": 2}, clipped),
+        ("ssim_skimage7_L2_unclipped", {"data_range": 2}, pred),
+        ("ssim", {"data_range": 1, **gaussian}, clipped),
         ("ssim_finn", {"data_range": 1, **gaussian}, pred),
     ):
         ssim = np.mean([structural_similarity(true[f], image[f], channel_axis=-1, **settings) for f in frames])
@@ -179,7 +183,11 @@ def test_skill_scores_count_over_the_whole_set(pool):
     for threshold in (16, 74, 133, 160, 181, 219):
         seen, said = (np.rint(255 * blocks(v)[:3]) >= threshold for v in (true, pred))
         hits, misses, alarms = (seen & said).sum(), (seen & ~said).sum(), (~seen & said).sum()
-        expected = {"csi": hits / (hits + misses + alarms), "pod": hits / (hits + misses), "far": alarms / (hits + alarms)}
+        expected = {
+            "csi": hits / (hits + misses + alarms),
+            "pod": hits / (hits + misses),
+            "far": alarms / (hits + alarms),
+        }
         expected["csi_pool16"] = expected["csi"]
         for name, result in found.items():
             assert result["thresholds"][str(threshold)] == pytest.approx(expected[name]), name

@@ -150,7 +150,9 @@ def test_rollouts_ignore_everything_after_the_context(case):
 
     context = case.video[:, : case.context]
     future = case.video[:, case.context : case.context + FUTURE]
-    np.testing.assert_array_equal(predictions(tf.concat([context, future], 1)), predictions(tf.concat([context, 1 - future], 1)))
+    np.testing.assert_array_equal(
+        predictions(tf.concat([context, future], 1)), predictions(tf.concat([context, 1 - future], 1))
+    )
     ours, others = (np.concatenate(list(case.model.rollout(c, FUTURE)), axis=2) for c in (context, 1 - context))
     assert np.abs(ours - others).max() > 1e-6
 
@@ -164,9 +166,20 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
 
 def test_samples_differ_and_are_reproducible(case):
     if not case.cls.stochastic:
-        assert all(np.array_equal(*pair) for pair in zip(*(list(case.model.rollout(case.video[:, : case.context], 3, ids=i * tf.ones(BATCH, tf.int64))) for i in (1, 2))))
+        assert all(
+            np.array_equal(*pair)
+            for pair in zip(
+                *(
+                    list(case.model.rollout(case.video[:, : case.context], 3, ids=i * tf.ones(BATCH, tf.int64)))
+                    for i in (1, 2)
+                )
+            )
+        )
         return
-    roll = lambda **k: np.concatenate(list(case.model.rollout(case.video[:, : case.context], 5, **k)), axis=2)  # noqa: E731
+
+    def roll(**options):
+        return np.concatenate(list(case.model.rollout(case.video[:, : case.context], 5, **options)), axis=2)
+
     three = roll(samples=3)
     close(three, roll(samples=3))
     close(three[:, 1:], roll(samples=2, first_sample=1), 2e-5)

@@ -152,7 +152,9 @@ def test_scheduled_sampling_probability():
 
 
 def count(model):
-    return sum(int(np.prod(v.shape)) for v in model.weights), sum(int(np.prod(v.shape)) for v in model.trainable_weights)
+    return sum(int(np.prod(v.shape)) for v in model.weights), sum(
+        int(np.prod(v.shape)) for v in model.trainable_weights
+    )
 
 
 def test_parameter_counts():
@@ -188,7 +190,9 @@ def test_cells_agree_with_a_loop_in_numpy():
 
     def convolve(image, kernel):
         padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-        return np.array([[np.einsum("abc,abcd->d", padded[r : r + 3, c : c + 3], kernel) for c in range(4)] for r in range(4)])
+        return np.array(
+            [[np.einsum("abc,abcd->d", padded[r : r + 3, c : c + 3], kernel) for c in range(4)] for r in range(4)]
+        )
 
     sigmoid = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
     weights = [np.asarray(v) for v in (layer.kernel, layer.recurrent_kernel, layer.input_bias, layer.peephole_weights)]

@@ -23,12 +23,17 @@ def test_logits_and_distances():
         video = tf.constant(clip / 255.0, tf.float32)
         case.check(f"{name}/resized_input", i3d.resized(video))
         case.check(f"{name}/logits", logits(video))
-    found = {f"{colour}_{frames}": logits(tf.fill([1, frames, 64, 64, 3], value))
-             for colour, value in (("black", 0.0), ("white", 1.0)) for frames in (15, 16)}
+    found = {
+        f"{colour}_{frames}": logits(tf.fill([1, frames, 64, 64, 3], value))
+        for colour, value in (("black", 0.0), ("white", 1.0))
+        for frames in (15, 16)
+    }
     for name, values in found.items():
         case.check(f"{name}/logits", values)
     for frames in (15, 16):
-        distance = np.sum(np.square(found[f"black_{frames}"].numpy() - found[f"white_{frames}"].numpy(), dtype=np.float64))
+        distance = np.sum(
+            np.square(found[f"black_{frames}"].numpy() - found[f"white_{frames}"].numpy(), dtype=np.float64)
+        )
         case.check_scalar(f"fvd_black_vs_white_{frames}", distance)
 
 

@@ -55,10 +55,17 @@ def test_cell(system):
     layers = [cell.context_dense] if residual else []
     layers += [cell.prior_h1, cell.gru, cell.prior_h2, cell.prior_mean, cell.prior_stddev]
     layers += [cell.posterior_h1, cell.posterior_h2, cell.posterior_mean, cell.posterior_stddev]
-    parts = [("w", getattr(layer, p)) for layer in layers for p in ("kernel", "recurrent_kernel", "bias") if hasattr(layer, p)]
+    parts = [
+        ("w", getattr(layer, p))
+        for layer in layers
+        for p in ("kernel", "recurrent_kernel", "bias")
+        if hasattr(layer, p)
+    ]
     load(parts, case.parameters)
     inputs = {key: tf.constant(value) for key, value in case.inputs.items()}
-    observed, state = cell.observe(inputs["context"][:, :3], inputs["embedding"][:, :3], inputs["eps_post"][:, :3], cell.zero_state(2))
+    observed, state = cell.observe(
+        inputs["context"][:, :3], inputs["embedding"][:, :3], inputs["eps_post"][:, :3], cell.zero_state(2)
+    )
     imagined, _ = cell.imagine(inputs["context"][:, 3:], inputs["eps_prior"][:, 3:], state)
     for name, ours in (("mean", "prior_mean"), ("stddev", "prior_stddev"), ("h", "h")):
         case.check(f"observe_prior/{name}", observed[ours])
@@ -98,8 +105,14 @@ def test_elbo(system, frames):
     case.check("decoded_video", decoded)
     for level in range(3):
         case.check(f"kl_level{level}", divergences[level])
-        for ours, theirs in (("prior_mean", "prior/mean"), ("prior_stddev", "prior/stddev"), ("mean", "posterior/mean"),
-                             ("stddev", "posterior/stddev"), ("z", "posterior/z"), ("h", "posterior/h")):
+        for ours, theirs in (
+            ("prior_mean", "prior/mean"),
+            ("prior_stddev", "prior/stddev"),
+            ("mean", "posterior/mean"),
+            ("stddev", "posterior/stddev"),
+            ("z", "posterior/z"),
+            ("h", "posterior/h"),
+        ):
             case.check(f"level{level}/{theirs}", outputs[level][ours])
     gradients = tape.gradient(loss, [variable for _, variable in pairs])
     case.check("grad_norm_per_parameter", np.array([np.linalg.norm(g) for g in gradients]))
@@ -151,7 +164,8 @@ def test_divergences_equal_those_of_tfp():
     case = golden.case("htsr", "kl_closed_forms")
     mean_p, std_p, shift = (tf.constant(case.inputs[k]) for k in ("mean_p", "std_p", "delta_mean"))
     for name, std_q in (
-        ("kl_additive", std_p + case.inputs["additive_std"]), ("kl_nvae", std_p * np.exp(case.inputs["delta_log_std"]))
+        ("kl_additive", std_p + case.inputs["additive_std"]),
+        ("kl_nvae", std_p * np.exp(case.inputs["delta_log_std"])),
     ):
         ours = latent.kl_diagonal(mean_p + shift, std_q, mean_p, std_p)
         case.check(name, ours)
@@ -162,8 +176,14 @@ def test_divergences_equal_those_of_tfp():
 
 def test_balancing_shares_the_gradient_and_keeps_the_value():
     rng = np.random.default_rng(0)
-    q = [tf.Variable(rng.normal(size=(2, 3)), dtype=tf.float32), tf.Variable(rng.uniform(0.5, 1, (2, 3)), dtype=tf.float32)]
-    p = [tf.Variable(rng.normal(size=(2, 3)), dtype=tf.float32), tf.Variable(rng.uniform(0.5, 1, (2, 3)), dtype=tf.float32)]
+    q = [
+        tf.Variable(rng.normal(size=(2, 3)), dtype=tf.float32),
+        tf.Variable(rng.uniform(0.5, 1, (2, 3)), dtype=tf.float32),
+    ]
+    p = [
+        tf.Variable(rng.normal(size=(2, 3)), dtype=tf.float32),
+        tf.Variable(rng.uniform(0.5, 1, (2, 3)), dtype=tf.float32),
+    ]
 
     def gradients(share, legacy=False):
         with tf.GradientTape() as tape:
@@ -186,7 +206,16 @@ def test_balancing_shares_the_gradient_and_keeps_the_value():
         ({"image_shape": (64, 64, 3), "stoch": 100, "deter": 800, "hidden": 800}, 34_396_627),
         (RELEASED, 12_650_253),
         ({**RELEASED, "image_shape": (64, 64, 3)}, 12_653_583),
-        ({"posterior": "nvae", "context_residual": True, "level_residual": True, "conv_cells": "nvae", "spatial_groups": 3}, 17_521_473),
+        (
+            {
+                "posterior": "nvae",
+                "context_residual": True,
+                "level_residual": True,
+                "conv_cells": "nvae",
+                "spatial_groups": 3,
+            },
+            17_521_473,
+        ),
     ],
 )
 def test_parameter_counts(options, count):
@@ -211,7 +240,9 @@ def test_residual_posteriors_start_as_they_should():
     for options in ({"posterior": "nvae"}, {"posterior": "nvae", "spatial_groups": 3, "conv_cells": "nvae"}):
         terms = HTSR(SHAPE, **small, **options).loss_terms(batch, training=True)
         assert all(float(abs(terms[name][0])) < 1e-4 for name in terms if name.startswith("kl"))
-    _, outputs, divergences, _ = HTSR(SHAPE, **small, posterior="additive").elbo(video, lambda level, first, n: tf.zeros([1, n, 20]))
+    _, outputs, divergences, _ = HTSR(SHAPE, **small, posterior="additive").elbo(
+        video, lambda level, first, n: tf.zeros([1, n, 20])
+    )
     assert all(np.all(o["stddev"] > o["prior_stddev"]) for o in outputs)
     # Its wider posterior alone costs about 0.8 nats per dimension before anything is learned.
     assert float(tf.reduce_mean(divergences[0])) > 0.5 * 20

@@ -40,8 +40,13 @@ def test_passes_and_rollout(name, monkeypatch):
 
         monkeypatch.setattr(layer, "call", recorded)
 
-    for name, layer in (("block0", model.bottle), ("block1", model.blocks[0]), ("last", model.blocks[-1]),
-                        ("dec", model.merge), ("attn", model.refine)):
+    for name, layer in (
+        ("block0", model.bottle),
+        ("block1", model.blocks[0]),
+        ("last", model.blocks[-1]),
+        ("dec", model.merge),
+        ("attn", model.refine),
+    ):
         kept(name, layer)
     for number in range(10):
         queue = tf.zeros([1, 10, 16, 16, 64])
@@ -67,8 +72,14 @@ def test_passes_and_rollout(name, monkeypatch):
 
 
 GROUPS = {
-    "encoder": "enc.", "lp": "lp.", "predictor": "hid.", "decoder": "dec.", "time_mlp": "time_mlp.", "attn": "attn.",
-    "readout": "readout.", "mask_token": "mask_token",
+    "encoder": "enc.",
+    "lp": "lp.",
+    "predictor": "hid.",
+    "decoder": "dec.",
+    "time_mlp": "time_mlp.",
+    "attn": "attn.",
+    "readout": "readout.",
+    "mask_token": "mask_token",
 }
 
 
@@ -93,7 +104,9 @@ def test_losses_and_gradients(name):
         missing = [n for n, g in theirs.items() if g is None]
         assert len(missing) == case.scalars[f"t{number}/n_params_without_gradient"]
         for group, prefix in GROUPS.items():
-            norm = np.sqrt(sum(np.sum(np.square(g)) for n, g in theirs.items() if n.startswith(prefix) and g is not None))
+            norm = np.sqrt(
+                sum(np.sum(np.square(g)) for n, g in theirs.items() if n.startswith(prefix) and g is not None)
+            )
             assert norm == pytest.approx(case.scalars[f"t{number}/grad_norm/{group}"], rel=1e-3, abs=1e-9), group
         norms = np.array([0.0 if g is None else np.linalg.norm(g) for g in theirs.values()])
         case.check(f"t{number}/grad_norm_per_parameter", norms)
@@ -106,7 +119,9 @@ def to_reference(gradient, pair):
     variables, order = pair
     if all(g is None for g in gradient):
         return None
-    return order.backward([np.zeros(v.shape, np.float32) if g is None else g.numpy() for v, g in zip(variables, gradient)])
+    return order.backward(
+        [np.zeros(v.shape, np.float32) if g is None else g.numpy() for v, g in zip(variables, gradient)]
+    )
 
 
 def test_time_embedding():
@@ -114,8 +129,12 @@ def test_time_embedding():
     model = IAM4VP(SHAPE, blocks=4)
     importer.assign(model, case.parameters, partial=True)
     numbers = tf.range(10)
-    angles = tf.cast(numbers, tf.float32)[:, None] * 100.0 * np.exp(-np.arange(32) * np.log(1e4) / 31).astype(np.float32)
-    np.testing.assert_allclose(tf.concat([tf.sin(angles), tf.cos(angles)], 1), case.outputs["sinusoid"].reshape(10, 64), atol=1e-4)
+    angles = (
+        tf.cast(numbers, tf.float32)[:, None] * 100.0 * np.exp(-np.arange(32) * np.log(1e4) / 31).astype(np.float32)
+    )
+    np.testing.assert_allclose(
+        tf.concat([tf.sin(angles), tf.cos(angles)], 1), case.outputs["sinusoid"].reshape(10, 64), atol=1e-4
+    )
     time = model.time_embedding(numbers)
     case.check("mlp", time)
     case.check("block0_time_head", model.bottle.time_head(simvp.exact_gelu(time)))
@@ -124,8 +143,12 @@ def test_time_embedding():
 
 @pytest.mark.parametrize(
     ("options", "count"),
-    [({}, 31_569_409), ({"legacy_dead_block": True}, 35_351_809), ({"blocks": 6, "legacy_dead_block": True}, 27_787_009),
-     ({"blocks": 3, "legacy_dead_block": True}, 16_439_809)],
+    [
+        ({}, 31_569_409),
+        ({"legacy_dead_block": True}, 35_351_809),
+        ({"blocks": 6, "legacy_dead_block": True}, 27_787_009),
+        ({"blocks": 3, "legacy_dead_block": True}, 16_439_809),
+    ],
 )
 def test_published_sizes(options, count):
     assert sum(int(np.prod(v.shape)) for v in IAM4VP(SHAPE, **options).trainable_variables) == count

@@ -48,7 +48,12 @@ def test_sets(metric, channels):
     assert made.summary()["mean"] == pytest.approx(case.scalars[SETS[metric]], rel=1e-5)
 
 
-AS_RELEASED = {"mse_sum": "mse_sum", "mae_sum": "mae_sum", "ssim_skimage7_L2": "ssim", "psnr_uint8_wrap": "psnr_uint8_wrap"}
+AS_RELEASED = {
+    "mse_sum": "mse_sum",
+    "mae_sum": "mae_sum",
+    "ssim_skimage7_L2": "ssim",
+    "psnr_uint8_wrap": "psnr_uint8_wrap",
+}
 
 
 def test_iam4vp_as_released():
@@ -64,7 +69,9 @@ def test_iam4vp_as_released():
                     made.update_state(true, pred)
                     case.check_scalar(prefix + kind + key, made.summary()["mean"])
         for name, key in (("ssim_skimage7_L2", "ssim_per_frame"), ("psnr_uint8_wrap", "psnr_uint8_wrap_per_frame")):
-            frames = registry.lookup("metric", name)(horizon=5).per_frame(tf.constant(true), tf.constant(predictions[""]))
+            frames = registry.lookup("metric", name)(horizon=5).per_frame(
+                tf.constant(true), tf.constant(predictions[""])
+            )
             case.check(prefix + key, frames)
 
 
@@ -84,16 +91,22 @@ def test_lpips(network, monkeypatch):
     gray, rect = case.inputs["gray"], case.inputs["rect"]
     noisy = np.clip(image + np.float32(0.1) * noise, 0, 1)
     pairs = {
-        "noisy": (image, noisy), "other": (image, other), "shift": (image, np.roll(image, (2, 3), (1, 2))),
-        "gray_shift": (gray, np.roll(gray, (1, 1), (1, 2))), "rect_shift": (rect, np.roll(rect, (2, 2), (1, 2))),
-        "identical": (image, image), "unclipped": (image, image + np.float32(0.3) * noise),
+        "noisy": (image, noisy),
+        "other": (image, other),
+        "shift": (image, np.roll(image, (2, 3), (1, 2))),
+        "gray_shift": (gray, np.roll(gray, (1, 1), (1, 2))),
+        "rect_shift": (rect, np.roll(rect, (2, 2), (1, 2))),
+        "identical": (image, image),
+        "unclipped": (image, image + np.float32(0.3) * noise),
     }
     for label, (first, second) in pairs.items():
         key = f"{network}/{label}"
         if key in case.outputs:
             values = lpips.distance(name, tf.constant(first), tf.constant(second))
             np.testing.assert_allclose(values, case.outputs[key], rtol=1e-4, atol=1e-6, err_msg=key)
-    case.check(f"{network}/noisy_per_layer", lpips.distance(name, tf.constant(image), tf.constant(noisy), per_layer=True))
+    case.check(
+        f"{network}/noisy_per_layer", lpips.distance(name, tf.constant(image), tf.constant(noisy), per_layer=True)
+    )
 
 
 @pytest.mark.parametrize(("network", "expected"), [("alex", (0.722, 0.138)), ("vgg", (0.569, 0.422))])
@@ -103,6 +116,10 @@ def test_the_reference_pair_of_the_lpips_distribution(network, expected):
     folder = golden.data_folder() / "lpips"
     if not weights.available(f"lpips_{network}"):
         pytest.skip(f"weights lpips_{network} are not installed")
-    reference, *others = (iio.imread(folder / f"ex_{n}.png")[None].astype(np.float32) / 255 for n in ("ref", "p0", "p1"))
+    reference, *others = (
+        iio.imread(folder / f"ex_{n}.png")[None].astype(np.float32) / 255 for n in ("ref", "p0", "p1")
+    )
     for other, value in zip(others, expected):
-        assert float(lpips.distance(f"lpips_{network}", tf.constant(reference), tf.constant(other))[0]) == pytest.approx(value, abs=5e-4)
+        assert float(
+            lpips.distance(f"lpips_{network}", tf.constant(reference), tf.constant(other))[0]
+        ) == pytest.approx(value, abs=5e-4)

@@ -16,7 +16,8 @@ TINY = """
 # Tests only.
 model: {name: convlstm_openstl, hidden: [6], kernel: 3, patch: 4, context: 4, sampling_rate: 0.05}
 data: {name: moving_mnist, image_size: 32}
-train: {epochs: 3, steps_per_epoch: 12, batch_size: 4, seq_len: 8, validation_examples: 4, gif_examples: 1, ema_decay: 0.5,
+train: {epochs: 3, steps_per_epoch: 12, batch_size: 4, seq_len: 8, validation_examples: 4, gif_examples: 1,
+        ema_decay: 0.5,
         learning_rate: 0.01}
 eval: {open_loop_ctx: 4, eval_seq_len: 8, num_examples: 6, batch_size: 4, metrics: [mse, psnr, ssim]}
 """
@@ -24,7 +25,11 @@ eval: {open_loop_ctx: 4, eval_seq_len: 8, num_examples: 6, batch_size: 4, metric
 
 def command(script, *arguments, check=True, **options):
     result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, timeout=240, **options
+        [sys.executable, str(ROOT / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        **options,
     )
     if check:
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
@@ -67,9 +72,18 @@ def weights(run, which="last"):
 
 
 def test_a_run_holds_what_it_should(trained):
-    for name in ("config.yml", "environment.json", "metrics.jsonl", "curves.png", "model/best.weights.h5",
-                 "model/last.weights.h5", "model/status.json", "model/mean_frame.npy", "samples/open_loop_0003.gif",
-                 "export/1/saved_model.pb"):
+    for name in (
+        "config.yml",
+        "environment.json",
+        "metrics.jsonl",
+        "curves.png",
+        "model/best.weights.h5",
+        "model/last.weights.h5",
+        "model/status.json",
+        "model/mean_frame.npy",
+        "samples/open_loop_0003.gif",
+        "export/1/saved_model.pb",
+    ):
         assert (trained / name).is_file(), name
     assert list((trained / "tensorboard").iterdir()) and list((trained / "backup").iterdir())
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
@@ -82,7 +96,8 @@ def test_a_run_holds_what_it_should(trained):
 def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), "--logdir", str(tmp_path), "--config", str(tiny)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     metrics, first = tmp_path / "tiny" / "metrics.jsonl", tmp_path / "tiny" / "backup" / "epoch-000001.npz"
     deadline = time.time() + 200
@@ -96,7 +111,9 @@ def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path):
     assert ours.keys() == theirs.keys() and ours
     for key in ours:
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
-    for mine, other in zip(metrics.read_text().splitlines(), (trained / "metrics.jsonl").read_text().splitlines(), strict=True):
+    for mine, other in zip(
+        metrics.read_text().splitlines(), (trained / "metrics.jsonl").read_text().splitlines(), strict=True
+    ):
         mine, other = json.loads(mine), json.loads(other)
         for key in other:
             if key != "frames_per_second":
@@ -162,16 +179,24 @@ def test_the_future_of_one_video(trained, tmp_path, suffix):
 
     clip, out = tmp_path / "clip.avi", tmp_path / f"future{suffix}"
     video_io.write_video(clip, marked_clip(1, 9, 48, 64), 8)
-    result = command("eval_with_lpips.py", "--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out)
+    result = command(
+        "eval_with_lpips.py", "--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out
+    )
     assert str(out) in result.stdout
     expected = (6, 32, 32, 1) if suffix == ".npy" else (10, 34, 34, 3)
     assert video_io.read_video(out).shape == expected
-    assert "fewer than the 20 to observe" in refused("--logdir", trained, "--video", clip, "--open-loop-ctx", 20, script="eval_with_lpips.py")
+    assert "fewer than the 20 to observe" in refused(
+        "--logdir", trained, "--video", clip, "--open-loop-ctx", 20, script="eval_with_lpips.py"
+    )
 
 
 def test_another_export_gets_the_next_number(trained):
     result = subprocess.run(
-        [sys.executable, "-m", "tfvp.export", "--logdir", str(trained)], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "tfvp.export", "--logdir", str(trained)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0 and (trained / "export" / "2" / "saved_model.pb").is_file(), result.stderr[-2000:]
 

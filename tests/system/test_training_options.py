@@ -12,7 +12,14 @@ from tfvp.errors import UserError
 BASE = {
     "model": {"name": "convlstm_openstl", "hidden": [4], "kernel": 3, "patch": 4, "context": 4},
     "data": {"name": "moving_mnist", "image_size": 32},
-    "train": {"epochs": 1, "steps_per_epoch": 4, "batch_size": 4, "seq_len": 6, "validation_examples": 2, "gif_examples": 1},
+    "train": {
+        "epochs": 1,
+        "steps_per_epoch": 4,
+        "batch_size": 4,
+        "seq_len": 6,
+        "validation_examples": 2,
+        "gif_examples": 1,
+    },
     "eval": {"open_loop_ctx": 4, "eval_seq_len": 6, "batch_size": 2},
 }
 
@@ -49,7 +56,12 @@ def test_bfloat16_learns_nearly_the_same(tmp_path, plain):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "one_cycle"}, {"schedule": "cosine", "warmup_epochs": 0.5}, {"optimizer": "rmsprop"}, {"clip_norm": 0.01}],
+    [
+        {"schedule": "one_cycle"},
+        {"schedule": "cosine", "warmup_epochs": 0.5},
+        {"optimizer": "rmsprop"},
+        {"clip_norm": 0.01},
+    ],
     ids=str,
 )
 def test_schedules_and_optimizers_run(tmp_path, changes):
@@ -76,8 +88,15 @@ def test_the_average_is_what_is_saved(tmp_path):
 
 def test_a_plateau_lowers_the_rate_and_early_stopping_stops(tmp_path):
     started = run(
-        tmp_path, epochs=6, steps_per_epoch=1, learning_rate=1e-12, schedule="plateau", plateau_patience=0,
-        plateau_factor=0.5, early_stopping=3, optimizer="sgd",
+        tmp_path,
+        epochs=6,
+        steps_per_epoch=1,
+        learning_rate=1e-12,
+        schedule="plateau",
+        plateau_patience=0,
+        plateau_factor=0.5,
+        early_stopping=3,
+        optimizer="sgd",
     )
     lines = [json.loads(line) for line in (started.path / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) < 6

@@ -62,7 +62,9 @@ def test_a_missing_file_names_the_nearest(tmp_path):
 
 def test_overrides_are_yaml_and_checked(tmp_path):
     path = write(tmp_path, "train: {learning_rate: 3e-4}")
-    loaded = config.load(path, ["train.batch_size=8", "data.root=/data/mnist", "model.hidden=[8, 8]", "train.learning_rate=1"])
+    loaded = config.load(
+        path, ["train.batch_size=8", "data.root=/data/mnist", "model.hidden=[8, 8]", "train.learning_rate=1"]
+    )
     assert (loaded.train.batch_size, loaded.data.root, loaded.model.hidden) == (8, "/data/mnist", [8, 8])
     assert isinstance(loaded.train.learning_rate, float)
     assert config.load(path).train.learning_rate == 3e-4
@@ -83,7 +85,12 @@ def test_saved_configurations_load_as_they_were(tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("configs/kth.yml", "kth"), ("./configs/svg/smmnist.yml", "svg_smmnist"), ("/x/configs/a/b.yml", "a_b"), ("own.yml", "own")],
+    [
+        ("configs/kth.yml", "kth"),
+        ("./configs/svg/smmnist.yml", "svg_smmnist"),
+        ("/x/configs/a/b.yml", "a_b"),
+        ("own.yml", "own"),
+    ],
 )
 def test_run_names(path, name):
     assert config.run_name(path) == name

@@ -14,9 +14,12 @@ from tfvp.errors import UserError
 
 # Of the first 20 frames of clips 0 to 31, drawn from the embedded digits.
 FIXED_SETS = {
-    ("moving_mnist", "validation"): "ff7b8ea548f209e1", ("moving_mnist", "test"): "d709aeed1d47193c",
-    ("stochastic_mnist", "validation"): "11ac65893939f349", ("stochastic_mnist", "test"): "cf87e9fc28bc59ce",
-    ("mmnist_long", "validation"): "0c00a8ec34f16a68", ("mmnist_long", "test"): "1497f9eea2ea15a0",
+    ("moving_mnist", "validation"): "ff7b8ea548f209e1",
+    ("moving_mnist", "test"): "d709aeed1d47193c",
+    ("stochastic_mnist", "validation"): "11ac65893939f349",
+    ("stochastic_mnist", "test"): "cf87e9fc28bc59ce",
+    ("mmnist_long", "validation"): "0c00a8ec34f16a68",
+    ("mmnist_long", "test"): "1497f9eea2ea15a0",
 }
 
 

@@ -35,7 +35,9 @@ def test_kitti_reads_labels_beside_their_frames(tmp_path):
             assert np.all(both["labels"] == clips[0]) and both["labels"].shape == (1, length, 64, 64)
             found.add(int(clips[0]))
         assert found == numbers
-    (tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync" / "image_03" / "data" / "color_mask_0000000003.png").unlink()
+    (
+        tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync" / "image_03" / "data" / "color_mask_0000000003.png"
+    ).unlink()
     dataset = registry.lookup("dataset", "kitti")(base.Settings(root=str(tmp_path)), labels="disk")
     dataset.prepare(progress=False)
     assert sorted(dataset.clip_lengths("train")) == [3, 5, 9, 10, 10]
@@ -114,7 +116,9 @@ def test_human36m_takes_every_fifth_frame(tmp_path):
     layouts.write_human36m(tmp_path)
     dataset = make("human36m", tmp_path, channels=3)
     assert dataset.clip_lengths("test").tolist() == [8] * 4
-    frames = [layouts.marks(dataset.read("test", np.array([c]), np.array([0]), 8)["video"][0])[1].tolist() for c in range(4)]
+    frames = [
+        layouts.marks(dataset.read("test", np.array([c]), np.array([0]), 8)["video"][0])[1].tolist() for c in range(4)
+    ]
     assert sorted(frames) == [list(range(8))] * 2 + [list(range(8, 16))] * 2
     (tmp_path / "human" / "train.txt").write_text("nonsense\n")
     with pytest.raises(UserError, match="'nonsense' is not"):
@@ -135,7 +139,9 @@ def test_taxibj_is_kept_exactly(tmp_path):
         cls(base.Settings(root=str(tmp_path), channels=2))
 
 
-@pytest.mark.parametrize("name", ["kitti", "cityscapes", "kitti_caltech", "sevir", "human36m", "taxibj", "bair", "mazes", "minerl"])
+@pytest.mark.parametrize(
+    "name", ["kitti", "cityscapes", "kitti_caltech", "sevir", "human36m", "taxibj", "bair", "mazes", "minerl"]
+)
 def test_missing_files_are_named(tmp_path, name):
     cls = registry.lookup("dataset", name)
     settings = base.Settings(root=str(tmp_path), channels=cls.channels[0], image_size=(32, 32))
@@ -147,7 +153,9 @@ def test_missing_files_are_named(tmp_path, name):
 
 def test_cifar_backgrounds_stay_behind_white_digits(tmp_path):
     layouts.write_cifar(tmp_path)
-    dataset = registry.lookup("dataset", "mnist_cifar")(base.Settings(root=str(tmp_path), channels=3), digits="embedded")
+    dataset = registry.lookup("dataset", "mnist_cifar")(
+        base.Settings(root=str(tmp_path), channels=3), digits="embedded"
+    )
     dataset.prepare(progress=False)
     video = dataset.read("test", np.arange(4), np.zeros(4, int), 5)["video"]
     for clip in video:

@@ -14,16 +14,21 @@ from tfvp.errors import UserError
 
 def settings(**changes):
     values = {
-        "optimizer": "adam", "optimizer_options": {}, "learning_rate": 1e-3, "schedule": "constant",
-        "warmup_epochs": 0.0, "final_learning_rate": 0.0, "cycle_warmup": 0.3, "cycle_initial_div": 25.0,
-        "cycle_final_div": 1e4, "cycle_momentum": [0.85, 0.95],
+        "optimizer": "adam",
+        "optimizer_options": {},
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "warmup_epochs": 0.0,
+        "final_learning_rate": 0.0,
+        "cycle_warmup": 0.3,
+        "cycle_initial_div": 25.0,
+        "cycle_final_div": 1e4,
+        "cycle_momentum": [0.85, 0.95],
     }
     return types.SimpleNamespace(**{**values, **changes})
 
 
-@pytest.mark.parametrize(
-    ("prefix", "peak", "warmup"), [("onecycle", 5e-4, 0.3), ("pct0_onecycle", 1e-3, 0.0)]
-)
+@pytest.mark.parametrize(("prefix", "peak", "warmup"), [("onecycle", 5e-4, 0.3), ("pct0_onecycle", 1e-3, 0.0)])
 def test_one_cycle_is_pytorch_s(prefix, peak, warmup):
     case = golden.case("convlstm", "schedules")
     iterations = case.scalars["onecycle_iterations"]

@@ -72,13 +72,17 @@ clip_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 
 @small
 @given(
-    train=clip_lengths, validation=clip_lengths, test=clip_lengths, window=st.sampled_from(["random", "split"]),
-    length=st.integers(1, 8), stride=st.integers(1, 3), batch=st.integers(1, 5), seed=st.integers(0, 5),
+    train=clip_lengths,
+    validation=clip_lengths,
+    test=clip_lengths,
+    window=st.sampled_from(["random", "split"]),
+    length=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    batch=st.integers(1, 5),
+    seed=st.integers(0, 5),
     flip=st.booleans(),
 )
-def test_training_windows_lie_within_training_clips(
-    train, validation, test, window, length, stride, batch, seed, flip
-):
+def test_training_windows_lie_within_training_clips(train, validation, test, window, length, stride, batch, seed, flip):
     dataset = Counting({"train": train, "validation": validation, "test": test})
     span = (length - 1) * stride + 1
     if max(train) < span:
@@ -97,8 +101,12 @@ def test_training_windows_lie_within_training_clips(
 
 @small
 @given(
-    train=clip_lengths, window=st.sampled_from(["random", "split"]), length=st.integers(1, 8), stride=st.integers(1, 3),
-    batch=st.integers(1, 4), seed=st.integers(0, 5),
+    train=clip_lengths,
+    window=st.sampled_from(["random", "split"]),
+    length=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    batch=st.integers(1, 4),
+    seed=st.integers(0, 5),
 )
 def test_a_pass_has_every_window_once(train, window, length, stride, batch, seed):
     dataset, span = Counting({"train": train}), (length - 1) * stride + 1
@@ -113,7 +121,13 @@ def test_a_pass_has_every_window_once(train, window, length, stride, batch, seed
     passes = 3
     total = passes * len(expected)
     batches = stream(
-        dataset, -(-total // batch), batch_size=batch, length=length, stride=stride, window=window, seed=seed,
+        dataset,
+        -(-total // batch),
+        batch_size=batch,
+        length=length,
+        stride=stride,
+        window=window,
+        seed=seed,
         steps_per_epoch=-(-total // batch),
     )
     found = flat(batches)[:total]
@@ -209,7 +223,8 @@ def test_endless_clips_are_not_drawn_anew_outside_of_training():
 def test_batches_have_static_shapes_and_unit_range():
     batches = pipeline.training_batches(Counting({"train": [9]}), batch_size=4, length=3, steps_per_epoch=2, seed=1)
     assert batches.element_spec == {
-        "video": tf.TensorSpec([4, 3, 1, 6, 1], tf.float32), "id": tf.TensorSpec([4], tf.int64)
+        "video": tf.TensorSpec([4, 3, 1, 6, 1], tf.float32),
+        "id": tf.TensorSpec([4], tf.int64),
     }
     assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
     video = next(iter(batches))["video"].numpy()
@@ -218,7 +233,10 @@ def test_batches_have_static_shapes_and_unit_range():
 
 @small
 @given(
-    lengths=clip_lengths, length=st.integers(1, 8), stride=st.integers(1, 3), batch=st.integers(1, 5),
+    lengths=clip_lengths,
+    length=st.integers(1, 8),
+    stride=st.integers(1, 3),
+    batch=st.integers(1, 5),
     wanted=st.integers(0, 15),
 )
 def test_evaluation_takes_the_first_frames_of_each_clip_once(lengths, length, stride, batch, wanted):

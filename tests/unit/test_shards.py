@@ -313,10 +313,14 @@ def test_labels_and_actions_lie_beside_the_video(tmp_path):
 
     def with_more(source):
         for name, pieces in decode(source):
-            yield name, {
-                "video": pieces["video"], "labels": pieces["video"][..., 0] // 4,
-                "actions": np.repeat(pieces["video"][:, -1, -1].astype(np.float32) / 8, 4, axis=-1),
-            }
+            yield (
+                name,
+                {
+                    "video": pieces["video"],
+                    "labels": pieces["video"][..., 0] // 4,
+                    "actions": np.repeat(pieces["video"][:, -1, -1].astype(np.float32) / 8, 4, axis=-1),
+                },
+            )
 
     store.prepare(raw_files(tmp_path / "raw"), with_more, progress=False)
     read = store.read("test", np.array([1, 0]), np.array([3, 7]), 4, stride=2)

@@ -26,7 +26,12 @@ class Stored:
 
     def __reduce__(self):
         return _global("torch._utils", "_rebuild_tensor_v2"), (
-            Storage(self), 0, tuple(self.size), tuple(self.stride), False, collections.OrderedDict(),
+            Storage(self),
+            0,
+            tuple(self.size),
+            tuple(self.stride),
+            False,
+            collections.OrderedDict(),
         )
 
 
@@ -46,7 +51,15 @@ def _global(module, name):
 
 @pytest.fixture
 def fake_torch(monkeypatch):
-    for name in ("torch", "torch._utils", "models", "models.dcgan_64", "torch.nn", "torch.nn.modules", "torch.nn.modules.conv"):
+    for name in (
+        "torch",
+        "torch._utils",
+        "models",
+        "models.dcgan_64",
+        "torch.nn",
+        "torch.nn.modules",
+        "torch.nn.modules.conv",
+    ):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
 
 

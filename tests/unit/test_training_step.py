@@ -39,12 +39,19 @@ def make(devices=1, optimizer=None, ema=0.0, **options):
         model = Scale(SHAPE)
         model.build_on({"video": tf.TensorSpec([2, 3, *SHAPE]), "id": tf.TensorSpec([2], tf.int64)})
         average = optimizers.WeightAverage(model, ema) if ema else None
-        model.compile(optimizer=optimizer() if optimizer else keras.optimizers.SGD(0.1), average=average, jit_compile=False, **options)
+        model.compile(
+            optimizer=optimizer() if optimizer else keras.optimizers.SGD(0.1),
+            average=average,
+            jit_compile=False,
+            **options,
+        )
     return model, average
 
 
 def fit(model, batches):
-    data = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature={k: tf.TensorSpec(v.shape, v.dtype) for k, v in batches[0].items()})
+    data = tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature={k: tf.TensorSpec(v.shape, v.dtype) for k, v in batches[0].items()}
+    )
     history = model.fit(data.repeat(), epochs=1, steps_per_epoch=len(batches), verbose=0)
     return {k: v[-1] for k, v in history.history.items()}
 

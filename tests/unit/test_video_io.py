@@ -44,10 +44,17 @@ def test_lossless_formats_keep_every_value(tmp_path):
     np.testing.assert_array_equal(video_io.read_video(tmp_path / "d.npz"), video)
 
 
-@pytest.mark.parametrize("name, codec, error", [
-    ("a.mp4", None, 3), ("a.mov", "mpeg4", 3), ("a.mkv", "libx264", 3), ("a.avi", "mpeg4", 3), ("a.avi", "mjpeg", 5),
-    ("a.gif", None, 3),
-])
+@pytest.mark.parametrize(
+    "name, codec, error",
+    [
+        ("a.mp4", None, 3),
+        ("a.mov", "mpeg4", 3),
+        ("a.mkv", "libx264", 3),
+        ("a.avi", "mpeg4", 3),
+        ("a.avi", "mjpeg", 5),
+        ("a.gif", None, 3),
+    ],
+)
 def test_lossy_formats_come_near(tmp_path, name, codec, error):
     video = moving_square()
     if name.endswith((".mov", ".mkv")):
@@ -159,8 +166,10 @@ def test_squash_is_what_ffmpeg_makes_of_a_frame(tmp_path):
     with av.open(str(tmp_path / "a.avi")) as container:
         graph = av.filter.Graph()
         nodes = [
-            graph.add_buffer(template=container.streams.video[0]), graph.add("scale", "64:64:flags=bicubic"),
-            graph.add("format", "rgb24"), graph.add("buffersink"),
+            graph.add_buffer(template=container.streams.video[0]),
+            graph.add("scale", "64:64:flags=bicubic"),
+            graph.add("format", "rgb24"),
+            graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes).configure()
         expected = []
@@ -213,11 +222,23 @@ def test_turned_films_are_turned_upright(tmp_path, degrees, matrix):
 
 
 DAMAGED = [
-    ("a.avi", "mpeg4", 0.6), ("a.avi", "mpeg4", 0.8), ("a.avi", "mpeg4", 0.02), ("a.avi", "mjpeg", 0.9),
-    ("a.avi", "rawvideo", 0.95), ("a.avi", "ffv1", 0.5), ("a.mp4", "libx264", 0.95),
-    ("faststart.mp4", "libx264", 0.95), ("faststart.mp4", "libx264", 0.6), ("a.mov", "mpeg4", 0.7),
-    ("a.mkv", "libx264", 0.9), ("a.mkv", "libx264", 0.5), ("a.gif", None, 0.7), ("a.gif", None, 0.99),
-    ("a.npy", None, 0.9), ("a.npz", None, 0.9), ("a.npy", None, 0.001),
+    ("a.avi", "mpeg4", 0.6),
+    ("a.avi", "mpeg4", 0.8),
+    ("a.avi", "mpeg4", 0.02),
+    ("a.avi", "mjpeg", 0.9),
+    ("a.avi", "rawvideo", 0.95),
+    ("a.avi", "ffv1", 0.5),
+    ("a.mp4", "libx264", 0.95),
+    ("faststart.mp4", "libx264", 0.95),
+    ("faststart.mp4", "libx264", 0.6),
+    ("a.mov", "mpeg4", 0.7),
+    ("a.mkv", "libx264", 0.9),
+    ("a.mkv", "libx264", 0.5),
+    ("a.gif", None, 0.7),
+    ("a.gif", None, 0.99),
+    ("a.npy", None, 0.9),
+    ("a.npz", None, 0.9),
+    ("a.npy", None, 0.001),
 ]
 
 
@@ -284,11 +305,17 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
     assert video_io.read_video(tmp_path, (16, 16)).shape == (2, 16, 16, 3)
 
 
-@pytest.mark.parametrize("array, message", [
-    (np.array([{}], object), "[Oo]bject"), (np.zeros((4, 4)), "shape"), (np.zeros((2, 4, 4, 5), np.uint8), "shape"),
-    (np.full((2, 4, 4), 3.0), "outside"), (np.full((2, 4, 4), np.nan), "outside"),
-    (np.full((2, 4, 4), 300), "outside"),
-])
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.array([{}], object), "[Oo]bject"),
+        (np.zeros((4, 4)), "shape"),
+        (np.zeros((2, 4, 4, 5), np.uint8), "shape"),
+        (np.full((2, 4, 4), 3.0), "outside"),
+        (np.full((2, 4, 4), np.nan), "outside"),
+        (np.full((2, 4, 4), 300), "outside"),
+    ],
+)
 def test_arrays_that_are_no_videos(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(UserError, match=message):

@@ -31,7 +31,8 @@ class Attack:
 
 
 @pytest.mark.parametrize(
-    "call", [(os.system, ("touch attacked",)), (eval, ("1",)), (np.load, ("x",)), (print, ("run",))],
+    "call",
+    [(os.system, ("touch attacked",)), (eval, ("1",)), (np.load, ("x",)), (print, ("run",))],
     ids=["system", "eval", "load", "print"],
 )
 def test_files_that_name_anything_but_arrays_are_refused(tmp_path, monkeypatch, call):

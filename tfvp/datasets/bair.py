@@ -75,9 +75,10 @@ class BAIR(base.FileDataset):
             held_out = "validation" if number % VALIDATION_EVERY == 0 else "train"
             if source.split == "test" or source.split == held_out:
                 frames = _raw_frames(example, source.path)
-                yield f"{source.name.rsplit(':', 1)[0]}#{number}", {
-                    "video": convert.colours(np.stack([convert(frame) for frame in frames]))
-                }
+                yield (
+                    f"{source.name.rsplit(':', 1)[0]}#{number}",
+                    {"video": convert.colours(np.stack([convert(frame) for frame in frames]))},
+                )
 
 
 def _raw_frames(example, path):
@@ -85,11 +86,15 @@ def _raw_frames(example, path):
     pattern = re.compile(rf"(\d+)/{_CAMERA}/encoded")
     numbers = sorted(int(match[1]) for match in map(pattern.fullmatch, example) if match)
     if not numbers:
-        raise UserError(f"{path} has no frames under '<i>/{_CAMERA}/encoded'; its examples have {', '.join(sorted(example)[:4])}")
+        raise UserError(
+            f"{path} has no frames under '<i>/{_CAMERA}/encoded'; its examples have {', '.join(sorted(example)[:4])}"
+        )
     frames = []
     for number in numbers:
         raw = example[f"{number}/{_CAMERA}/encoded"].bytes_list.value[0]
         if len(raw) != SIDE * SIDE * 3:
-            raise UserError(f"{path} has a frame of {len(raw)} bytes, not {SIDE} x {SIDE} x 3 raw ones; download it again")
+            raise UserError(
+                f"{path} has a frame of {len(raw)} bytes, not {SIDE} x {SIDE} x 3 raw ones; download it again"
+            )
         frames.append(np.frombuffer(raw, np.uint8).reshape(SIDE, SIDE, 3))
     return frames

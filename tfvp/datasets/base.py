@@ -268,10 +268,14 @@ class FileDataset(VideoDataset):
         Raises:
             UserError: the file cannot be read; it is then named, counted and left out.
         """
-        path, options = source.path, {
-            "image_size": self.settings.image_size, "channels": self.settings.channels,
-            **{key: value for key, value in self.options.items() if key in ("resize", "fps")},
-        }
+        path, options = (
+            source.path,
+            {
+                "image_size": self.settings.image_size,
+                "channels": self.settings.channels,
+                **{key: value for key, value in self.options.items() if key in ("resize", "fps")},
+            },
+        )
         if source.member:
             path, options["file"] = pathlib.Path(source.member), io.BytesIO(_member(source))
         if not source.segments:

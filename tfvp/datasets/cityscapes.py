@@ -29,7 +29,10 @@ class Cityscapes(driving.LabelledFrames):
         homepage="https://www.cityscapes-dataset.com",
         licence="free for research after registration; see the homepage",
         fps=17.0,
-        download="register at https://www.cityscapes-dataset.com and unpack leftImg8bit_sequence_trainvaltest.zip into data.root",
+        download=(
+            "register at https://www.cityscapes-dataset.com and unpack"
+            " leftImg8bit_sequence_trainvaltest.zip into data.root"
+        ),
         layout="leftImg8bit_sequence/{train,val}/<city>/<city>_<6 digits>_<6 digits>_leftImg8bit.png",
         context=4,
         horizon=6,

@@ -190,6 +190,7 @@ class _Shard:
             else:
                 self.temporary[key].unlink()
         if self.sources:
-            files.write_json(self.store.folder / f"{self.name}.json", {
-                "name": self.name, "frames": self.frames, "files": described, "sources": self.sources
-            })
+            files.write_json(
+                self.store.folder / f"{self.name}.json",
+                {"name": self.name, "frames": self.frames, "files": described, "sources": self.sources},
+            )

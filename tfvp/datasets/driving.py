@@ -49,7 +49,9 @@ class LabelledFrames(base.FileDataset):
         try:
             with Image.open(path) as image:
                 if image.mode not in ("L", "P"):
-                    raise UserError(f"{path} has colours, not class numbers (mode {image.mode}); save it as grey or palette PNG")
+                    raise UserError(
+                        f"{path} has colours, not class numbers (mode {image.mode}); save it as grey or palette PNG"
+                    )
                 return np.asarray(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None

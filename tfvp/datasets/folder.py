@@ -9,7 +9,9 @@ from tfvp.errors import UserError
 from tfvp.registry import register
 
 _SUBFOLDERS = {
-    "train": ("train", "training"), "validation": ("validation", "valid", "val"), "test": ("test", "testing"),
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
 }
 
 
@@ -51,12 +53,21 @@ class Folder(base.FileDataset):
     )
 
     def __init__(
-        self, settings, resize: typing.Literal["crop", "area", "squash"] = "crop", fps: float = 0.0,
-        min_length: int = 2, validation_fraction: float = 0.1, test_fraction: float = 0.1,
+        self,
+        settings,
+        resize: typing.Literal["crop", "area", "squash"] = "crop",
+        fps: float = 0.0,
+        min_length: int = 2,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.1,
     ):
         super().__init__(
-            settings, resize=resize, fps=float(fps), min_length=min_length,
-            validation_fraction=float(validation_fraction), test_fraction=float(test_fraction),
+            settings,
+            resize=resize,
+            fps=float(fps),
+            min_length=min_length,
+            validation_fraction=float(validation_fraction),
+            test_fraction=float(test_fraction),
         )
         if fps < 0:
             raise UserError(f"data.fps={fps} must be 0 or more")

@@ -48,7 +48,11 @@ class Human36M(base.FileDataset):
             lists = [p for p in listing.videos(self.root, (f"{split}.txt",), images=False) if p.name == f"{split}.txt"]
             if not lists:
                 continue
-            clips = [self._parsed(line, lists[0]) for line in lists[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+            clips = [
+                self._parsed(line, lists[0])
+                for line in lists[0].read_text(encoding="utf-8").splitlines()
+                if line.strip()
+            ]
             videos = sorted({prefix for prefix, _ in clips})
             splits = listing.deal(videos, validation=0.05) if split == "train" else dict.fromkeys(videos, "test")
             for prefix, first in sorted(set(clips)):
@@ -56,7 +60,9 @@ class Human36M(base.FileDataset):
                 sources.append(Source(f"{split}:{prefix}{first:06d}", splits[prefix], path, member=f"{prefix},{first}"))
         missing = [s for s in sources if not s.path.is_file()]
         if missing:
-            self.say_once(f"{len(missing)} of {len(sources)} clips of {self.name} are left out: {missing[0].path} is missing")
+            self.say_once(
+                f"{len(missing)} of {len(sources)} clips of {self.name} are left out: {missing[0].path} is missing"
+            )
         return [s for s in sources if s.path.is_file()]
 
     @staticmethod
@@ -75,7 +81,12 @@ class Human36M(base.FileDataset):
         folder = source.path.parents[prefix.count("/")]
         size, channels = self.settings.image_size, self.settings.channels
         frames = [
-            video_io.read_image(self._frame(folder, prefix, int(first) + i * self.options["step"]), size, channels, self.options["resize"])
+            video_io.read_image(
+                self._frame(folder, prefix, int(first) + i * self.options["step"]),
+                size,
+                channels,
+                self.options["resize"],
+            )
             for i in range(self.options["clip_length"])
         ]
         yield source.name, {"video": np.stack(frames)}

@@ -39,7 +39,10 @@ class KITTI(driving.LabelledFrames):
         homepage="https://www.cvlibs.net/datasets/kitti/raw_data.php",
         licence="CC BY-NC-SA 3.0",
         fps=10.0,
-        download="unpack the synced+rectified recordings from https://www.cvlibs.net/datasets/kitti/raw_data.php into data.root",
+        download=(
+            "unpack the synced+rectified recordings from"
+            " https://www.cvlibs.net/datasets/kitti/raw_data.php into data.root"
+        ),
         layout="<date>/<date>_drive_<number>_sync/image_03/data/<number>.png, and color_mask_<number>.png for labels",
         context=5,
         horizon=15,

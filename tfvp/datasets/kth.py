@@ -54,7 +54,10 @@ class KTH(base.FileDataset):
     )
 
     def __init__(
-        self, settings, resize: typing.Literal["squash", "area"] = "squash", segments: bool = False,
+        self,
+        settings,
+        resize: typing.Literal["squash", "area"] = "squash",
+        segments: bool = False,
         validation_persons: list[int] = (17, 18, 19, 20),
     ):
         persons = sorted(validation_persons)

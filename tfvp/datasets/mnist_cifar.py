@@ -47,7 +47,10 @@ class MNISTCIFAR(MovingMNIST):
     published_test_file = None
 
     def __init__(
-        self, settings, clip_length: int = 20, num_digits: int = 2,
+        self,
+        settings,
+        clip_length: int = 20,
+        num_digits: int = 2,
         digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
     ):
         super().__init__(settings, clip_length, num_digits, digits)

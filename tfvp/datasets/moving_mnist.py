@@ -52,7 +52,10 @@ class MovingMNIST(digits.MovingDigits):
     counts = {"train": 10_000, "validation": 2_000, "test": 10_000}
 
     def __init__(
-        self, settings, clip_length: int = 20, num_digits: int = 2,
+        self,
+        settings,
+        clip_length: int = 20,
+        num_digits: int = 2,
         digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
     ):
         super().__init__(settings, num_digits, digits, clip_length=clip_length)

@@ -16,7 +16,9 @@ def describe(dataset):
     """What is known before any file is looked at, as lines of text."""
     info = dataset.info
     facts = [
-        ("homepage", info.homepage), ("licence", info.licence), ("files", info.layout),
+        ("homepage", info.homepage),
+        ("licence", info.licence),
+        ("files", info.layout),
         ("usual task", f"{info.context} frames observed, {info.horizon} predicted"),
     ]
     lines = [f"  {key + ':':<12}{value}" for key, value in facts if value]
@@ -85,10 +87,18 @@ def speed(dataset, config, seconds=3.0):
         UserError: no clip is long enough for train.seq_len.
     """
     train = config.train
-    batches = iter(pipeline.training_batches(
-        dataset, batch_size=train.batch_size, length=train.seq_len, steps_per_epoch=1000, seed=train.seed,
-        window=config.data.window, stride=config.data.frame_stride, flip=config.data.flip,
-    ))
+    batches = iter(
+        pipeline.training_batches(
+            dataset,
+            batch_size=train.batch_size,
+            length=train.seq_len,
+            steps_per_epoch=1000,
+            seed=train.seed,
+            window=config.data.window,
+            stride=config.data.frame_stride,
+            flip=config.data.flip,
+        )
+    )
     next(batches)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:

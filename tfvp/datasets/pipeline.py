@@ -19,8 +19,18 @@ WINDOWS = ("random", "split")
 
 
 def training_batches(
-    dataset, *, batch_size, length, steps_per_epoch, seed, first_epoch=0, window="random", stride=1, flip=False,
-    split="train", worker=(0, 1),
+    dataset,
+    *,
+    batch_size,
+    length,
+    steps_per_epoch,
+    seed,
+    first_epoch=0,
+    window="random",
+    stride=1,
+    flip=False,
+    split="train",
+    worker=(0, 1),
 ):
     """An infinite stream of shuffled training batches.
 

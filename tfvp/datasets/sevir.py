@@ -32,7 +32,10 @@ class SEVIR(base.FileDataset):
         homepage="https://registry.opendata.aws/sevir",
         licence="open; see the homepage",
         fps=None,
-        download="run: aws s3 sync --no-sign-request s3://sevir DATA --exclude '*' --include 'CATALOG.csv' --include 'data/vil/*'",
+        download=(
+            "run: aws s3 sync --no-sign-request s3://sevir DATA --exclude '*' --include"
+            " 'CATALOG.csv' --include 'data/vil/*'"
+        ),
         layout="CATALOG.csv, data/vil/<year>/SEVIR_VIL_*.h5",
         context=13,
         horizon=12,
@@ -45,15 +48,21 @@ class SEVIR(base.FileDataset):
             return []
         folder, sources, missing = catalogues[0].parent, [], set()
         for row in self._rows(catalogues[0]):
-            path = next((p for p in (folder / "data" / row["file_name"], folder / row["file_name"]) if p.is_file()), None)
+            path = next(
+                (p for p in (folder / "data" / row["file_name"], folder / row["file_name"]) if p.is_file()), None
+            )
             if path is None:
                 missing.add(row["file_name"])
                 continue
             day = row["time_utc"][:10]
             split = "train" if day < SPLIT_DATES[0] else "validation" if day < SPLIT_DATES[1] else "test"
-            sources.append(Source(f"{row['id']}@{row['file_name']}#{row['file_index']}", split, path, member=row["file_index"]))
+            sources.append(
+                Source(f"{row['id']}@{row['file_name']}#{row['file_index']}", split, path, member=row["file_index"])
+            )
         if missing:
-            self.say_once(f"{len(missing)} files of {self.name} are left out: {sorted(missing)[0]} and others are missing")
+            self.say_once(
+                f"{len(missing)} files of {self.name} are left out: {sorted(missing)[0]} and others are missing"
+            )
         return sources
 
     @staticmethod
@@ -69,7 +78,9 @@ class SEVIR(base.FileDataset):
                 datetime.date.fromisoformat(row["time_utc"][:10])
                 int(row["file_index"])
             except ValueError:
-                raise UserError(f"{path}: event {row['id']} has no date or index ({row['time_utc']!r}); download it again") from None
+                raise UserError(
+                    f"{path}: event {row['id']} has no date or index ({row['time_utc']!r}); download it again"
+                ) from None
         return rows
 
     def decode(self, source):

@@ -126,7 +126,8 @@ class Store:
             )
         clips = [
             {"source": s.name, "split": s.split, "shard": done[s.name][1], **clip}
-            for s in kept for clip in done[s.name][0]["clips"]
+            for s in kept
+            for clip in done[s.name][0]["clips"]
         ]
         used = {clip["shard"] for clip in clips}
         shards = []
@@ -137,13 +138,22 @@ class Store:
                 continue
             for name in (path.name, *(f["name"] for f in entry["files"].values())):
                 (self.folder / name).unlink(missing_ok=True)
-        files.write_json(self.folder / "manifest.json", {
-            "format": FORMAT, "settings": self.settings,
-            "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
-            "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
-            "frames": sum(clip["length"] for clip in clips), "unreadable": unreadable,
-            "shards": shards, "sources": wanted, "clips": clips,
-        })
+        files.write_json(
+            self.folder / "manifest.json",
+            {
+                "format": FORMAT,
+                "settings": self.settings,
+                "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
+                "counts": {
+                    split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})
+                },
+                "frames": sum(clip["length"] for clip in clips),
+                "unreadable": unreadable,
+                "shards": shards,
+                "sources": wanted,
+                "clips": clips,
+            },
+        )
 
     def _finished(self):
         """{source name: (entry, shard name)} of every shard that is whole."""

@@ -45,7 +45,11 @@ class StochasticMNIST(digits.MovingDigits):
     add = True
 
     def __init__(
-        self, settings, clip_length: int = 30, num_digits: int = 2, deterministic: bool = False,
+        self,
+        settings,
+        clip_length: int = 30,
+        num_digits: int = 2,
+        deterministic: bool = False,
         digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
     ):
         super().__init__(settings, num_digits, digits, clip_length=clip_length, deterministic=deterministic)

@@ -43,12 +43,18 @@ class TaxiBJ(base.FileDataset):
     def __init__(self, settings):
         super().__init__(settings)
         if settings.image_size != (32, 32):
-            raise UserError(f"data.image_size={list(settings.image_size)} must be 32 for taxibj, whose cells are not pixels")
+            raise UserError(
+                f"data.image_size={list(settings.image_size)} must be 32 for taxibj, whose cells are not pixels"
+            )
 
     def sources(self):
         paths = listing.videos(self.root, (".npz",), images=False)
         splits = ("train", "validation", "test")
-        return [Source(f"{p.relative_to(self.root).as_posix()}:{split}", split, p, split) for p in paths[:1] for split in splits]
+        return [
+            Source(f"{p.relative_to(self.root).as_posix()}:{split}", split, p, split)
+            for p in paths[:1]
+            for split in splits
+        ]
 
     def decode(self, source):
         try:
@@ -60,6 +66,10 @@ class TaxiBJ(base.FileDataset):
             raise UserError(f"{source.path} holds arrays {[p.shape for p in parts]}, not [N, 4, 2, 32, 32]")
         clips = np.moveaxis(np.concatenate(parts, axis=1), 2, -1)
         first = len(clips) - max(1, len(clips) // VALIDATION_EVERY)
-        ranges = {"train": range(max(1, first - FRAMES)), "validation": range(first, len(clips)), "test": range(len(clips))}
+        ranges = {
+            "train": range(max(1, first - FRAMES)),
+            "validation": range(first, len(clips)),
+            "test": range(len(clips)),
+        }
         for i in ranges[source.split]:
             yield f"{source.split}#{i}", {"video": ((clips[i] + 1.0) / 2.0).astype(np.float32)}

@@ -34,7 +34,10 @@ def reference_variables(model):
     Returns:
         A list of (name, variable), in the references' order of creation.
     """
-    number = {kind: itertools.count() for kind in ("conv2d", "dense", "conv2d_transpose", "nvae_conv2d", "squeeze_excite_layer")}
+    number = {
+        kind: itertools.count()
+        for kind in ("conv2d", "dense", "conv2d_transpose", "nvae_conv2d", "squeeze_excite_layer")
+    }
 
     def numbered(kind):
         n = next(number[kind])
@@ -90,9 +93,12 @@ def load_checkpoint(model, path):
     try:
         reader = tf.train.load_checkpoint(prefix)
     except (TypeError, ValueError, tf.errors.OpError):
-        raise UserError(f"{path} is no TensorFlow checkpoint; give the prefix of its .index file, or the folder") from None
+        raise UserError(
+            f"{path} is no TensorFlow checkpoint; give the prefix of its .index file, or the folder"
+        ) from None
     shapes = {
-        name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()
+        name: tuple(shape)
+        for name, shape in reader.get_variable_to_shape_map().items()
         if not any(part in name for part in IGNORED)
     }
     pairs = reference_variables(model)
@@ -105,7 +111,9 @@ def load_checkpoint(model, path):
         )
     for name, variable in pairs:
         if tuple(variable.shape) != shapes[name]:
-            raise UserError(f"{path}: {name} has shape {shapes[name]}, the configuration makes it {tuple(variable.shape)}")
+            raise UserError(
+                f"{path}: {name} has shape {shapes[name]}, the configuration makes it {tuple(variable.shape)}"
+            )
     for name, variable in pairs:
         variable.assign(reader.get_tensor(name))
 
@@ -129,7 +137,9 @@ def main(arguments=None):
     if config.model.get("conv_cells") == "nvae":
         config = configuration.load(options.config, [*options.overrides, *AS_RELEASED, RELEASED_CELLS])
     if config.model.name != "htsr" or config.model.spatial_groups:
-        raise UserError(f"{options.config} does not describe a published CW-VAE or HTSR; use configs/cwvae/*.yml or configs/kth.yml")
+        raise UserError(
+            f"{options.config} does not describe a published CW-VAE or HTSR; use configs/cwvae/*.yml or configs/kth.yml"
+        )
     model = tfvp.build_model(config)
     load_checkpoint(model, options.checkpoint)
     write_run(model, config, options.logdir, options.checkpoint)

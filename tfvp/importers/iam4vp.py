@@ -164,7 +164,8 @@ def assign(model, arrays, partial=False):
     missing, extra = [n for n in wanted if n not in arrays], [n for n in arrays if n not in wanted]
     if extra or missing and not partial:
         raise UserError(
-            f"the checkpoint does not fit the configuration: it lacks {len(missing)} parameters ({', '.join(missing[:3])})"
+            f"the checkpoint does not fit the configuration: it lacks {len(missing)} parameters"
+            f" ({', '.join(missing[:3])})"
             f" and has {len(extra)} others ({', '.join(extra[:3])}); check model.blocks"
         )
     for name, array in arrays.items():
@@ -172,7 +173,10 @@ def assign(model, arrays, partial=False):
         values = order.forward(np.asarray(array))
         for variable, value in zip(ours, values, strict=True):
             if tuple(variable.shape) != value.shape:
-                raise UserError(f"{name} has shape {np.shape(array)}, which does not fit the configuration's {tuple(variable.shape)}")
+                raise UserError(
+                    f"{name} has shape {np.shape(array)}, which does not fit the configuration's"
+                    f" {tuple(variable.shape)}"
+                )
             variable.assign(tf.cast(value, variable.dtype))
 
 

@@ -17,7 +17,13 @@ from tfvp.errors import UserError
 from tfvp.importers import torch_file, write_run
 from tfvp.layers.svg_coder import FrameDecoder, FrameEncoder
 
-NETWORKS = {"encoder": "encoder", "decoder": "decoder", "frame_predictor": "predictor", "posterior": "posterior", "prior": "prior"}
+NETWORKS = {
+    "encoder": "encoder",
+    "decoder": "decoder",
+    "frame_predictor": "predictor",
+    "posterior": "posterior",
+    "prior": "prior",
+}
 
 # What the published models compute, whatever the configuration says.
 AS_RELEASED = ("model.skip_frame=reference",)
@@ -45,8 +51,10 @@ def variables(layer):
     found = [("weight", layer.embed.kernel, (1, 0)), ("bias", layer.embed.bias, (0,))]
     for lstm in layer.lstms:
         found += [
-            ("weight_ih", lstm.kernel, (1, 0)), ("weight_hh", lstm.recurrent_kernel, (1, 0)),
-            ("bias_ih", lstm.bias, (0,)), ("bias_hh", lstm.recurrent_bias, (0,)),
+            ("weight_ih", lstm.kernel, (1, 0)),
+            ("weight_hh", lstm.recurrent_kernel, (1, 0)),
+            ("bias_ih", lstm.bias, (0,)),
+            ("bias_hh", lstm.recurrent_bias, (0,)),
         ]
     for head in layer.heads:
         found += [("weight", head.kernel, (1, 0)), ("bias", head.bias, (0,))]
@@ -73,11 +81,16 @@ def assign(layer, arrays):
     if not any(name.endswith("running_mean") for name in arrays):
         wanted = [entry for entry in wanted if not entry[0].startswith("running")]
     if len(arrays) != len(wanted):
-        raise UserError(f"the checkpoint has {len(arrays)} arrays, the configuration makes {len(wanted)}; check model.encoder and the sizes")
+        raise UserError(
+            f"the checkpoint has {len(arrays)} arrays, the configuration makes {len(wanted)};"
+            f" check model.encoder and the sizes"
+        )
     for (name, value), (suffix, variable, axes) in zip(arrays.items(), wanted):
         value = np.transpose(value, axes) if value.ndim == len(axes) else value
         if not name.endswith(suffix) or tuple(value.shape) != tuple(variable.shape):
-            raise UserError(f"{name} has shape {tuple(value.shape)}, the configuration makes it {suffix} {tuple(variable.shape)}")
+            raise UserError(
+                f"{name} has shape {tuple(value.shape)}, the configuration makes it {suffix} {tuple(variable.shape)}"
+            )
         variable.assign(tf.cast(value, variable.dtype))
 
 

@@ -19,8 +19,14 @@ from tfvp.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
-    "FloatStorage": np.float32, "DoubleStorage": np.float64, "HalfStorage": np.float16, "LongStorage": np.int64,
-    "IntStorage": np.int32, "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8,
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
 _MODULE_PACKAGES = ("torch.nn.", "models.", "model.", "__main__")
@@ -58,8 +64,20 @@ def read(path):
             return _read_stream(file)
     except UserError:
         raise
-    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, EOFError, TypeError, AttributeError,
-            IndexError, KeyError, ImportError, MemoryError, RecursionError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+        ImportError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path} cannot be read as a PyTorch checkpoint: {' '.join(str(error).split())}") from None
 
 
@@ -154,7 +172,8 @@ class _TensorsOnly(pickle.Unpickler):
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("collections", "defaultdict"): collections.defaultdict,
         ("argparse", "Namespace"): types.SimpleNamespace,
-        ("builtins", "set"): set, ("__builtin__", "set"): set,
+        ("builtins", "set"): set,
+        ("__builtin__", "set"): set,
     }
 
     def __init__(self, file, storage):

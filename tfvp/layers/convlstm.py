@@ -134,9 +134,13 @@ class KerasConvLSTM(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
         self.recurrent = keras.layers.ConvLSTM2D(
-            filters, kernel_size, padding="same", activation=activation,
+            filters,
+            kernel_size,
+            padding="same",
+            activation=activation,
             recurrent_activation=GATE_ACTIVATIONS[recurrent_activation],
-            return_sequences=True, return_state=True,
+            return_sequences=True,
+            return_state=True,
         )
 
     def build(self, input_shape):

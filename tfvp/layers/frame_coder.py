@@ -83,7 +83,13 @@ class ConvDecoder(keras.layers.Layer):
         ]
         self.cell = ResidualCell(width, cells) if cells != "none" else None
         self.output_conv = keras.layers.Conv2DTranspose(
-            channels, 6, strides=2, padding="valid", activation=activation, bias_initializer=dark(activation), dtype="float32"
+            channels,
+            6,
+            strides=2,
+            padding="valid",
+            activation=activation,
+            bias_initializer=dark(activation),
+            dtype="float32",
         )
 
     def build(self, input_shape):
@@ -165,9 +171,7 @@ class LadderDecoder(keras.layers.Layer):
         height, columns, channels = image_shape
         self.grid = (height // 16, columns // 16)
         self.groups, self.width = groups, width
-        self.shapes = [
-            (self.grid[0] * 2**g, self.grid[1] * 2**g, LADDER[g][2]) for g in range(groups)
-        ]
+        self.shapes = [(self.grid[0] * 2**g, self.grid[1] * 2**g, LADDER[g][2]) for g in range(groups)]
         self.filters = [entry[1] * width // 32 for entry in LADDER]
         self.dense = keras.layers.Dense(self.grid[0] * self.grid[1] * self.filters[0])
         zero = {"kernel_initializer": "zeros", "dtype": "float32"}
@@ -179,7 +183,8 @@ class LadderDecoder(keras.layers.Layer):
             self.injectors.append(keras.layers.Conv2D(self.filters[g], 1))
         self.cells = [ResidualCell(filters, "nvae") for filters in (*self.filters, width)]
         self.growers = [
-            keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish) for filters in (*self.filters[1:], width)
+            keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
+            for filters in (*self.filters[1:], width)
         ]
         self.output_conv = keras.layers.Conv2D(
             channels, 3, padding="same", activation=activation, bias_initializer=dark(activation), dtype="float32"
@@ -215,7 +220,7 @@ class LadderDecoder(keras.layers.Layer):
         """
         d = tf.reshape(self.dense(states), [-1, *self.grid, self.filters[0]])
         divergences = []
-        for g, filters in enumerate(self.filters):
+        for g in range(len(self.filters)):
             if g < self.groups:
                 mean, log_stddev = tf.split(self.priors[g](tf.nn.swish(d)), 2, axis=-1)
                 stddev = tf.exp(latent.soft_clamp(log_stddev))

@@ -39,9 +39,7 @@ def uniform(seeds, shape):
 
 def _draw(draw, seeds, shape):
     shape = tuple(shape)
-    return tf.map_fn(
-        lambda seed: draw(shape, seed), seeds, fn_output_signature=tf.TensorSpec(shape, tf.float32)
-    )
+    return tf.map_fn(lambda seed: draw(shape, seed), seeds, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
 
 def normal_at(seeds, numbers, shape):

@@ -42,11 +42,16 @@ class ConvUnit(keras.layers.Layer):
         self.filters, self.stride, self.upsample = filters, stride, upsample
         normal = keras.initializers.TruncatedNormal(0.0, 0.02)
         self.conv = keras.layers.Conv2D(
-            4 * filters if upsample else filters, 3, strides=stride, padding="valid" if stride == 2 else "same",
+            4 * filters if upsample else filters,
+            3,
+            strides=stride,
+            padding="valid" if stride == 2 else "same",
             kernel_initializer=normal,
         )
         # Apart from the first input's convolution, so that it can be kept while that input changes.
-        self.skip_conv = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=normal) if skip else None
+        self.skip_conv = (
+            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=normal) if skip else None
+        )
         self.skip = skip
         self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
 
@@ -113,7 +118,8 @@ class SpatialDecoder(keras.layers.Layer):
         self.filters = filters
         order = strides(depth)[::-1]
         self.units = [
-            ConvUnit(filters, upsample=stride == 2, skip=filters if i == depth - 1 else 0) for i, stride in enumerate(order)
+            ConvUnit(filters, upsample=stride == 2, skip=filters if i == depth - 1 else 0)
+            for i, stride in enumerate(order)
         ]
 
     def build(self, input_shape):

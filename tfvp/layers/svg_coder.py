@@ -39,7 +39,9 @@ class ConvBlock(keras.layers.Layer):
         norm: whether batch norm follows.
     """
 
-    def __init__(self, filters, kernel, strides=1, padding="same", activation=leaky_relu, transpose=False, norm=True, **kwargs):
+    def __init__(
+        self, filters, kernel, strides=1, padding="same", activation=leaky_relu, transpose=False, norm=True, **kwargs
+    ):
         super().__init__(**kwargs)
         kind = keras.layers.Conv2DTranspose if transpose else keras.layers.Conv2D
         self.conv = kind(filters, kernel, strides=strides, padding=padding, kernel_initializer=normal_weights())

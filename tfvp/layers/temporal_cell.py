@@ -33,8 +33,16 @@ class TemporalCell(keras.layers.Layer):
     """
 
     def __init__(
-        self, stoch, deter, hidden, embed, posterior="plain", context_residual=False, legacy_offset=False,
-        mean_only=False, **kwargs
+        self,
+        stoch,
+        deter,
+        hidden,
+        embed,
+        posterior="plain",
+        context_residual=False,
+        legacy_offset=False,
+        mean_only=False,
+        **kwargs,
     ):
         super().__init__(dtype="float32", **kwargs)
         self.stoch, self.deter, self.embed = stoch, deter, embed
@@ -61,8 +69,12 @@ class TemporalCell(keras.layers.Layer):
         self.gru.build((None, hidden))
         self.posterior_h1.build((None, deter + embed))
         for layer, size in (
-            (self.prior_h2, deter), (self.prior_mean, width), (self.prior_stddev, width),
-            (self.posterior_h2, width), (self.posterior_mean, width), (self.posterior_stddev, width),
+            (self.prior_h2, deter),
+            (self.prior_mean, width),
+            (self.prior_stddev, width),
+            (self.posterior_h2, width),
+            (self.posterior_mean, width),
+            (self.posterior_stddev, width),
         ):
             layer.build((None, size))
         self.built = True

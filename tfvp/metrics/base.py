@@ -100,8 +100,12 @@ class VideoMetric(keras.metrics.Metric):
         over_time = tf.reduce_sum(values, axis=2) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)[:, None]
         ranking = self.rank(over_time)
         chosen = [tf.argmax(ranking, axis=1), tf.argmin(ranking, axis=1)]
-        curves = tf.stack([tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in chosen)])
-        means = tf.stack([tf.reduce_mean(over_time, axis=1), *(tf.gather(over_time, c, axis=1, batch_dims=1) for c in chosen)])
+        curves = tf.stack(
+            [tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in chosen)]
+        )
+        means = tf.stack(
+            [tf.reduce_mean(over_time, axis=1), *(tf.gather(over_time, c, axis=1, batch_dims=1) for c in chosen)]
+        )
         self.frame_sums.assign_add(tf.reduce_sum(curves * mask, axis=1))
         self.frame_squares.assign_add(tf.reduce_sum(tf.square(curves) * mask, axis=1))
         self.frames.assign_add(tf.reduce_sum(mask, axis=0))
@@ -129,7 +133,13 @@ class VideoMetric(keras.metrics.Metric):
         """
         clips = float(self.clips)
         found = {s: self._statistic(i, clips) for i, s in enumerate(STATISTICS)}
-        result = {**found["mean"], "clips": int(clips), "samples": int(self.samples), "unit": self.unit, "convention": self.convention}
+        result = {
+            **found["mean"],
+            "clips": int(clips),
+            "samples": int(self.samples),
+            "unit": self.unit,
+            "convention": self.convention,
+        }
         if self.broken:
             result["broken"] = self.broken
         if self.samples > 1:
@@ -238,7 +248,8 @@ class SetMetric(keras.metrics.Metric):
         clips = int(self.totals["true"][0])
         if clips < FEWEST_CLIPS and not self.allow_few:
             raise UserError(
-                f"{self.name} of {clips} clips is mostly bias; evaluate at least {FEWEST_CLIPS} (--num-examples {FEWEST_CLIPS})"
+                f"{self.name} of {clips} clips is mostly bias; evaluate at least {FEWEST_CLIPS}"
+                f" (--num-examples {FEWEST_CLIPS})"
             )
         return self.distance(self.moments("true"), self.moments("pred"))
 
@@ -249,7 +260,14 @@ class SetMetric(keras.metrics.Metric):
     def summary(self):
         """{"mean": the distance, "clips", "frames", "samples", "convention", and its provenance}."""
         clips = int(self.totals["true"][0])
-        result = {"clips": clips, "frames": self.horizon, "samples": 1, "unit": self.unit, "convention": self.convention, **self.provenance()}
+        result = {
+            "clips": clips,
+            "frames": self.horizon,
+            "samples": 1,
+            "unit": self.unit,
+            "convention": self.convention,
+            **self.provenance(),
+        }
         try:
             return {"mean": float(self.result()), **result}
         except UserError as error:

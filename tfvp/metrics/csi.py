@@ -31,7 +31,10 @@ class _SkillScore(SetMetric):
         keras.metrics.Metric.__init__(self, name=name or self.registered_name, dtype="float64")
         self.horizon = int(horizon)
         shape = (len(THRESHOLDS), self.horizon)
-        self.counts = [self.add_weight(name=n, shape=shape, initializer="zeros", dtype="float64") for n in ("hits", "misses", "alarms")]
+        self.counts = [
+            self.add_weight(name=n, shape=shape, initializer="zeros", dtype="float64")
+            for n in ("hits", "misses", "alarms")
+        ]
         self.clips = self.add_weight(name="clips", shape=(), initializer="zeros", dtype="float64")
 
     def ratio(self, hits, misses, alarms):
@@ -47,7 +50,9 @@ class _SkillScore(SetMetric):
             seen, said = (tf.cast(v, tf.float32) * 255.0 >= threshold - 0.5 for v in (true, pred))
             for count, both in zip(self.counts, (seen & said, seen & ~said, ~seen & said)):
                 per_frame = tf.reduce_sum(tf.cast(both, tf.float64), axis=[2, 3, 4]) * mask
-                count.assign_add(tf.one_hot(i, len(THRESHOLDS), dtype=tf.float64)[:, None] * tf.reduce_sum(per_frame, axis=0))
+                count.assign_add(
+                    tf.one_hot(i, len(THRESHOLDS), dtype=tf.float64)[:, None] * tf.reduce_sum(per_frame, axis=0)
+                )
         self.clips.assign_add(tf.reduce_sum(tf.reduce_max(mask, axis=1)))
 
     def _pooled(self, video):
@@ -70,8 +75,14 @@ class _SkillScore(SetMetric):
         """{"mean", "thresholds": {threshold: score}, "curve" [T] (mean over thresholds), "curve_std": None, ...}."""
         mean, curve = float(self.result()), [_number(_mean(column)) for column in self._ratios(over_time=False).T]
         per_threshold = {str(t): _number(v) for t, v in zip(THRESHOLDS, self._ratios(over_time=True))}
-        result = {"mean": _number(mean), "thresholds": per_threshold, "clips": int(self.clips), "samples": 1, "unit": self.unit,
-                  "convention": self.convention}
+        result = {
+            "mean": _number(mean),
+            "thresholds": per_threshold,
+            "clips": int(self.clips),
+            "samples": 1,
+            "unit": self.unit,
+            "convention": self.convention,
+        }
         return result if None in curve else {**result, "curve": curve, "curve_std": None}
 
 

@@ -11,7 +11,11 @@ from tfvp import weights
 
 EPSILON = 1e-3  # of batch norm
 SIDE = 224  # pixels that the network sees
-BLOCKS = (("Mixed_3b", "Mixed_3c"), ("Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f"), ("Mixed_5b", "Mixed_5c"))
+BLOCKS = (
+    ("Mixed_3b", "Mixed_3c"),
+    ("Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f"),
+    ("Mixed_5b", "Mixed_5c"),
+)
 
 
 @functools.lru_cache(maxsize=1)
@@ -37,7 +41,9 @@ def logits(video):
     if video.shape[-1] == 1:
         video = tf.repeat(video, 3, axis=-1)
     # Clip by clip: the first activations take 50 times the memory of the clip at 224 x 224.
-    return tf.map_fn(_logits_of_clip, video, fn_output_signature=tf.TensorSpec([400], tf.float32), parallel_iterations=1)
+    return tf.map_fn(
+        _logits_of_clip, video, fn_output_signature=tf.TensorSpec([400], tf.float32), parallel_iterations=1
+    )
 
 
 def resized(video):

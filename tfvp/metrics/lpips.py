@@ -173,5 +173,7 @@ class VGGLPIPS(_LPIPS):
 class SqueezeLPIPS(_LPIPS):
     """LPIPS with SqueezeNet 1.1."""
 
-    convention = "LPIPS v0.1, SqueezeNet 1.1, linear heads, native size; prediction clipped to [0, 1], then mapped to [-1, 1]"
+    convention = (
+        "LPIPS v0.1, SqueezeNet 1.1, linear heads, native size; prediction clipped to [0, 1], then mapped to [-1, 1]"
+    )
     needs_weights = ("lpips_squeeze",)

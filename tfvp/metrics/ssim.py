@@ -87,14 +87,18 @@ class _UniformSSIM(VideoMetric):
 class OpenSTLSSIM(_UniformSSIM):
     """The SSIM of OpenSTL, SimVP and IAM4VP."""
 
-    convention = "scikit-image's default on float: 7x7 uniform window, sample covariance, range 2; prediction clipped to [0, 1]"
+    convention = (
+        "scikit-image's default on float: 7x7 uniform window, sample covariance, range 2; prediction clipped to [0, 1]"
+    )
 
 
 @register("metric", "ssim_skimage7_L2_unclipped")
 class LegacySSIM(_UniformSSIM):
     """The SSIM of SVG, CW-VAE and HTSR."""
 
-    convention = "scikit-image's default on float: 7x7 uniform window, sample covariance, range 2; prediction not clipped"
+    convention = (
+        "scikit-image's default on float: 7x7 uniform window, sample covariance, range 2; prediction not clipped"
+    )
     clip = False
 
 
@@ -120,7 +124,10 @@ class FinnSSIM(VideoMetric):
 class TorchmetricsSSIM(VideoMetric):
     """The SSIM of torchmetrics, which the next-frame notebook uses."""
 
-    convention = "torchmetrics: Gaussian window 11, sigma 1.5, reflected borders, full map, range 1; prediction clipped to [0, 1]"
+    convention = (
+        "torchmetrics: Gaussian window 11, sigma 1.5, reflected borders, full map, range 1;"
+        " prediction clipped to [0, 1]"
+    )
 
     def per_frame(self, true, pred):
         return similarity(true, tf.clip_by_value(pred, 0.0, 1.0), GAUSSIAN, 1.0, reflect=True, clamp=True)
@@ -130,7 +137,9 @@ class TorchmetricsSSIM(VideoMetric):
 class MisscaledSSIM(VideoMetric):
     """OpenSTL's own SSIM function, with constants for 0 ... 255 applied to [0, 1]."""
 
-    convention = "Gaussian window 11, sigma 1.5, valid region, constants for range 255 on data in [0, 1]; prediction clipped"
+    convention = (
+        "Gaussian window 11, sigma 1.5, valid region, constants for range 255 on data in [0, 1]; prediction clipped"
+    )
     broken = "constants for a range of 255 swamp data in [0, 1]: everything scores about 1"
 
     def per_frame(self, true, pred):

@@ -150,12 +150,15 @@ class VideoModel(keras.Model):
         multiple = self.context_multiple
         if frames < self.fewest_context:
             raise UserError(
-                f"{name}={frames} is too short: {self.registered_name} needs at least {self.fewest_context} observed frames"
+                f"{name}={frames} is too short: {self.registered_name} needs at least"
+                f" {self.fewest_context} observed frames"
             )
         if frames % multiple:
             lower = frames // multiple * multiple
             reason = f" ({self.context_multiple_reason})" if self.context_multiple_reason else ""
-            raise UserError(f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}")
+            raise UserError(
+                f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}"
+            )
 
     def check_image_size(self):
         """Refuses frames whose sides the model cannot divide.
@@ -269,14 +272,18 @@ class VideoModel(keras.Model):
         for variable, before in statistics:
             variable.assign(tf.where(finite, variable, before))
         context.merge_call(
-            _apply_if_finite, args=(finite, gradients), kwargs={
+            _apply_if_finite,
+            args=(finite, gradients),
+            kwargs={
                 "optimizer": optimizer,
                 "variables": [v for _, v in pairs],
                 "average": settings["average"],
             },
         )
         replicas = context.num_replicas_in_sync
-        self._trackers.values["grad_norm"].update_state(tf.where(finite, norm, 0.0), sample_weight=tf.cast(finite, tf.float32))
+        self._trackers.values["grad_norm"].update_state(
+            tf.where(finite, norm, 0.0), sample_weight=tf.cast(finite, tf.float32)
+        )
         self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / replicas)
         return terms
 
@@ -377,9 +384,7 @@ def _apply_if_finite(strategy, finite, gradients, optimizer, variables, average)
     """Runs once for all replicas: the optimizer's update and the average's, or neither."""
 
     def apply():
-        strategy.extended.call_for_each_replica(
-            compat.apply_reduced_gradients, args=(optimizer, gradients, variables)
-        )
+        strategy.extended.call_for_each_replica(compat.apply_reduced_gradients, args=(optimizer, gradients, variables))
         if average is not None:
             average.update(strategy, tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64))
         return tf.constant(True)

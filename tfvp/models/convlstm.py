@@ -113,7 +113,9 @@ class NotebookConvLSTM(NextFrameConvLSTM):
     def __init__(self, image_shape, hidden: list[int] = (64, 64, 64), kernels: list[int] = (5, 3, 1, 1)):
         super().__init__(image_shape)
         if len(kernels) != len(hidden) + 1:
-            raise UserError(f"model.kernels has {len(kernels)} entries; it needs {len(hidden) + 1}, one more than model.hidden")
+            raise UserError(
+                f"model.kernels has {len(kernels)} entries; it needs {len(hidden) + 1}, one more than model.hidden"
+            )
         self.recurrent = [
             ConvLSTM(filters, kernel, activation="relu", bias="double", initializer="torch")
             for filters, kernel in zip([*hidden, self.image_shape[-1]], kernels)
@@ -159,7 +161,9 @@ class KerasExampleConvLSTM(NextFrameConvLSTM):
     ):
         super().__init__(image_shape)
         if len(kernels) != len(hidden):
-            raise UserError(f"model.kernels has {len(kernels)} entries and model.hidden {len(hidden)}; give one per layer")
+            raise UserError(
+                f"model.kernels has {len(kernels)} entries and model.hidden {len(hidden)}; give one per layer"
+            )
         self.legacy_conv3d = legacy_conv3d
         self.remembered = 1 if legacy_conv3d else 2
         self.recurrent = [

@@ -67,8 +67,21 @@ class HTSR(VideoModel):
     _tiny = {"levels": 2, "factor": 2, "stoch": 4, "deter": 12, "hidden": 12, "enc_embed": 16, "width": 4}
     small_variants = {
         "cwvae": _tiny,
-        "R": {**_tiny, "posterior": "additive", "context_residual": True, "level_residual": True, "conv_cells": "legacy"},
-        "S": {**_tiny, "posterior": "nvae", "context_residual": True, "level_residual": True, "conv_cells": "nvae", "spatial_groups": 2},
+        "R": {
+            **_tiny,
+            "posterior": "additive",
+            "context_residual": True,
+            "level_residual": True,
+            "conv_cells": "legacy",
+        },
+        "S": {
+            **_tiny,
+            "posterior": "nvae",
+            "context_residual": True,
+            "level_residual": True,
+            "conv_cells": "nvae",
+            "spatial_groups": 2,
+        },
     }
 
     def __init__(
@@ -140,7 +153,8 @@ class HTSR(VideoModel):
         if not self.spatial and self.image_shape[:2] != (64, 64):
             height, width = self.image_shape[:2]
             raise UserError(
-                f"data.image_size: {height} x {width} pixels do not fit the convolutions of CW-VAE and HTSR, which are for"
+                f"data.image_size: {height} x {width} pixels do not fit the convolutions of"
+                f" CW-VAE and HTSR, which are for"
                 " 64 x 64; use that, or model.spatial_groups=1 or more"
             )
         super().check_image_size()
@@ -199,7 +213,9 @@ class HTSR(VideoModel):
             if level == self.levels - 1:
                 contexts = tf.zeros([tf.shape(at_start["z"])[0], stop - first, self.stoch + self.deter])
             else:
-                contexts = self._contexts(outputs[level + 1], state["levels"][str(level + 1)], begin, first, stop, level)
+                contexts = self._contexts(
+                    outputs[level + 1], state["levels"][str(level + 1)], begin, first, stop, level
+                )
             eps = draws(level, first, stop - first)
             if embeddings is None or not self.use_obs[level]:
                 outputs[level], after[str(level)] = cell.imagine(contexts, eps, at_start, temperature)
@@ -214,7 +230,10 @@ class HTSR(VideoModel):
 
     def _contexts(self, above, carried, begin, first, stop, level):
         """The outputs of the level above at each of this level's ticks first ... stop - 1."""
-        known = tf.concat([tf.concat([carried["z"], carried["h"]], axis=-1)[:, None], tf.concat([above["z"], above["h"]], axis=-1)], axis=1)
+        known = tf.concat(
+            [tf.concat([carried["z"], carried["h"]], axis=-1)[:, None], tf.concat([above["z"], above["h"]], axis=-1)],
+            axis=1,
+        )
         return tf.gather(known, tf.range(first, stop) // self.factor - self._ticks(begin, level + 1) + 1, axis=1)
 
     def decode(self, outputs, draw_maps=None, maps=None, temperature=1.0):
@@ -303,7 +322,11 @@ class HTSR(VideoModel):
         terms, loss = {"nll": nll}, nll
         for level, (divergence, beta) in enumerate(zip(divergences, self.beta)):
             terms[f"kl_level{level}"] = tf.reduce_sum(divergence, axis=1) / frames
-            loss += beta * tf.reduce_sum(tf.maximum(divergence - self.free_nats, 0.0) if self.free_nats else divergence, axis=1) / frames
+            loss += (
+                beta
+                * tf.reduce_sum(tf.maximum(divergence - self.free_nats, 0.0) if self.free_nats else divergence, axis=1)
+                / frames
+            )
         if self.spatial:
             terms["kl_spatial"] = tf.reduce_sum(spatial, axis=1) / frames
             loss += self.spatial_beta * terms["kl_spatial"]

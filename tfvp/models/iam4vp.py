@@ -219,7 +219,7 @@ class IAM4VP(VideoModel):
         return self._track({"loss": terms["loss"]}), queued
 
     def frame_terms(self, batch, number):
-        """{"loss" [B], "prediction" [B, H, W, C]} of frame `number`, given the predictions before it in batch["queued"]."""
+        """{"loss" [B], "prediction" [B, H, W, C]} of frame `number`, given batch["queued"], those before it."""
         video = self._clip(batch["video"])
         size = tf.shape(video)[0]
         if "queued" in batch:

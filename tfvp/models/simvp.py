@@ -25,7 +25,10 @@ class NormedConv(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters, self.stride, self.upsample = filters, stride, upsample
         self.conv = keras.layers.Conv2D(
-            4 * filters if upsample else filters, 3, strides=stride, padding="valid" if stride == 2 else "same",
+            4 * filters if upsample else filters,
+            3,
+            strides=stride,
+            padding="valid" if stride == 2 else "same",
             kernel_initializer=keras.initializers.TruncatedNormal(0.0, 0.02),
         )
         self.norm = keras.layers.GroupNormalization(GROUPS, epsilon=1e-5)
@@ -73,7 +76,10 @@ class GatedBlock(keras.layers.Layer):
             layer.build(large)
         self.scales = [
             self.add_weight(
-                name=f"scale_{i}", shape=(self.channels,), initializer=keras.initializers.Constant(SCALE), dtype="float32"
+                name=f"scale_{i}",
+                shape=(self.channels,),
+                initializer=keras.initializers.Constant(SCALE),
+                dtype="float32",
             )
             for i in range(2)
         ]
@@ -112,7 +118,13 @@ class SimVP(VideoModel):
     small_variants = {"": {"context": 3, "filters": 4, "depth": 2, "hidden": 8, "blocks": 3, "ratio": 2}}
 
     def __init__(
-        self, image_shape, context: int = 10, filters: int = 64, depth: int = 4, hidden: int = 512, blocks: int = 8,
+        self,
+        image_shape,
+        context: int = 10,
+        filters: int = 64,
+        depth: int = 4,
+        hidden: int = 512,
+        blocks: int = 8,
         ratio: int = 8,
     ):
         super().__init__(image_shape)
@@ -152,7 +164,9 @@ class SimVP(VideoModel):
     def loss_terms(self, batch, training):
         video = tf.cast(batch["video"], tf.float32)
         if video.shape[1] <= self.context:
-            raise UserError(f"simvp is trained on clips of more than model.context = {self.context} frames; set train.seq_len")
+            raise UserError(
+                f"simvp is trained on clips of more than model.context = {self.context} frames; set train.seq_len"
+            )
         truth = video[:, self.context : 2 * self.context]
         predicted = self.forward(video[:, : self.context], training)[:, : truth.shape[1]]
         return {"loss": tf.reduce_mean(tf.square(predicted - truth), axis=[1, 2, 3, 4])}
@@ -164,7 +178,8 @@ class SimVP(VideoModel):
         frames = context[:, -self.context :]
         frames.set_shape([None, self.context, *self.image_shape])
         return {
-            "frames": frames, "planned": tf.zeros_like(frames),
+            "frames": frames,
+            "planned": tf.zeros_like(frames),
             "left": tf.zeros([tf.shape(frames)[0]], tf.int32),  # frames of `planned` that have not been given out
         }
 
@@ -175,7 +190,8 @@ class SimVP(VideoModel):
             left = tf.where(left == 0, self.context, left)
             frame = planned[:, self.context - left]
             return frame, {
-                "frames": tf.concat([state["frames"][:, 1:], frame[:, None]], axis=1), "planned": planned,
+                "frames": tf.concat([state["frames"][:, 1:], frame[:, None]], axis=1),
+                "planned": planned,
                 "left": tf.zeros_like(state["left"]) + left - 1,
             }
 

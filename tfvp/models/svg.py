@@ -128,7 +128,9 @@ class SVG(VideoModel):
         self.skip_lag = 2 if skip_frame == "reference" else 1
         self.min_context = self.skip_lag
         if context < self.skip_lag:
-            raise UserError(f"model.context={context} is too short for model.skip_frame={skip_frame}; use {self.skip_lag} or more")
+            raise UserError(
+                f"model.context={context} is too short for model.skip_frame={skip_frame}; use {self.skip_lag} or more"
+            )
         side, channels = self.image_shape[0], self.image_shape[-1]
         gaussian = {"mean": (latents, None), "logvar": (latents, None)}
         self.encoder = FrameEncoder(encoder, side, code_size, width)
@@ -219,8 +221,10 @@ class SVG(VideoModel):
         first = state is None
         if first:
             state = {
-                "predictor": self.predictor.zero_state(batch), "posterior": self.posterior.zero_state(batch),
-                "seed": tf.cast(seeds, tf.int64), "frame": tf.zeros([batch], tf.int32),
+                "predictor": self.predictor.zero_state(batch),
+                "posterior": self.posterior.zero_state(batch),
+                "seed": tf.cast(seeds, tf.int64),
+                "frame": tf.zeros([batch], tf.int32),
             }
             if self.prior is not None:
                 state["prior"] = self.prior.zero_state(batch)
