@@ -87,6 +87,6 @@ def test_every_protocol_is_complete():
         assert protocols.get(name) is protocol and name in protocol.describe()
         assert protocol.description and protocol.source and 0 < protocol.context < protocol.seq_len
         assert all(registry.lookup("metric", metric) for metric in protocol.metrics)
-        assert protocol.dataset in ("", *registry.names("dataset"), "bair"), protocol.dataset
+        assert protocol.dataset in ("", *registry.names("dataset"))
     with pytest.raises(UserError, match="did you mean 'htsr_264'"):
         protocols.get("htsr_246")
