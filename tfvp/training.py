@@ -100,6 +100,7 @@ def _fit(run, config, model, average, dataset, validation, steps):
         epochs=settings.epochs,
         steps_per_epoch=steps,
         verbose=0,
+        shuffle=False,
         callbacks=[progress, stop, end],
     )
 
