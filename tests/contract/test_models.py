@@ -17,6 +17,8 @@ CASES = {
     for label, options in registry.lookup("model", name).small_variants.items()
 }
 BATCH, FUTURE = 4, 4
+# Other graphs of the same function add up in another order; perturbed weights amplify what is fed back.
+GRAPHS = 5e-5
 
 
 class Case:
@@ -58,8 +60,11 @@ def case(request):
 
 
 def close(a, b, tolerance=1e-5):
+    """Equal up to rounding, which grows with the largest value and is fed back in rollouts."""
     for x, y in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
-        np.testing.assert_allclose(np.asarray(x, np.float32), np.asarray(y, np.float32), rtol=tolerance, atol=tolerance)
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        largest = max(1.0, float(np.abs(y).max(initial=0.0)))
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * largest)
 
 
 def seeds_for(model, count):
@@ -118,7 +123,7 @@ def test_imagination_continues_where_it_stopped(case):
 def test_horizon_may_be_a_tensor(case):
     imagine = tf.function(case.model.imagine)
     state = case.model.observe(case.video[:, : case.context], seed=seeds_for(case.model, BATCH))
-    close(imagine(state, tf.constant(5))[0], case.model.imagine(state, 5)[0], 2e-5)
+    close(imagine(state, tf.constant(5))[0], case.model.imagine(state, 5)[0], GRAPHS)
 
 
 def test_observing_in_two_parts_equals_observing_at_once(case):
@@ -264,8 +269,8 @@ def test_saved_model_predicts_the_same(case, tmp_path):
     state = served["observe"](context=context, **seed)
     first = served["imagine"](horizon=tf.constant(2), **state)
     second = served["imagine"](horizon=tf.constant(3), **{k: v for k, v in first.items() if k != "video"})
-    close(video, tf.concat([first["video"], second["video"]], axis=1), 2e-5)
+    close(video, tf.concat([first["video"], second["video"]], axis=1), GRAPHS)
     if not case.model.stochastic:
-        close(video, next(case.model.rollout(context, 5))[:, 0], 1e-5)
+        close(video, next(case.model.rollout(context, 5))[:, 0], GRAPHS)
     pixels = served["serving_uint8"](context=tf.cast(context * 255, tf.uint8), horizon=tf.constant(2), **seed)["video"]
     assert pixels.dtype == tf.uint8 and pixels.shape == (2, 2, *case.shape)

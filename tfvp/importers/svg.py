@@ -65,7 +65,7 @@ def _blocks(layer):
     """The convolution blocks of an encoder or decoder, in order."""
     first = [layer.first] if isinstance(layer, FrameDecoder) else []
     last = [layer.last] if isinstance(layer, FrameEncoder) else []
-    return [*first, *sum(getattr(layer, "blocks", []), []), *last]
+    return [*first, *getattr(layer, "convs", []), *last]
 
 
 def assign(layer, arrays):

@@ -17,7 +17,7 @@ class TwoBiasLSTM(keras.layers.Layer):
     """
 
     def __init__(self, units, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
         self.units = units
 
     def build(self, input_shape):

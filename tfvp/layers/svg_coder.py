@@ -77,17 +77,22 @@ class FrameEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kind, self.code_size = kind, code_size
         size, strides = (4, 2) if kind == "dcgan" else (3, 1)
-        self.blocks = [
-            [ConvBlock(width * channels, size, strides) for channels in block] for block in ENCODERS[kind, side]
-        ]
+        self.sizes = [len(block) for block in ENCODERS[kind, side]]
+        # One flat list: weights in lists of lists are not saved.
+        self.convs = [ConvBlock(width * n, size, strides) for block in ENCODERS[kind, side] for n in block]
         self.last = ConvBlock(code_size, 4, padding="valid", activation=tf.tanh)
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        for layer in [*sum(self.blocks, []), self.last]:
+        for layer in [*self.convs, self.last]:
             layer.build((None, None, None, None, channels))
             channels = layer.filters
         self.built = True
+
+    @property
+    def blocks(self):
+        """The layers of each block, in order."""
+        return _grouped(self.convs, self.sizes)
 
     def call(self, video, mode):
         """(codes, skips): see the class; `mode` as in `TimedBatchNorm`."""
@@ -117,11 +122,15 @@ class FrameDecoder(keras.layers.Layer):
         size, strides = (4, 2) if kind == "dcgan" else (3, 1)
         transpose = kind == "dcgan"
         self.first = ConvBlock(8 * width, 4, padding="valid", transpose=True)
-        self.blocks = [
-            [ConvBlock(width * n, size, strides, transpose=transpose) for n in block] for block in DECODERS[kind, side]
+        self.sizes = [len(block) for block in DECODERS[kind, side]]
+        self.convs = [
+            ConvBlock(width * n, size, strides, transpose=transpose) for block in DECODERS[kind, side] for n in block
         ]
-        output = ConvBlock(channels, size, strides, transpose=True, norm=False, activation=tf.sigmoid)
-        self.blocks = [*self.blocks, [output]] if kind == "dcgan" else [*self.blocks[:-1], [*self.blocks[-1], output]]
+        self.convs.append(ConvBlock(channels, size, strides, transpose=True, norm=False, activation=tf.sigmoid))
+        if kind == "dcgan":
+            self.sizes.append(1)  # the output is a block of its own
+        else:
+            self.sizes[-1] += 1
 
     def build(self, input_shape):
         self.first.build((None, None, None, None, self.code_size))
@@ -133,6 +142,11 @@ class FrameDecoder(keras.layers.Layer):
                 channels = layer.filters
         self.built = True
 
+    @property
+    def blocks(self):
+        """The layers of each block, in order."""
+        return _grouped(self.convs, self.sizes)
+
     def call(self, vectors, skips, mode):
         x = self.first(vectors[:, :, None, None], mode=mode)
         for block, skip in zip(self.blocks, skips[::-1]):
@@ -142,6 +156,12 @@ class FrameDecoder(keras.layers.Layer):
             for layer in block:
                 x = layer(x, mode=mode)
         return tf.cast(x, tf.float32)
+
+
+def _grouped(layers, sizes):
+    """A flat list cut into lists of the given sizes."""
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [layers[end - size : end] for end, size in zip(ends, sizes)]
 
 
 def _pooled(x):

@@ -19,7 +19,7 @@ class TimedBatchNorm(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
 
     def build(self, input_shape):
         shape = (input_shape[-1],)

@@ -30,7 +30,7 @@ class Recurrent(keras.layers.Layer):
     """
 
     def __init__(self, rnn_size, layers, heads, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
         dense = lambda units, activation=None: keras.layers.Dense(  # noqa: E731
             units, activation=activation, kernel_initializer=normal_weights(), dtype="float32"
         )
