@@ -2,38 +2,25 @@
 
 import gzip
 import io
-import os
-import pathlib
 import struct
 import zipfile
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests import golden as reference
 from tfvp import video_io
-
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
 def golden(system):
     """The folder of reference values of a system; skips the test where there is none."""
-    return _reference("TFVP_GOLDEN", "golden", system)
+    return reference.folder("TFVP_GOLDEN", "golden") / system
 
 
 def shared_data(name):
     """A folder of real clips for tests; skips the test where there is none."""
-    return _reference("TFVP_DATA", "data", name)
-
-
-def _reference(variable, folder, name):
-    places = [os.environ[variable]] if variable in os.environ else []
-    places.append(REPOSITORY.parent / "shared" / folder)
-    for place in places:
-        if pathlib.Path(place, name).is_dir():
-            return pathlib.Path(place, name)
-    pytest.skip(f"no folder {name} in {' or '.join(map(str, places))}; name another with {variable}")
+    return reference.data_folder() / name
 
 
 def marked_clip(number, frames, height=24, width=32):

@@ -18,7 +18,6 @@ class _SkillScore(SetMetric):
 
     Args:
         horizon, name: as in `SetMetric`.
-        allow_few: accepted for the contract; counts are exact for any number of clips.
 
     Class attributes: as for `SetMetric`, and
         pool: pixels of the side of the squares whose maximum is compared; 1 = single pixels.
@@ -27,7 +26,7 @@ class _SkillScore(SetMetric):
     higher_is_better = True
     pool = 1
 
-    def __init__(self, horizon, name=None, allow_few=False):
+    def __init__(self, horizon, name=None):
         keras.metrics.Metric.__init__(self, name=name or self.registered_name, dtype="float64")
         self.horizon = int(horizon)
         shape = (len(THRESHOLDS), self.horizon)
