@@ -170,7 +170,7 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
 
 
 def test_samples_differ_and_are_reproducible(case):
-    if not case.cls.stochastic:
+    if not case.model.stochastic:
         assert all(
             np.array_equal(*pair)
             for pair in zip(

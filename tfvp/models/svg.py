@@ -73,7 +73,8 @@ class SVG(VideoModel):
 
     Args:
         image_shape: (64, 64, C) or (128, 128, C).
-        prior: learned (LP) or fixed at N(0, I) (FP).
+        prior: learned (LP), fixed at N(0, I) (FP), or none: the deterministic ablation, whose
+            latents are zeros and whose KL is 0.
         encoder: dcgan or vgg.
         code_size: of a frame's code.
         latents: size of the latent of a frame.
@@ -100,12 +101,13 @@ class SVG(VideoModel):
     small_variants = {
         "lp": {**_tiny, "skip_frame": "reference"},
         "fp": {**_tiny, "prior": "fixed", "encoder": "vgg", "sample_context": False, "last_frame_skip": True},
+        "deterministic": {**_tiny, "prior": "none"},
     }
 
     def __init__(
         self,
         image_shape,
-        prior: Literal["learned", "fixed"] = "learned",
+        prior: Literal["learned", "fixed", "none"] = "learned",
         encoder: Literal["dcgan", "vgg"] = "dcgan",
         code_size: int = 128,
         latents: int = 10,
@@ -123,6 +125,7 @@ class SVG(VideoModel):
     ):
         super().__init__(image_shape)
         self.check_image_size()
+        self.stochastic = prior != "none"
         self.code_size, self.latents, self.beta, self.context = code_size, latents, beta, context
         self.last_frame_skip, self.bn_mode, self.sample_context = last_frame_skip, bn_mode, sample_context
         self.skip_lag = 2 if skip_frame == "reference" else 1
@@ -136,7 +139,7 @@ class SVG(VideoModel):
         self.encoder = FrameEncoder(encoder, side, code_size, width)
         self.decoder = FrameDecoder(encoder, side, channels, code_size, width)
         self.predictor = Recurrent(rnn_size, predictor_layers, {"code": (code_size, "tanh")})
-        self.posterior = Recurrent(rnn_size, posterior_layers, gaussian)
+        self.posterior = Recurrent(rnn_size, posterior_layers, gaussian) if prior != "none" else None
         self.prior = Recurrent(rnn_size, prior_layers, gaussian) if prior == "learned" else None
         self.encoder.build((None, None, *self.image_shape))
         self.decoder.build(None)
@@ -146,8 +149,8 @@ class SVG(VideoModel):
 
     @property
     def gaussians(self):
-        """The posterior, and the learned prior where there is one."""
-        return [self.posterior] if self.prior is None else [self.posterior, self.prior]
+        """The posterior and the prior, where there are such."""
+        return [network for network in (self.posterior, self.prior) if network is not None]
 
     def check_image_size(self):
         height, width, _ = self.image_shape
@@ -175,23 +178,33 @@ class SVG(VideoModel):
         """
         frames, batch = video.shape[1], tf.shape(video)[0]
         codes, skips = self.encoder(video, mode=mode)
-        zero = [network.zero_state(batch) for network in (self.posterior, self.predictor)]
-        posterior, _ = self.posterior(codes[:, 1:], zero[0])
-        stddev = tf.exp(0.5 * posterior["logvar"])
-        latents = posterior["mean"] + stddev * draws
-        predicted, _ = self.predictor(tf.concat([codes[:, :-1], latents], axis=-1), zero[1])
+        if self.posterior is None:
+            latents, divergence = tf.zeros_like(draws), tf.zeros_like(draws[..., 0])
+        else:
+            posterior, _ = self.posterior(codes[:, 1:], self.posterior.zero_state(batch))
+            mean, stddev = posterior["mean"], tf.exp(0.5 * posterior["logvar"])
+            latents = mean + stddev * draws
+            divergence = latent.kl_diagonal(mean, stddev, *self.prior_distribution(codes[:, :-1]))
+        zero = self.predictor.zero_state(batch)
+        predicted, _ = self.predictor(tf.concat([codes[:, :-1], latents], axis=-1), zero)
         last = max(self.context - self.skip_lag, 0)
         chosen = [t if self.last_frame_skip else min(t, last) for t in range(frames - 1)]
         decoded = self.decoder(predicted["code"], [tf.gather(s, chosen, axis=1) for s in skips], mode=mode)
-        if self.prior is None:
-            prior_mean, prior_stddev = tf.zeros_like(latents), tf.ones_like(latents)
-        else:
-            prior, _ = self.prior(codes[:, :-1], self.prior.zero_state(batch))
-            prior_mean, prior_stddev = prior["mean"], tf.exp(0.5 * prior["logvar"])
-        divergence = latent.kl_diagonal(posterior["mean"], stddev, prior_mean, prior_stddev)
         error = tf.reduce_mean(tf.square(decoded - tf.cast(video[:, 1:], tf.float32)), axis=[2, 3, 4])
         mse, kl = tf.reduce_sum(error, axis=1), tf.reduce_sum(divergence, axis=1)
         return {"loss": mse + self.beta * kl, "mse": mse, "kl": kl}, decoded, (error, divergence)
+
+    def prior_distribution(self, codes):
+        """Mean and standard deviation, [B, T, latents] each, of the latent that follows each of T true frames.
+
+        Args:
+            codes: of frames 0 ... T - 1, [B, T, code_size].
+        """
+        if self.prior is None:
+            shape = tf.concat([tf.shape(codes)[:2], [self.latents]], axis=0)
+            return tf.zeros(shape), tf.ones(shape)
+        prior, _ = self.prior(codes, self.prior.zero_state(tf.shape(codes)[0]))
+        return prior["mean"], tf.exp(0.5 * prior["logvar"])
 
     def reconstruct(self, video, seed=None):
         seeds = noise.example_seeds(tf.range(tf.shape(video)[0])) if seed is None else seed
@@ -222,23 +235,25 @@ class SVG(VideoModel):
         if first:
             state = {
                 "predictor": self.predictor.zero_state(batch),
-                "posterior": self.posterior.zero_state(batch),
                 "seed": tf.cast(seeds, tf.int64),
                 "frame": tf.zeros([batch], tf.int32),
             }
-            if self.prior is not None:
-                state["prior"] = self.prior.zero_state(batch)
+            for name, network in (("posterior", self.posterior), ("prior", self.prior)):
+                if network is not None:
+                    state[name] = network.zero_state(batch)
         inputs = codes[:, :-1] if first else tf.concat([state["code"][:, None], codes[:, :-1]], axis=1)
         targets = codes[:, 1:] if first else codes
         begin = 0 if first else tf.reduce_max(state["frame"])
         after = {**state, "frame": state["frame"] + frames, "code": codes[:, -1]}
         if targets.shape[1] != 0:
-            posterior, after["posterior"] = self.posterior(targets, state["posterior"])
-            latents = posterior["mean"]
-            if self.sample_context:
-                numbers = tf.range(begin + 1 if first else begin, begin + frames)
-                draws = self._draw(state["seed"], POSTERIOR_STREAM, numbers)
-                latents += tf.exp(0.5 * posterior["logvar"]) * draws
+            numbers = tf.range(begin + 1 if first else begin, begin + frames)
+            draws = self._draw(state["seed"], POSTERIOR_STREAM, numbers)
+            latents = tf.zeros_like(draws)
+            if self.posterior is not None:
+                posterior, after["posterior"] = self.posterior(targets, state["posterior"])
+                latents = posterior["mean"]
+                if self.sample_context:
+                    latents += tf.exp(0.5 * posterior["logvar"]) * draws
             _, after["predictor"] = self.predictor(tf.concat([inputs, latents], axis=-1), state["predictor"])
             if self.prior is not None:
                 _, after["prior"] = self.prior(inputs, state["prior"])
@@ -255,8 +270,9 @@ class SVG(VideoModel):
         carried = {key: state[key] for key in ("code", "skips", "predictor", "prior") if key in state}
 
         def step(carried, t):
-            z = self._draw(seeds, PRIOR_STREAM, tf.reshape(begin + t, [1]))
-            after = dict(carried)
+            z, after = self._draw(seeds, PRIOR_STREAM, tf.reshape(begin + t, [1])), dict(carried)
+            if self.posterior is None:
+                z = tf.zeros_like(z)
             if self.prior is not None:
                 prior, after["prior"] = self.prior(carried["code"][:, None], carried["prior"])
                 z = prior["mean"] + tf.exp(0.5 * prior["logvar"]) * z
