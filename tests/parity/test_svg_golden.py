@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests import golden
 from tfvp.importers.svg import assign
 from tfvp.layers.svg_coder import FrameDecoder, FrameEncoder
-from tfvp.models.svg import SVG, Recurrent
+from tfvp.models.svg import SVG, dense_recurrent
 
 MODULES = ("encoder", "decoder", "predictor", "posterior", "prior")
 
@@ -52,8 +52,8 @@ def test_encoders_and_decoders(kind, side):
 def test_recurrent_modules():
     case = golden.case("svg", "recurrent")
     batch = case.manifest["B"]
-    predictor = Recurrent(256, 2, {"code": (128, "tanh")})
-    gaussian = Recurrent(256, 1, {"mean": (10, None), "logvar": (10, None)})
+    predictor = dense_recurrent(256, 2, {"code": (128, "tanh")})
+    gaussian = dense_recurrent(256, 1, {"mean": (10, None), "logvar": (10, None)})
     predictor.build((None, None, 138))
     gaussian.build((None, None, 128))
     names = {p["module"] for p in case.manifest["parameters"]}
@@ -170,7 +170,7 @@ def test_frozen_maps_are_those_of_the_right_frame(past, skip_frame, lag):
 
 def test_biases_start_as_published():
     model = SVG((64, 64, 1))
-    lstm = model.predictor.lstms[0]
+    lstm = model.predictor.cells[0]
     for weight in (lstm.kernel, lstm.recurrent_kernel, lstm.bias, lstm.recurrent_bias):
         value = tf.convert_to_tensor(weight).numpy()
         assert np.abs(value).max() <= 1 / 16 and value.std() == pytest.approx(1 / 16 / 3**0.5, rel=0.05)

@@ -33,7 +33,7 @@ def variables(layer):
     """The variables of one of SVG's networks, in PyTorch's order, each with its axes there.
 
     Args:
-        layer: a built `FrameEncoder`, `FrameDecoder` or `tfvp.models.svg.Recurrent`.
+        layer: a built `FrameEncoder`, `FrameDecoder` or `tfvp.layers.recurrent.Recurrent`.
 
     Returns:
         A list of (suffix of the name in PyTorch, variable, order of axes to transpose by).
@@ -49,7 +49,7 @@ def variables(layer):
     if found:
         return found
     found = [("weight", layer.embed.kernel, (1, 0)), ("bias", layer.embed.bias, (0,))]
-    for lstm in layer.lstms:
+    for lstm in layer.cells:
         found += [
             ("weight_ih", lstm.kernel, (1, 0)),
             ("weight_hh", lstm.recurrent_kernel, (1, 0)),

@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers.per_frame import per_frame
 from tfvp.layers.timed_norm import TimedBatchNorm
 
 # Channels of each block, in units of `width`; frames of 128 pixels have one block more.
@@ -55,7 +56,7 @@ class ConvBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, mode):
-        x = _per_frame(self.conv, inputs)
+        x = per_frame(self.conv, inputs)
         if self.norm is None:
             x = tf.cast(x, tf.float32)
         else:
@@ -165,11 +166,4 @@ def _grouped(layers, sizes):
 
 
 def _pooled(x):
-    return _per_frame(lambda frames: tf.nn.max_pool2d(frames, 2, 2, "VALID"), x)
-
-
-def _per_frame(function, x):
-    """`function` of [B * T, ...], for x [B, T, ...] with known sizes after T."""
-    lead = [known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape[:2])]
-    y = function(tf.reshape(x, [-1, *x.shape[2:]]))
-    return tf.reshape(y, [*lead, *y.shape[1:]])
+    return per_frame(lambda frames: tf.nn.max_pool2d(frames, 2, 2, "VALID"), x)
