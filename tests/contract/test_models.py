@@ -48,10 +48,9 @@ class Case:
         frames = -(-max(4, model.fewest_context) // model.context_multiple) * model.context_multiple + FUTURE
         rng = np.random.default_rng(0)
         video = rng.uniform(size=(size, frames, *self.shape)).astype(np.float32)
-        batch = {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64)}
         if "labels" in model.needs:
-            batch["labels"] = tf.constant(rng.integers(0, 3, (size, frames, *self.shape[:2])), tf.int32)
-        return batch
+            video[..., 3] = rng.integers(0, 3, video.shape[:-1]) / 255
+        return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64)}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)

@@ -35,7 +35,8 @@ class ConvLSTM(keras.layers.Layer):
         activation: a, of the candidate and of the output: "tanh" or "relu".
         peephole: whether the gates see the cell, through one weight per gate and channel.
         bias: "none", "single" (one per gate) or "double" (PyTorch's two, which add).
-        initializer: "glorot" (kernels, with biases 0) or "torch" (kernels and biases).
+        initializer: "glorot" (kernels, with biases 0), "torch" (kernels and biases, by the number
+            of inputs per output) or "lstm" (the same by the number of filters alone).
     """
 
     def __init__(
@@ -62,12 +63,16 @@ class ConvLSTM(keras.layers.Layer):
 
     def _kernel(self, name, channels):
         shape = (self.kernel_size, self.kernel_size, channels, 4 * self.filters)
-        initializer = initializers.torch_kernel() if self.initializer == "torch" else "glorot_uniform"
+        initializer = {
+            "glorot": "glorot_uniform",
+            "torch": initializers.torch_kernel(),
+            "lstm": initializers.torch_bias(self.filters),
+        }[self.initializer]
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def _bias(self, name, channels):
-        fan_in = self.kernel_size**2 * channels
-        initializer = initializers.torch_bias(fan_in) if self.initializer == "torch" else "zeros"
+        fan_in = self.filters if self.initializer == "lstm" else self.kernel_size**2 * channels
+        initializer = "zeros" if self.initializer == "glorot" else initializers.torch_bias(fan_in)
         return self.add_weight(name=name, shape=(4 * self.filters,), initializer=initializer)
 
     def zero_state(self, batch, height, width):

@@ -93,7 +93,7 @@ class FrameEncoder(keras.layers.Layer):
     @property
     def blocks(self):
         """The layers of each block, in order."""
-        return _grouped(self.convs, self.sizes)
+        return grouped(self.convs, self.sizes)
 
     def call(self, video, mode):
         """(codes, skips): see the class; `mode` as in `TimedBatchNorm`."""
@@ -146,7 +146,7 @@ class FrameDecoder(keras.layers.Layer):
     @property
     def blocks(self):
         """The layers of each block, in order."""
-        return _grouped(self.convs, self.sizes)
+        return grouped(self.convs, self.sizes)
 
     def call(self, vectors, skips, mode):
         x = self.first(vectors[:, :, None, None], mode=mode)
@@ -159,7 +159,7 @@ class FrameDecoder(keras.layers.Layer):
         return tf.cast(x, tf.float32)
 
 
-def _grouped(layers, sizes):
+def grouped(layers, sizes):
     """A flat list cut into lists of the given sizes."""
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     return [layers[end - size : end] for end, size in zip(ends, sizes)]

@@ -1,0 +1,202 @@
+"""Hierarchical video prediction against values computed with the reference, and its published sizes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import golden
+from tfvp.layers import label_maps
+from tfvp.layers.label_coder import LabelDecoder, LabelEncoder
+from tfvp.models.structure import StructureGenerator
+
+MODULES = ("encoder", "decoder", "predictor", "posterior", "prior")
+
+
+def channels_first(x):
+    return np.moveaxis(np.asarray(x), -1, -3)
+
+
+def channels_last(x):
+    return np.moveaxis(x, -3, -1)
+
+
+def parameters(case, module):
+    """The arrays of a module, in order."""
+    seed = case.manifest["seed"]
+    return [golden._parameter(seed, p) for p in case.manifest["parameters"] if p["module"] == module]
+
+
+def assign(variables, arrays):
+    """Gives Keras variables the arrays of a PyTorch module, both in order."""
+    for variable, array in zip(variables, arrays, strict=True):
+        array = np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array
+        assert tuple(variable.shape) == array.shape
+        variable.assign(array)
+
+
+def conv(layer):
+    return [layer.kernel, layer.bias]
+
+
+def coder_variables(coder):
+    return [v for layer in [*coder.convs, coder.last] for v in conv(layer)]
+
+
+def recurrent_variables(network):
+    found = conv(network.embed)
+    for cell in network.cells:
+        found += [cell.kernel, cell.recurrent_kernel, cell.input_bias, cell.state_bias]
+    return [*found, *(v for head in network.heads for v in conv(head))]
+
+
+def block_labels(number, batch, cells, seed=1):
+    random = np.random.RandomState(seed * 1000 + 900 + number)
+    return random.randint(0, 19, (batch, *cells)).repeat(8, axis=1).repeat(8, axis=2)
+
+
+@pytest.mark.parametrize(("kind", "cells"), [("64", (8, 8)), ("128x256", (16, 32))])
+def test_label_encoders_and_decoders(kind, cells):
+    case = golden.case("hierarchical", f"structure_autoencoder_{kind}")
+    encoder, decoder = LabelEncoder(kind), LabelDecoder(kind, 19)
+    encoder.build((None, None, None, None, 19))
+    decoder.build(None)
+    assign(coder_variables(encoder), parameters(case, "encoder"))
+    assign(coder_variables(decoder), parameters(case, "decoder"))
+    one_hot = tf.one_hot(block_labels(0, case.manifest["B"], cells), 19)[:, None]
+    codes, skips = encoder(one_hot)
+    case.check("code", channels_first(codes[:, 0]))
+    for i, skip in enumerate(skips):
+        case.check(f"skip{i}", channels_first(skip[:, 0]))
+    drawn = golden.draw(1, "normal", 1, tuple(int(n) for n in case.outputs["code.shape"]))
+    log_probs = decoder(tf.nn.relu(channels_last(drawn))[:, None], skips)
+    case.check("log_probs", channels_first(log_probs[:, 0]))
+
+
+def loaded(case, **options):
+    model = StructureGenerator((64, 64, 4), context=case.manifest["hyper"]["n_past"], **options)
+    for name in MODULES:
+        network = getattr(model, name)
+        variables = coder_variables(network) if "coder" in name else recurrent_variables(network)
+        assign(variables, parameters(case, name))
+    return model
+
+
+def frames_of(case, count):
+    labels = np.stack([block_labels(10 + t, case.manifest["hyper"]["B"], (8, 8)) for t in range(count)], axis=1)
+    return label_maps.pack(tf.zeros([*labels.shape, 3]), labels)
+
+
+def test_structure_loss_and_gradients():
+    case = golden.case("hierarchical", "structure_loss")
+    hyper = case.manifest["hyper"]
+    total = hyper["n_past"] + hyper["n_future"]
+    model = loaded(case, beta=hyper["beta"])
+    draws = [golden.draw(1, "normal", 40 + i, (hyper["B"], 128, 8, 8)) for i in range(1, total)]
+    draws = tf.constant(np.stack([channels_last(d) for d in draws], axis=1))
+    with tf.GradientTape(persistent=True) as tape:
+        terms, decoded, (error, divergence) = model.elbo(frames_of(case, total), draws, "train")
+        loss = tf.reduce_mean(terms["loss"])
+    for i in range(1, total):
+        case.check(f"step{i}.log_probs", channels_first(decoded[:, i - 1]))
+    codes, _ = model.encode(frames_of(case, total), "train")
+    found, _ = model.posterior(codes[:, 1:], model.posterior.zero_state(hyper["B"]))
+    prior, _ = model.prior(codes[:, :-1], model.prior.zero_state(hyper["B"]))
+    for i in range(1, total):
+        case.check(f"step{i}.mu", channels_first(found["mean"][:, i - 1]))
+        case.check(f"step{i}.prior_logvar", channels_first(prior["logvar"][:, i - 1]))
+    np.testing.assert_allclose(tf.reduce_mean(error, axis=0), case.outputs["nll"], rtol=1e-4)
+    np.testing.assert_allclose(tf.reduce_mean(divergence, axis=0), case.outputs["kl"], rtol=1e-4)
+    case.check_scalar("loss", loss)
+    for name in MODULES:
+        norm = tf.linalg.global_norm(tape.gradient(loss, getattr(model, name).trainable_variables))
+        assert float(norm) == pytest.approx(float(case.outputs[f"gradnorm.{name}"]), rel=1e-3), name
+
+
+def test_structure_rollout(monkeypatch):
+    case = golden.case("hierarchical", "structure_rollout")
+    hyper = case.manifest["hyper"]
+    past, total = hyper["n_past"], hyper["n_eval"]
+    model = loaded(case)
+    drawn = {i: channels_last(golden.draw(1, "normal", 60 + i, (hyper["B"], 128, 8, 8))) for i in range(1, total)}
+    table = tf.constant(np.stack([np.zeros_like(drawn[1]), *drawn.values()], axis=1))
+    monkeypatch.setattr(model, "_draw", lambda seeds, stream, frames: tf.gather(table, frames, axis=1), raising=False)
+    seen = []
+    decoder = model.decoder
+    model.decoder = lambda codes, skips: seen.append(decoder(codes, skips)) or seen[-1]
+    state = model.observe(frames_of(case, past))
+    carried = {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior")}
+    for i in range(past, total):
+        frame, carried = model.predict_next(carried, state["seed"], tf.constant(i))
+        case.check(f"log_probs{i}", channels_first(seen[-1][:, 0]))
+        differ = label_maps.labels_of(frame)[:, ::2, ::2].numpy() != case.outputs[f"labels{i}"]
+        two_best = np.sort(seen[-1][:, 0].numpy()[:, ::2, ::2], axis=-1)[..., -2:]
+        assert np.all(two_best[differ][:, 1] - two_best[differ][:, 0] < 1e-4), "classes differ that are no tie"
+
+
+def size(layer):
+    return sum(int(np.prod(v.shape)) for v in layer.trainable_variables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "expected"),
+    [
+        ("64", 19, (2_039_744, 2_223_699)),
+        ("256", 19, (15_313_856, 18_446_675)),
+        ("128x256", 19, (5_580_224, 6_943_827)),
+        ("64", 25, (2_043_200, 2_227_161)),
+        ("128", 25, (8_237_888, 9_011_417)),
+    ],
+)
+def test_published_sizes_of_label_coders(kind, classes, expected):
+    encoder, decoder = LabelEncoder(kind), LabelDecoder(kind, classes)
+    encoder.build((None, None, None, None, classes))
+    decoder.build(None)
+    assert (size(encoder), size(decoder)) == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "classes", "total"), [((64, 64), 19, 25_801_619), ((128, 256), 19, 34_062_227), ((64, 64), 25, 25_808_537)]
+)
+def test_published_sizes_of_structure_generators(side, classes, total):
+    model = StructureGenerator((*side, 4), classes=classes)
+    assert size(model) == total
+    assert size(model.predictor) == 10_326_400
+    assert size(model.posterior) == size(model.prior) == 5_605_888
+    bound = max(float(np.abs(tf.convert_to_tensor(v)).max()) for v in model.prior.cells[0].trainable_variables)
+    assert 0.0624 < bound <= 0.0625
+
+
+def test_the_loss_of_a_fresh_model_is_that_of_guessing():
+    model = StructureGenerator((64, 64, 4), width=8, code_size=16, latents=4, rnn_size=8)
+    labels = np.stack([block_labels(t, 1, (8, 8)) for t in range(20)], axis=1)
+    video = label_maps.pack(tf.zeros([*labels.shape, 3]), labels)
+    terms, _, _ = model.elbo(video, tf.zeros([1, 19, *model.latent_shape]), "train")
+    assert float(terms["nll"][0]) / 20 == pytest.approx(19 / 20 * np.log(19), rel=0.01)
+
+
+def test_divergence_is_a_sum_over_the_latent_map():
+    small, large = (StructureGenerator((8 * n, 64, 4), width=2, code_size=4, latents=3, rnn_size=4) for n in (8, 16))
+    for model in (small, large):
+        for network in model.gaussians:
+            for variable in network.trainable_variables:
+                variable.assign(tf.zeros_like(variable))
+        model.posterior.heads[0].bias.assign([1.0, 0.0, 0.0])  # a shift of one deviation: half a nat everywhere
+    for model, cells in ((small, 64), (large, 128)):
+        video = tf.zeros([1, 3, *model.image_shape])
+        terms, _, _ = model.elbo(video, tf.zeros([1, 2, *model.latent_shape]), "train")
+        assert float(terms["kl"][0]) == pytest.approx(2 * 0.5 * cells, rel=1e-5)
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_training_freezes_the_maps_of_the_last_observed_frame(refresh):
+    model = StructureGenerator(
+        (16, 16, 4), classes=3, width=2, code_size=4, latents=2, rnn_size=4, context=2, refresh_skips=refresh
+    )
+    labels = np.random.RandomState(0).randint(0, 3, (1, 5, 16, 16))
+    video = label_maps.pack(tf.zeros([1, 5, 16, 16, 3]), labels)
+    seen, decoder = [], model.decoder
+    model.decoder = lambda codes, skips: seen.append(skips[0]) or decoder(codes, skips)
+    model.elbo(video, tf.zeros([1, 4, *model.latent_shape]), "train")
+    _, skips = model.encode(video, "train")
+    expected = range(4) if refresh else [0, 1, 1, 1]
+    np.testing.assert_allclose(seen[0], tf.gather(skips[0], list(expected), axis=1), atol=1e-6)

@@ -1,0 +1,108 @@
+"""Encoders and decoders of label maps, after the structure generator of Lee et al. (ICLR 2021)."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp.layers.per_frame import per_frame
+from tfvp.layers.svg_coder import grouped, normal_weights
+
+# Outputs of the convolutions of each block in units of `width`; pooling lies between the blocks.
+ENCODERS = {
+    "64": ((1, 1), (2, 2), (4, 4, 4)),
+    "128": ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8)),
+    "256": ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8)),
+    "128x256": ((1, 1), (2, 2), (4, 4, 4), (4, 4, 4), (4, 4, 4)),
+}
+# The last convolution, to the classes, is left out.
+DECODERS = {
+    "64": ((4, 4, 2), (2, 1), (1,)),
+    "128": ((8, 8, 4), (4, 4, 2), (2, 1), (1,)),
+    "256": ((8, 8, 8), (8, 8, 4), (4, 4, 2), (2, 1), (1,)),
+    "128x256": ((4, 4, 4), (4, 4, 4), (4, 4, 2), (2, 1), (1,)),
+}
+POOLED_AT_THE_END = {"64": True, "128": True, "256": True, "128x256": False}
+
+
+def reduction(kind):
+    """Pixels per side of an entry of the code."""
+    return 2 ** (len(ENCODERS[kind]) - (not POOLED_AT_THE_END[kind]))
+
+
+def _conv(filters, **kwargs):
+    return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=normal_weights(), **kwargs)
+
+
+class LabelEncoder(keras.layers.Layer):
+    """One-hot label maps [B, T, H, W, K] -> codes [B, T, h, w, code_size] and the maps of every block.
+
+    Args:
+        kind: "64", "128", "256" or "128x256".
+        code_size: channels of the code; 128 as published.
+        width: channels of the first block; 64 as published.
+    """
+
+    def __init__(self, kind, code_size=128, width=64, **kwargs):
+        super().__init__(**kwargs)
+        self.pool_at_the_end = POOLED_AT_THE_END[kind]
+        self.sizes = [len(block) for block in ENCODERS[kind]]
+        self.convs = [_conv(width * n, activation="relu") for block in ENCODERS[kind] for n in block]
+        self.last = _conv(code_size, activation="relu")
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        for layer in [*self.convs, self.last]:
+            layer.build((None, None, None, channels))
+            channels = layer.filters
+        self.built = True
+
+    def call(self, one_hot):
+        """(codes float32, skips)."""
+        x, skips = one_hot, []
+        for block in grouped(self.convs, self.sizes):
+            x = _pooled(x) if skips else x
+            for layer in block:
+                x = per_frame(layer, x)
+            skips.append(x)
+        x = per_frame(self.last, _pooled(x) if self.pool_at_the_end else x)
+        return tf.cast(x, tf.float32), skips
+
+
+class LabelDecoder(keras.layers.Layer):
+    """Codes and an encoder's maps -> log-probabilities [B, T, H, W, classes], float32.
+
+    Args:
+        kind, code_size, width: as in `LabelEncoder`.
+        classes: K.
+    """
+
+    def __init__(self, kind, classes, code_size=128, width=64, **kwargs):
+        super().__init__(**kwargs)
+        self.code_size, self.grow_first = code_size, POOLED_AT_THE_END[kind]
+        self.skip_channels = [width * block[-1] for block in ENCODERS[kind]][::-1]
+        self.sizes = [len(block) for block in DECODERS[kind]]
+        self.convs = [_conv(width * n, activation="relu") for block in DECODERS[kind] for n in block]
+        self.last = _conv(classes, dtype="float32")
+
+    def build(self, input_shape):
+        channels = self.code_size
+        for block, skip in zip(grouped(self.convs, self.sizes), self.skip_channels):
+            channels += skip
+            for layer in block:
+                layer.build((None, None, None, channels))
+                channels = layer.filters
+        self.last.build((None, None, None, channels))
+        self.built = True
+
+    def call(self, codes, skips):
+        x = codes
+        for n, (block, skip) in enumerate(zip(grouped(self.convs, self.sizes), skips[::-1])):
+            if n or self.grow_first:
+                x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
+            x = tf.concat([tf.cast(x, skip.dtype), skip], axis=-1)
+            for layer in block:
+                x = per_frame(layer, x)
+        return tf.nn.log_softmax(tf.cast(per_frame(self.last, x), tf.float32))
+
+
+def _pooled(x):
+    return per_frame(lambda frames: tf.nn.max_pool2d(frames, 2, 2, "VALID"), x)
