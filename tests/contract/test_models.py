@@ -218,7 +218,7 @@ def test_image_sizes_that_do_not_divide_are_refused(case):
         case.model.check_image_size()
         return
     with pytest.raises(UserError, match="data.image_size"):
-        case.cls((2 * multiple + 1, 2 * multiple, 1), **case.options).check_image_size()
+        case.cls((2 * multiple + 1, 2 * multiple, case.shape[-1]), **case.options).check_image_size()
 
 
 def train_two_steps(case, devices, batch, **compile_options):

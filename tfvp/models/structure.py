@@ -73,7 +73,7 @@ class StructureGenerator(LatentVideoModel):
     _tiny = {"classes": 3, "code_size": 4, "latents": 3, "rnn_size": 5, "width": 4, "context": 3}
     small_variants = {
         "": _tiny,
-        "frozen": {**_tiny, "coder": "128x256", "refresh_predicted_skips": False, "refresh_skips": True},
+        "frozen": {**_tiny, "coder": "64", "refresh_predicted_skips": False, "refresh_skips": True},
     }
     error_name = "nll"
 
