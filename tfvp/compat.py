@@ -5,6 +5,7 @@ Original stack: TensorFlow 2.15 with Keras 2 and tensorflow-addons. Current stac
 """
 
 import inspect
+import warnings
 from importlib import metadata
 
 import tensorflow as tf
@@ -34,10 +35,7 @@ def optimizer_names():
 def _optimizer_modules():
     yield keras.optimizers
     if not KERAS_3:
-        # Imported only when Keras has no such optimizer: it greets with a page of warnings.
-        import tensorflow_addons
-
-        yield tensorflow_addons.optimizers
+        yield _addons().optimizers
 
 
 def _optimizer_classes(module):
@@ -86,6 +84,60 @@ def apply_reduced_gradients(optimizer, gradients, variables):
 def backing_variable(variable):
     """The `tf.Variable` (mirrored, under a strategy) behind a Keras variable."""
     return variable.value if KERAS_3 and isinstance(variable, keras.Variable) else variable
+
+
+def warp(image, flow):
+    """Samples an image where a flow points.
+
+    Bilinear, with borders continued and pixel centres at whole numbers ("align corners"): no
+    flow gives the image back exactly. tensorflow-addons does it on the original stack.
+
+    Args:
+        image: [B, H, W, C] float32.
+        flow: [B, H, W, 2] float32, (x, y) in pixels.
+
+    Returns:
+        [B, H, W, C]: at p, the image at p + flow(p).
+    """
+    if KERAS_3:
+        return bilinear_warp(image, flow)
+    return _addons().image.dense_image_warp(image, -flow[..., ::-1])
+
+
+def bilinear_warp(image, flow):
+    """`warp` in TensorFlow's own operations."""
+    shape = tf.shape(image)
+    height, width = shape[1], shape[2]
+    rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
+
+    def corners(place, size):
+        """The lower of the two pixels around each place, and the weight of the upper one."""
+        place = tf.clip_by_value(place, 0.0, tf.cast(size - 1, tf.float32))
+        low = tf.clip_by_value(tf.floor(place), 0.0, tf.cast(tf.maximum(size - 2, 0), tf.float32))
+        return tf.cast(low, tf.int32), (place - low)[..., None]
+
+    top, down = corners(tf.cast(rows, tf.float32) + flow[..., 1], height)
+    left, right = corners(tf.cast(columns, tf.float32) + flow[..., 0], width)
+    pixels = tf.reshape(image, [shape[0], height * width, shape[3]])
+
+    def at(row, column):
+        place = tf.minimum(row, height - 1) * width + tf.minimum(column, width - 1)
+        found = tf.gather(pixels, tf.reshape(place, [shape[0], -1]), axis=1, batch_dims=1)
+        return tf.reshape(found, shape)
+
+    upper = at(top, left) * (1.0 - right) + at(top, left + 1) * right
+    lower = at(top + 1, left) * (1.0 - right) + at(top + 1, left + 1) * right
+    warped = upper * (1.0 - down) + lower * down
+    warped.set_shape(image.shape)
+    return warped
+
+
+def _addons():
+    """tensorflow-addons, which greets with a page of warnings and so is imported where it is needed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_addons
+    return tensorflow_addons
 
 
 def library_versions():

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests import golden
-from tfvp.layers import label_maps
+from tfvp import compat
+from tfvp.layers import label_maps, vid2vid
 from tfvp.layers.label_coder import LabelDecoder, LabelEncoder
 from tfvp.models.structure import StructureGenerator
 
@@ -200,3 +201,98 @@ def test_training_freezes_the_maps_of_the_last_observed_frame(refresh):
     _, skips = model.encode(video, "train")
     expected = range(4) if refresh else [0, 1, 1, 1]
     np.testing.assert_allclose(seen[0], tf.gather(skips[0], list(expected), axis=1), atol=1e-6)
+
+
+def generator_variables(layer):
+    """The variables of a generator's or discriminator's parts, in the reference's order."""
+    if isinstance(layer, vid2vid.Stack):
+        return [v for part in layer.parts for v in generator_variables(part)]
+    if isinstance(layer, vid2vid.ResBlock):
+        return [*generator_variables(layer.first), *generator_variables(layer.second)]
+    return conv(layer.conv) + ([layer.norm.gamma, layer.norm.beta] if layer.norm is not None else [])
+
+
+def test_image_generator():
+    case = golden.case("hierarchical", "image_generator")
+    hyper = case.manifest["hyper"]
+    generator = vid2vid.FrameGenerator(hyper["ngf"], hyper["n_blocks"], foreground=True)
+    generator.build((19 * hyper["tG"], 3 * (hyper["tG"] - 1)))
+    parts = (
+        generator.foreground,
+        generator.from_labels,
+        generator.from_frames,
+        generator.image,
+        generator.motion,
+        generator.flow,
+        generator.weight,
+    )
+    assign([v for part in parts for v in generator_variables(part)], parameters(case, "generator"))
+    labels = [block_labels(10 + t, 1, (8, 8)) for t in range(hyper["tG"])]
+    stack = tf.concat([tf.one_hot(label, 19) for label in labels], axis=-1)
+    previous = channels_last(2 * golden.draw(1, "uniform", 20, (1, 6, 64, 64)) - 1)
+    mask = tf.cast(labels[-1] == hyper["fg_label"], tf.float32)[..., None]
+    found = generator(stack, tf.constant(previous), mask)
+    for name in ("raw", "flow", "weight"):
+        case.check(name, channels_first(found[name]))
+    # The flow, of up to 60 pixels, may be off by 0.0017; neighbours in the noise that it samples differ by up to 2.
+    case.check("final", channels_first(found["final"]), factor=5.0)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("image", 22), ("temporal", 13)])
+def test_discriminators(name, channels):
+    case = golden.case("hierarchical", f"{name}_discriminator")
+    hyper = case.manifest["hyper"]
+    discriminator = vid2vid.PatchDiscriminator(hyper["ndf"], hyper["n_layers"], hyper["num_D"])
+    discriminator.build((None, None, None, channels))
+    assign([v for layer in discriminator.convs for v in generator_variables(layer)], parameters(case, "discriminator"))
+    frames = channels_last(golden.draw(1, "normal", 50, (2, channels, 64, 64)))
+    for scale, features in enumerate(discriminator(tf.constant(frames)[None])):
+        for i, feature in enumerate(features):
+            case.check(f"scale{scale}.feature{i}", channels_first(feature[0]))
+
+
+@pytest.mark.parametrize("warp", [compat.warp, compat.bilinear_warp], ids=["stack", "own"])
+def test_warp(warp):
+    case = golden.case("hierarchical", "warp")
+    image = channels_last(golden.draw(1, "uniform", 30, (2, 3, 20, 28)))
+    flow = 3 * channels_last(golden.draw(1, "normal", 31, (2, 2, 20, 28)))
+    case.check("warped", channels_first(warp(tf.constant(image), tf.constant(flow))))
+
+
+def test_both_warps_agree_in_values_and_gradients():
+    image = tf.random.stateless_uniform([2, 9, 11, 3], [1, 2])
+    flow = 4 * tf.random.stateless_normal([2, 9, 11, 2], [3, 4])
+    results = []
+    for warp in (compat.warp, compat.bilinear_warp):
+        with tf.GradientTape() as tape:
+            tape.watch([image, flow])
+            warped = warp(image, flow)
+            loss = tf.reduce_sum(tf.square(warped))
+        results.append([warped, *tape.gradient(loss, [image, flow])])
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_flow_points_to_where_a_pixel_was():
+    rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    picture = tf.constant(np.sin(rows / 3) * np.cos(columns / 4), tf.float32)[None, ..., None]
+    moved = tf.roll(picture, 2, axis=2)  # two pixels to the right
+    flow = tf.constant([-2.0, 0.0]) * tf.ones([1, 32, 32, 2])
+    np.testing.assert_allclose(compat.warp(picture, flow)[:, :, 2:], moved[:, :, 2:], atol=1e-6)
+    np.testing.assert_allclose(compat.warp(picture, tf.zeros([1, 32, 32, 2])), picture, atol=1e-6)
+
+
+@pytest.mark.parametrize(("frames", "total"), [(6, 137_924_361), (3, 137_152_905)])
+def test_published_sizes_of_image_generators(frames, total):
+    generator = vid2vid.FrameGenerator(foreground=True)
+    generator.build((19 * frames, 3 * (frames - 1)))
+    assert size(generator) == total
+
+
+@pytest.mark.parametrize(("channels", "total"), [(22, 2_785_985), (13, 2_776_769)])
+def test_published_sizes_of_discriminators(channels, total):
+    discriminator = vid2vid.PatchDiscriminator()
+    discriminator.build((None, None, None, channels))
+    assert size(discriminator) == total
+    sides = [feature.shape[2] for feature in discriminator(tf.zeros([1, 1, 64, 64, channels]))[0]]
+    assert sides == [33, 17, 9, 10, 11]
