@@ -29,7 +29,7 @@ class Backup:
         self.folder = pathlib.Path(folder)
         self.groups = {
             "model": [compat.backing_variable(v) for v in model.variables],
-            "optimizer": [compat.backing_variable(v) for v in compat.optimizer_variables(model.optimizer)],
+            "optimizer": [compat.backing_variable(v) for o in model.optimizers for v in compat.optimizer_variables(o)],
             "average": average.variables if average is not None else [],
         }
 

@@ -39,7 +39,8 @@ class Case:
     def make(self):
         model = self.cls(self.shape, **self.options)
         model.build_on({k: tf.TensorSpec([2, *v.shape[1:]], v.dtype) for k, v in self.batch_of(2, model).items()})
-        for variable in model.trainable_variables:  # heads that start near zero would hide what is behind them
+        fixed = [v for part in model.pretrained for v in getattr(model, part).variables]
+        for variable in [*model.trainable_variables, *fixed]:  # heads near zero would hide what is behind them
             variable.assign(variable + 0.1 * tf.random.stateless_normal(variable.shape, [1, 2]))
         return model
 
@@ -50,7 +51,9 @@ class Case:
         video = rng.uniform(size=(size, frames, *self.shape)).astype(np.float32)
         if "labels" in model.needs:
             video[..., 3] = rng.integers(0, 3, video.shape[:-1]) / 255
-        return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64)}
+        flows = {key: rng.normal(size=(*video.shape[:-1], 2)) for key in model.needs if key.startswith("flow")}
+        flows = {key: tf.constant(flow, tf.float32) for key, flow in flows.items()}
+        return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64), **flows}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=str)

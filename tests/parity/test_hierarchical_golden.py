@@ -209,7 +209,7 @@ def generator_variables(layer):
         return [v for part in layer.parts for v in generator_variables(part)]
     if isinstance(layer, vid2vid.ResBlock):
         return [*generator_variables(layer.first), *generator_variables(layer.second)]
-    return conv(layer.conv) + ([layer.norm.gamma, layer.norm.beta] if layer.norm is not None else [])
+    return conv(layer) + ([layer.gamma, layer.beta] if layer.norm else [])
 
 
 def test_image_generator():

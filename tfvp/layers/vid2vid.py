@@ -13,79 +13,66 @@ from tfvp.layers import initializers
 from tfvp.layers.per_frame import per_frame
 
 EPSILON = 1e-5
-FLOW_SCALE = 20.0  # pixels per unit of the flow head; the discriminators see flow over this, too
 DOWNSAMPLINGS = 2
-
-
-class ExampleNorm(keras.layers.Layer):
-    """Batch norm of [B, ..., c] with the statistics of each example, over all axes between; float32."""
-
-    def __init__(self, **kwargs):
-        super().__init__(autocast=False, dtype="float32", **kwargs)
-
-    def build(self, input_shape):
-        shape = (input_shape[-1],)
-        near_one = keras.initializers.RandomNormal(1.0, 0.02)
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer=near_one, dtype="float32")
-        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", dtype="float32")
-        self.built = True
-
-    def call(self, inputs):
-        x = tf.cast(inputs, tf.float32)
-        mean, variance = tf.nn.moments(x, list(range(1, x.shape.rank - 1)), keepdims=True)
-        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + EPSILON)
-        return tf.cast((x - mean) * scale + tf.convert_to_tensor(self.beta), inputs.dtype)
 
 
 class Conv(keras.layers.Layer):
     """Padding, convolution with a bias, norm, activation, on frames [B, h, w, c] or videos [B, n, h, w, c].
 
+    The norm is batch norm with the statistics of each example, over its frames, rows and columns.
+
     Args:
-        filters, kernel, strides: of the convolution.
+        filters, kernel_size, strides: of the convolution.
         pad: pixels added on every side; kinds "reflect" and "constant".
-        norm: whether `ExampleNorm` follows.
+        norm: whether the norm follows.
         activation: a function, or None.
         transpose: PyTorch's transposed convolution of kernel 3, stride 2, padding 1 and output
             padding 1, which doubles the size.
     """
 
     def __init__(
-        self, filters, kernel, strides=1, pad=0, kind="reflect", norm=True, activation=None, transpose=False, **kwargs
+        self, filters, kernel_size, strides=1, pad=0, kind="reflect", norm=True, activation=None, transpose=False, **kw
     ):
-        super().__init__(**kwargs)
-        self.filters, self.kernel_size, self.pad, self.kind = filters, kernel, pad, kind
-        self.activation, self.transpose, self.strides = activation, transpose, strides
-        self.norm = ExampleNorm() if norm else None
+        super().__init__(**kw)
+        self.filters, self.kernel_size, self.strides, self.pad, self.kind = filters, kernel_size, strides, pad, kind
+        self.norm, self.activation, self.transpose = norm, activation, transpose
 
     def build(self, input_shape):
-        channels = input_shape[-1]
-        layer = keras.layers.Conv2DTranspose if self.transpose else keras.layers.Conv2D
-        # PyTorch takes the fan-in of a transposed kernel from its output channels.
-        fan_in = self.kernel_size**2 * (self.filters if self.transpose else channels)
-        self.conv = layer(
-            self.filters,
-            self.kernel_size,
-            strides=self.strides,
-            kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02),
-            bias_initializer=initializers.torch_bias(fan_in),
-            dtype=self.dtype_policy if hasattr(self, "dtype_policy") else None,
+        channels, side = input_shape[-1], self.kernel_size
+        ends = (self.filters, channels) if self.transpose else (channels, self.filters)
+        self.kernel = self.add_weight(
+            name="kernel", shape=(side, side, *ends), initializer=keras.initializers.RandomNormal(0.0, 0.02)
         )
-        self.conv.build((None, None, None, channels))
-        if self.norm is not None:
-            self.norm.build((None, None, None, self.filters))
+        # PyTorch takes the fan-in of a transposed kernel from its output channels.
+        bias = initializers.torch_bias(side**2 * ends[0])
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=bias)
+        if self.norm:
+            near_one = keras.initializers.RandomNormal(1.0, 0.02)
+            self.gamma = self.add_weight(name="gamma", shape=(self.filters,), initializer=near_one)
+            self.beta = self.add_weight(name="beta", shape=(self.filters,), initializer="zeros")
         self.built = True
 
     def call(self, inputs):
-        x = per_frame(self._convolve, inputs) if inputs.shape.rank == 5 else self._convolve(inputs)
-        if self.norm is not None:
-            x = self.norm(x)
+        x = tf.cast(inputs, self.compute_dtype)
+        x = per_frame(self._convolve, x) if x.shape.rank == 5 else self._convolve(x)
+        if self.norm:
+            x = tf.cast(self._normalised(tf.cast(x, tf.float32)), x.dtype)
         return x if self.activation is None else self.activation(x)
 
     def _convolve(self, x):
         if self.pad:
             x = tf.pad(x, [[0, 0], [self.pad] * 2, [self.pad] * 2, [0, 0]], self.kind.upper())
-        x = self.conv(x)
-        return x[:, 1:, 1:] if self.transpose else x
+        kernel, bias = (tf.cast(tf.convert_to_tensor(w), x.dtype) for w in (self.kernel, self.bias))
+        if not self.transpose:
+            return tf.nn.conv2d(x, kernel, self.strides, "VALID") + bias
+        height, width = x.shape[1:3]
+        size = [tf.shape(x)[0], 2 * height + 1, 2 * width + 1, self.filters]
+        return (tf.nn.conv2d_transpose(x, kernel, size, 2, "VALID") + bias)[:, 1:, 1:]
+
+    def _normalised(self, x):
+        gamma, beta = (tf.cast(tf.convert_to_tensor(w), tf.float32) for w in (self.gamma, self.beta))
+        mean, variance = tf.nn.moments(x, list(range(1, x.shape.rank - 1)), keepdims=True)
+        return (x - mean) * (gamma * tf.math.rsqrt(variance + EPSILON)) + beta
 
 
 class ResBlock(keras.layers.Layer):
@@ -154,17 +141,18 @@ class FrameGenerator(keras.layers.Layer):
         blocks: residual blocks; 9 as published. Label and image branch have half of them,
             rounded up, the heads the others each, the foreground branch all.
         foreground: whether there is a branch for foreground classes.
+        flow_scale: pixels per unit of the flow head; 20 as published.
     """
 
-    def __init__(self, width=128, blocks=9, foreground=False, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, width=128, blocks=9, foreground=False, flow_scale=20.0, **kwargs):
+        super().__init__(autocast=False, **kwargs)  # the previous frame is warped in float32
         before = blocks - blocks // 2
         self.foreground = Stack([_down(width, blocks), _up(width, 0), _head(3, tf.tanh)]) if foreground else None
         self.from_labels, self.from_frames = _down(width, before), _down(width, before)
         self.image = Stack([_up(width, blocks // 2), _head(3, tf.tanh)])
         self.motion = _up(width, blocks // 2)
         self.flow, self.weight = _head(2, None), _head(1, tf.sigmoid)
-        self.width = width
+        self.width, self.flow_scale = width, flow_scale
 
     def build(self, input_shape):
         """`input_shape`: channels of (the stack of labels, the stack of previous frames)."""
@@ -193,11 +181,11 @@ class FrameGenerator(keras.layers.Layer):
         """
         coded = self.from_labels(labels) + self.from_frames(previous)
         raw, motion = self.image(coded), self.motion(coded)
-        flow, weight = FLOW_SCALE * self.flow(motion), self.weight(motion)
+        flow, weight = self.flow_scale * self.flow(motion), self.weight(motion)
         warped = compat.warp(tf.cast(previous[..., -3:], tf.float32), flow)
         final = weight * raw + (1.0 - weight) * warped
         if self.foreground is not None:
-            front = self.foreground(labels)
+            front, mask = self.foreground(labels), tf.cast(mask, tf.float32)
             final, raw = (mask * front + (1.0 - mask) * x for x in (final, raw))
         return {"final": final, "raw": raw, "flow": flow, "weight": weight, "warped": warped}
 

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from tfvp import weights
 from tfvp.errors import UserError
+from tfvp.layers import vgg
 from tfvp.metrics.base import VideoMetric
 from tfvp.registry import register
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-VGG_BLOCKS = (2, 2, 3, 3, 3)
 SQUEEZE_TAPS = (0, 4, 7, 9, 10, 11, 12)  # layers after which features are taken; a pool precedes 3, 6 and 9
 
 
@@ -27,19 +27,6 @@ def alex_features(x, layers):
             x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         x = tf.pad(x, [[0, 0], [padding] * 2, [padding] * 2, [0, 0]])
         x = tf.nn.relu(tf.nn.conv2d(x, layers[i][0], stride, "VALID") + layers[i][1])
-        taps.append(x)
-    return taps
-
-
-def vgg_features(x, layers):
-    """Activations of torchvision's VGG16 at the end of its five blocks."""
-    taps, position = [], 0
-    for block, count in enumerate(VGG_BLOCKS):
-        if block:
-            x = tf.nn.max_pool2d(x, 2, 2, "VALID")
-        for kernel, bias in layers[position : position + count]:
-            x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + bias)
-        position += count
         taps.append(x)
     return taps
 
@@ -71,7 +58,7 @@ def squeeze_features(x, layers):
 
 NETWORKS = {
     "lpips_alex": ("AlexNet_0", 5, alex_features),
-    "lpips_vgg": ("VGG16_0", 13, vgg_features),
+    "lpips_vgg": ("VGG16_0", 13, vgg.features),
     "lpips_squeeze": (None, 8, squeeze_features),
 }
 

@@ -13,6 +13,7 @@ from tensorflow import keras
 from tfvp import compat
 from tfvp.errors import UserError
 from tfvp.layers import noise
+from tfvp.models.updates import Held, accumulated_gradients, apply_if_finite
 
 
 class VideoModel(keras.Model):
@@ -37,7 +38,10 @@ class VideoModel(keras.Model):
         context_multiple: contexts must be a multiple of this many frames.
         context_multiple_reason: why, in the words of the options ("tmp_abs_factor**(levels-1)").
         size_multiple: heights and widths must be a multiple of this many pixels.
-        needs: batch keys other than "video" that `loss_terms` reads, for example "labels".
+        needs: what else of a data set the model reads. "labels": frames come as RGB with the
+            label map as a fourth channel (see `tfvp.layers.label_maps`), in training and in
+            prediction, and `image_shape` has four channels; "flow", "flow3": batches have the
+            reference flow [B, T, H, W, 2] to the frame before, or 3 frames before.
         updates_per_batch: optimizer updates that one `train_step` makes.
         paper: the publication that the model reimplements.
         small_variants: {label: options} that make small models, for tests and first tries.
@@ -63,15 +67,15 @@ class VideoModel(keras.Model):
         bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
-        object.__setattr__(instance, "_arguments", _Held(arguments))
+        object.__setattr__(instance, "_arguments", Held(arguments))
         return instance
 
     def __init__(self, image_shape):
         super().__init__()
         self.image_shape = tuple(int(n) for n in image_shape)
-        self._settings = _Held({"clip_norm": 0.0, "accumulate": 1, "average": None})
-        self._trackers = _Held({})
-        self._graphs = _Held({})
+        self._settings = Held({"clip_norm": 0.0, "accumulate": 1, "average": None})
+        self._trackers = Held({})
+        self._graphs = Held({})
 
     def get_config(self):
         """The constructor's arguments, as plain JSON types."""
@@ -205,7 +209,7 @@ class VideoModel(keras.Model):
         """
         super().compile(optimizer=optimizer, **kwargs)
         self._settings.values = {"clip_norm": clip_norm, "accumulate": accumulate, "average": average}
-        compat.build_optimizer(self.optimizer, self.trainable_variables)
+        compat.build_optimizer(self.optimizer, self.main_variables)
 
     @property
     def term_names(self):
@@ -221,7 +225,7 @@ class VideoModel(keras.Model):
         """Batches trained on so far, int64; 0 before `compile`."""
         if getattr(self, "optimizer", None) is None:
             return tf.zeros([], tf.int64)
-        return tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64) // self.updates_per_batch
+        return self.batches_after(tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64))
 
     def example_seeds(self, batch, training):
         """Seeds [B, 2] int32 for sampling, one per example, new at every training step.
@@ -231,6 +235,25 @@ class VideoModel(keras.Model):
         """
         ids = batch["id"] if "id" in batch else tf.range(tf.shape(batch["video"])[0])
         return noise.example_seeds(ids, self.step if training else 0)
+
+    @property
+    def main_variables(self):
+        """The variables of the optimizer that `compile` is given."""
+        return self.trainable_variables
+
+    @property
+    def optimizers(self):
+        """All optimizers, for backups; the first is the one that `compile` is given."""
+        return [self.optimizer]
+
+    @property
+    def pretrained(self):
+        """{attribute: run} of sub-models that are taken from runs of their own when training begins."""
+        return {}
+
+    def batches_after(self, updates):
+        """How many batches make that many updates of the first optimizer."""
+        return updates // self.updates_per_batch
 
     def train_step(self, batch):
         terms = self.minimize(
@@ -260,7 +283,7 @@ class VideoModel(keras.Model):
         """
         settings = self._settings.values
         statistics = [(v, tf.identity(v)) for v in self.non_trainable_variables]
-        terms, gradients = _accumulated_gradients(loss_fn, variables, batch, settings["accumulate"])
+        terms, gradients = accumulated_gradients(loss_fn, variables, batch, settings["accumulate"])
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [g for g, _ in pairs])
@@ -272,7 +295,7 @@ class VideoModel(keras.Model):
         for variable, before in statistics:
             variable.assign(tf.where(finite, variable, before))
         context.merge_call(
-            _apply_if_finite,
+            apply_if_finite,
             args=(finite, gradients),
             kwargs={
                 "optimizer": optimizer,
@@ -349,45 +372,3 @@ class VideoModel(keras.Model):
                 tf.where(finite, values, tf.zeros_like(values)), sample_weight=weight * tf.cast(finite, tf.float32)
             )
         return {metric.name: metric.result() for metric in self.metrics}
-
-
-class _Held:
-    """Keeps values on a model without Keras taking them for layers or weights."""
-
-    def __init__(self, values):
-        self.values = values
-
-
-def _accumulated_gradients(loss_fn, variables, batch, parts):
-    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` micro-batches, one after the other."""
-
-    def gradients_of(part):
-        with tf.GradientTape() as tape:
-            terms = loss_fn(part)
-            loss = tf.reduce_mean(terms["loss"])
-        return terms, tape.gradient(loss, variables)
-
-    found, total = [], None
-    for part in range(parts):
-        micro = {key: tf.split(value, parts, axis=0)[part] for key, value in batch.items()}
-        # Unrolled, as a loop's body could not synchronize batch norm; one after the other, as
-        # they would all take up memory at once otherwise.
-        with tf.control_dependencies([] if total is None else [g for g in total if g is not None]):
-            terms, gradients = gradients_of({key: tf.identity(value) for key, value in micro.items()})
-        found.append(terms)
-        total = gradients if total is None else [g if t is None else t + g for t, g in zip(total, gradients)]
-    terms = {name: tf.concat([terms[name] for terms in found], axis=0) for name in found[0]}
-    return terms, [None if gradient is None else tf.convert_to_tensor(gradient) / parts for gradient in total]
-
-
-def _apply_if_finite(strategy, finite, gradients, optimizer, variables, average):
-    """Runs once for all replicas: the optimizer's update and the average's, or neither."""
-
-    def apply():
-        strategy.extended.call_for_each_replica(compat.apply_reduced_gradients, args=(optimizer, gradients, variables))
-        if average is not None:
-            average.update(strategy, tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64))
-        return tf.constant(True)
-
-    # A merge_call inside a branch is not allowed, so the branch is taken here, outside of the replicas.
-    return tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: tf.constant(False))

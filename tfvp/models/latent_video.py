@@ -186,10 +186,16 @@ class LatentVideoModel(VideoModel):
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
         begin = tf.reduce_max(state["frame"])
-        carried = {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior", "newest_skips")}
         like = tf.TensorSpec([None, *self.image_shape], tf.float32)
-        video, carried = unroll.generate(lambda c, t: self.predict_next(c, seeds, begin + t), carried, horizon, like)
+        video, carried = unroll.generate(
+            lambda c, t: self.predict_next(c, seeds, begin + t), self.carried(state), horizon, like
+        )
         return video, {**state, **carried, "seed": seeds, "frame": state["frame"] + horizon}
+
+    @staticmethod
+    def carried(state):
+        """The part of a state that `predict_next` takes and gives."""
+        return {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior", "newest_skips")}
 
     def predict_next(self, carried, seeds, number):
         """One predicted frame.

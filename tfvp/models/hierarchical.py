@@ -1,0 +1,167 @@
+"""Hierarchical video prediction: a structure generator, and an image generator that paints its label maps."""
+
+from typing import Literal
+
+import tensorflow as tf
+
+from tfvp import registry, weights
+from tfvp.errors import UserError
+from tfvp.layers import label_maps, unroll, vgg
+from tfvp.models.image_painter import ImagePainter
+from tfvp.models.structure import StructureGenerator
+from tfvp.models.updates import Held
+from tfvp.registry import register
+
+
+@register("model", "hierarchical")
+class HierarchicalVideo(ImagePainter):
+    """Lee et al. (ICLR 2021, arXiv 2104.06697): structure first, then vid2vid (arXiv 1808.06601).
+
+    The structure generator is trained in a run of its own, which `structure_run` names; it is
+    taken over, and stays as it is, while the image generator learns to paint true label maps.
+    Together they observe frames with label maps and imagine both (see `tfvp.layers.label_maps`).
+
+    A clip is painted in loads of `load` frames, from its first `window` - 1 true frames on, each
+    frame from the generated ones before it and without gradients through them. Every load makes
+    one update of the generator and one of each discriminator.
+
+    Loss terms, all per load: `loss` (the generator's, the weighted sum of the next five), gan,
+    feature, flow, warp, perceptual; and d_image and d_temporal, the discriminators' own.
+
+    Args:
+        image_shape: (height, width, 4); sides divide by 4 and by what the structure needs.
+        structure: options of `StructureGenerator`, as in the run that is taken over.
+        structure_run: that run; read once, when training begins.
+        window: label maps that a frame is painted from, its own included; one frame less.
+        load: frames between updates.
+        width, blocks: of the image generator (see `tfvp.layers.vid2vid.FrameGenerator`).
+        foreground: classes that a branch of their own paints, for example [13], cars; [] = none.
+        discriminator_width: channels of the first convolution.
+        temporal_scales: temporal discriminators, on every frame, every third, ...
+        double_every: batches after which clips are painted twice as far, beginning with one
+            load, up to train.seq_len; 0 = all of the clip from the start.
+        flow_scale: pixels per unit of the flow head.
+        feature_weight, flow_weight, warp_weight, perceptual_weight: of the loss terms.
+        perceptual: vgg16, or off; auto = vgg16 where its weights are installed.
+    """
+
+    needs = ("labels", "flow", "flow3")
+    stochastic = True
+    paper = "Lee et al. 2021, arXiv 2104.06697"
+    small_image_shape = (16, 16, 4)
+    _tiny = {
+        "structure": {"classes": 3, "code_size": 4, "latents": 3, "rnn_size": 5, "width": 4, "context": 3},
+        "width": 4,
+        "blocks": 1,
+        "discriminator_width": 4,
+        "perceptual": "off",
+        "flow_scale": 0.25,
+    }
+    small_variants = {
+        "": {**_tiny, "window": 2, "load": 7, "foreground": []},
+        "loads": {**_tiny, "window": 3, "load": 3, "foreground": [1], "temporal_scales": 0},
+    }
+
+    def __init__(
+        self,
+        image_shape,
+        structure: dict = {},  # noqa: B006 - never changed
+        structure_run: str = "",
+        window: int = 6,
+        load: int = 10,
+        width: int = 128,
+        blocks: int = 9,
+        foreground: list[int] = (13,),
+        discriminator_width: int = 64,
+        temporal_scales: int = 2,
+        double_every: int = 0,
+        flow_scale: float = 20.0,
+        feature_weight: float = 10.0,
+        flow_weight: float = 10.0,
+        warp_weight: float = 10.0,
+        perceptual_weight: float = 10.0,
+        perceptual: Literal["auto", "vgg16", "off"] = "auto",
+    ):
+        if perceptual == "auto":
+            perceptual = "vgg16" if weights.available(vgg.WEIGHTS) else "off"
+        options = {
+            "window": window,
+            "load": load,
+            "width": width,
+            "blocks": blocks,
+            "foreground": foreground,
+            "discriminator_width": discriminator_width,
+            "temporal_scales": temporal_scales,
+            "double_every": double_every,
+            "flow_scale": flow_scale,
+            "feature_weight": feature_weight,
+            "flow_weight": flow_weight,
+            "warp_weight": warp_weight,
+            "perceptual_weight": perceptual_weight if perceptual == "vgg16" else 0.0,
+        }
+        made = _structure(tuple(image_shape), structure)
+        super().__init__(image_shape, made.classes, options)
+        self.structure = made
+        self.structure.built, self.structure.trainable = True, False
+        self._pretrained = Held({"structure": structure_run})
+        self.size_multiple = max(4, made.size_multiple)
+        self.check_image_size()
+
+    @property
+    def pretrained(self):
+        return self._pretrained.values
+
+    # Prediction.
+
+    def observe(self, context, state=None, seed=None):
+        before = None if state is None else state["structure"]
+        return {"structure": self.structure.observe(context, before, seed), **self._seen(context, state)}
+
+    def observe_samples(self, context, seeds):
+        seen = {k: tf.repeat(v, seeds.shape[1], axis=0) for k, v in self._seen(context, None).items()}
+        return {"structure": self.structure.observe_samples(context, seeds), **seen}
+
+    def _seen(self, context, state):
+        frames, labels = 2.0 * label_maps.rgb_of(context) - 1.0, label_maps.labels_of(context, self.classes)
+        if state is not None:
+            frames = tf.concat([state["previous"], frames], axis=1)
+            labels = tf.concat([state["labels"], labels], axis=1)
+        count = self.window - 1
+        return {
+            "previous": tf.ensure_shape(frames[:, -count:], [None, count, *self.image_shape[:2], 3]),
+            "labels": tf.ensure_shape(labels[:, -count:], [None, count, *self.image_shape[:2]]),
+        }
+
+    def imagine(self, state, horizon, seed=None):
+        model, known = self.structure, state["structure"]
+        seeds = known["seed"] if seed is None else tf.cast(seed, tf.int64)
+        begin = tf.reduce_max(known["frame"])
+        carried = {"structure": model.carried(known), "previous": state["previous"], "labels": state["labels"]}
+
+        def step(carried, t):
+            flat, structure = model.predict_next(carried["structure"], seeds, begin + t)
+            labels = tf.concat([carried["labels"], label_maps.labels_of(flat, self.classes)[:, None]], axis=1)
+            frame = self.painted_frame(carried["previous"], labels)["final"]
+            after = {
+                "structure": structure,
+                "previous": tf.concat([carried["previous"][:, 1:], frame[:, None]], axis=1),
+                "labels": labels[:, 1:],
+            }
+            return label_maps.pack(0.5 * (frame + 1.0), labels[:, -1]), after
+
+        like = tf.TensorSpec([None, *self.image_shape], tf.float32)
+        video, after = unroll.generate(step, carried, horizon, like)
+        structure = {**known, **after["structure"], "seed": seeds, "frame": known["frame"] + horizon}
+        return video, {**after, "structure": structure}
+
+
+def _structure(image_shape, options):
+    """A structure generator, or a sentence about an option that it does not have."""
+    known = registry.options("model", "hierarchical_structure")
+    for key in options:
+        if key not in known:
+            raise UserError(f"model.structure: unknown option {key!r}{registry.nearest(key, known)}")
+    try:
+        return StructureGenerator(image_shape, **options)
+    except TypeError as error:
+        raise UserError(f"model.structure: {error}") from None
