@@ -70,7 +70,7 @@ class Validation:
 
     @staticmethod
     def _trim(frames):
-        return lambda batch: {k: v[:, :frames] if k in ("video", "mask", "labels") else v for k, v in batch.items()}
+        return lambda batch: {k: v if k == "id" else v[:, :frames] for k, v in batch.items()}
 
 
 def check_monitor(name, model):

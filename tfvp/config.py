@@ -22,7 +22,7 @@ BASE_FILE = pathlib.Path(__file__).resolve().parent.parent / "configs" / "base.y
 CHOICES = {
     "data.window": ("random", "split"),
     "train.precision": ("float32", "mixed_bfloat16"),
-    "train.schedule": ("constant", "cosine", "one_cycle", "plateau"),
+    "train.schedule": ("constant", "cosine", "linear", "one_cycle", "plateau"),
     "eval.split": ("validation", "test"),
     "eval.weights": ("best", "last"),
 }

@@ -40,6 +40,11 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
     model = tfvp.load_run(found.path, weights)
+    if "labels" in model.needs:
+        raise UserError(
+            f"{config.model.name} observes label maps beside the frames, which --video has not; evaluate it on a data"
+            " set with label maps"
+        )
     model.check_context(context)
     out = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
     if out.suffix.lower() not in (".mp4", ".avi", ".gif", ".png", ".npy"):

@@ -1,6 +1,7 @@
 """Frames as arrays: their size, their colours, and how they are laid out in one picture."""
 
 import fractions
+import functools
 
 import av
 import av.filter
@@ -24,11 +25,28 @@ def luma(rgb):
 
 
 def as_rgb(video):
-    """Frames [..., 1, 2 or 3] as [..., 3]: grey repeated; two channels (TaxiBJ's flows) as red and green."""
+    """Frames [..., H, W, C] as [..., H', W, 3].
+
+    Grey is repeated; two channels (TaxiBJ's flows) become red and green; of four channels the
+    last is a label map, which is drawn in the colours of `palette` below the frame.
+    """
     channels = video.shape[-1]
+    if channels == 4:
+        return np.concatenate([video[..., :3], palette()[video[..., 3]]], axis=-3)
     if channels == 1:
         return np.repeat(video, 3, axis=-1)
     return np.pad(video, [(0, 0)] * (video.ndim - 1) + [(0, 3 - channels)])
+
+
+@functools.lru_cache(maxsize=1)
+def palette():
+    """A colour for each of 256 classes, uint8 [256, 3]: their bits, dealt out to the three channels (PASCAL VOC)."""
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((numbers >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
 
 
 def strip(video, every=1, gap=0):

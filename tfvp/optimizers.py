@@ -18,7 +18,8 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
         settings: `config.train`.
         batches: batches in the whole training; one-cycle and cosine end there.
         batches_per_epoch: batches in an epoch, the unit of `warmup_epochs`.
-        updates_per_batch: optimizer updates per batch; schedules advance once per batch.
+        updates_per_batch: optimizer updates per batch, or a function from updates to batches;
+            schedules advance once per batch.
 
     Returns:
         An unbuilt `keras.optimizers.Optimizer`.
@@ -58,6 +59,8 @@ def _learning_rate(settings, batches, batches_per_epoch, updates_per_batch):
         )
     if settings.schedule == "cosine":
         return Cosine(peak, batches, warmup, settings.final_learning_rate, updates_per_batch)
+    if settings.schedule == "linear":
+        return Linear(peak, batches, settings.linear_start, settings.final_learning_rate, updates_per_batch)
     if warmup and settings.schedule == "constant":
         return Cosine(peak, math.inf, warmup, peak, updates_per_batch)
     return peak
@@ -70,14 +73,15 @@ class _PerBatch(keras.optimizers.schedules.LearningRateSchedule):
         self.updates_per_batch = updates_per_batch
 
     def __call__(self, step):
-        batch = tf.cast(tf.convert_to_tensor(step), tf.int64) // self.updates_per_batch
+        step, per_batch = tf.cast(tf.convert_to_tensor(step), tf.int64), self.updates_per_batch
+        batch = per_batch(step) if callable(per_batch) else step // per_batch
         return tf.cast(self.value(tf.cast(batch, tf.float64)), tf.float32)
 
     def value(self, batch):
         raise TypeError(f"{type(self).__name__} does not define value")
 
     def get_config(self):
-        return dict(vars(self))
+        return {key: value for key, value in vars(self).items() if not callable(value)}
 
 
 class OneCycle(_PerBatch):
@@ -117,6 +121,19 @@ class Cosine(_PerBatch):
         else:
             falling = _cosine_between(self.peak, self.end, (batch - self.warmup) / max(self.batches - self.warmup, 1))
         return tf.where(batch < self.warmup, rising, falling)
+
+
+class Linear(_PerBatch):
+    """Constant for a fraction `start` of training, then on a straight line down to `end`."""
+
+    def __init__(self, peak, batches, start=0.5, end=0.0, updates_per_batch=1):
+        super().__init__(updates_per_batch)
+        self.peak, self.batches, self.start, self.end = peak, batches, start, end
+
+    def value(self, batch):
+        turn = self.start * self.batches
+        progress = tf.clip_by_value((batch - turn) / max(self.batches - turn, 1e-9), 0.0, 1.0)
+        return self.peak + (self.end - self.peak) * progress
 
 
 def _cosine_between(start, end, progress):

@@ -97,6 +97,8 @@ def draw_curves(path, scores, context):
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(rows, columns, i + 1)
         for name, result in scores.items():
+            if metric not in result.summaries:
+                continue
             summary = result.summaries[metric]
             curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"] or 0.0)
             frames = np.arange(1, len(curve) + 1)

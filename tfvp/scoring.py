@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from tfvp import registry, weights
 from tfvp.errors import UserError
+from tfvp.layers import label_maps
 from tfvp.metrics.base import SetMetric
 
 # Frames that one graph call may predict for all samples together; more samples go in groups.
@@ -136,7 +137,14 @@ class Scorer:
         self.first = predictor.fewest_context if mode == "teacher_forced" else context
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
-        made = {name: self._make(registry.lookup("metric", name)) for name in metrics}
+        self.labelled = predictor.image_shape[-1] == label_maps.CHANNELS
+        made = {name: registry.lookup("metric", name) for name in metrics}
+        if not self.labelled and any(metric.of_labels for metric in made.values()):
+            raise UserError(
+                f"{', '.join(n for n, m in made.items() if m.of_labels)} compare label maps, which this model does not"
+                " predict; leave them out of eval.metrics"
+            )
+        made = {n: self._make(m) for n, m in made.items() if predictor.predicts_labels or not m.of_labels}
         self.frame_metrics = {n: m for n, m in made.items() if not isinstance(m, SetMetric)}
         self.set_metrics = {n: m for n, m in made.items() if isinstance(m, SetMetric)}
         self.per_frame = tf.function(functools.partial(self._per_frame))
@@ -173,7 +181,8 @@ class Scorer:
             whole = tf.concat([video[:, : self.first], predicted], axis=1)
             for metric in self.set_metrics.values():
                 start = 0 if metric.with_context else self.first
-                metric.update_state(video[:, start:], whole[:, start:], batch["mask"][:, start:])
+                true, found = (self._seen_by(metric, x[:, start:]) for x in (video, whole))
+                metric.update_state(true, found, batch["mask"][:, start:])
         if len(self.examples) < self.kept:
             self.examples.extend(np.concatenate(shown, axis=1)[:real][: self.kept - len(self.examples)])
 
@@ -204,9 +213,18 @@ class Scorer:
         true = tf.repeat(true, samples, axis=0)
         flat = tf.reshape(predicted, [batch * samples, *predicted.shape[2:]])
         return {
-            name: tf.reshape(tf.cast(metric.per_frame(true, flat), tf.float32), [batch, samples, frames])
+            name: tf.reshape(tf.cast(self._values(metric, true, flat), tf.float32), [batch, samples, frames])
             for name, metric in self.frame_metrics.items()
         }
+
+    def _values(self, metric, true, predicted):
+        return metric.per_frame(self._seen_by(metric, true), self._seen_by(metric, predicted))
+
+    def _seen_by(self, metric, frames):
+        """The part of frames that a metric is about: colours, or label maps."""
+        if not self.labelled:
+            return frames
+        return label_maps.labels_of(frames) if metric.of_labels else label_maps.rgb_of(frames)
 
     def scores(self):
         """The `Scores` of the clips since `reset`."""

@@ -5,11 +5,13 @@ import tensorflow as tf
 from tensorflow import keras
 from tqdm import tqdm
 
+import tfvp
 from tfvp import callbacks, files, optimizers, registry
 from tfvp.backup import Backup
 from tfvp.datasets import base as datasets
 from tfvp.datasets import pipeline
 from tfvp.errors import UserError
+from tfvp.layers import label_maps
 from tfvp.run import Run
 
 MEAN_FRAME_CLIPS = 256
@@ -47,12 +49,17 @@ def train(config, logdir):
     steps = settings.steps_per_epoch or one_pass
     check_steps(config, steps)
     validation = make_validation(config, model, dataset)
+
+    def make_optimizer():
+        return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
+
     with strategy.scope():
         average = None
         if settings.ema_decay:
             average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
         model.compile(
-            optimizer=optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.updates_per_batch),
+            optimizer=make_optimizer(),
+            **({"others": [make_optimizer() for _ in model.judges]} if hasattr(model, "judges") else {}),
             clip_norm=settings.clip_norm,
             accumulate=settings.accumulate,
             average=average,
@@ -77,7 +84,9 @@ def _fit(run, config, model, average, dataset, validation, steps):
     if state and settings.early_stopping and state["waited"] >= settings.early_stopping or done >= settings.epochs:
         tqdm.write(f"{run.path} is trained already, for {done} epochs; there is nothing left to do")
         return
-    if state:
+    if not state:
+        _take_over(model)
+    else:
         tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
     batches = pipeline.training_batches(
         dataset,
@@ -89,10 +98,11 @@ def _fit(run, config, model, average, dataset, validation, steps):
         window=config.data.window,
         stride=config.data.frame_stride,
         flip=config.data.flip,
+        needs=model.needs,
     )
     progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)
     end = callbacks.EndOfEpoch(run, settings, validation, backup, average, progress, state)
-    _save_mean_frame(run, config, dataset)
+    _save_mean_frame(run, config, dataset, model)
     stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
     model.fit(
         batches,
@@ -103,6 +113,26 @@ def _fit(run, config, model, average, dataset, validation, steps):
         shuffle=False,
         callbacks=[progress, stop, end],
     )
+
+
+def _take_over(model):
+    """Gives sub-models the weights of the runs that they were trained in.
+
+    Raises:
+        UserError: no run is named, or its options are others.
+    """
+    for name, path in model.pretrained.items():
+        option = f"model.{name}_run"
+        if not path:
+            raise UserError(f"{option} is empty; name the run in which the {name} was trained")
+        part, source = getattr(model, name), tfvp.load_run(path)
+        ours, theirs = part.get_config(), source.get_config()
+        differing = [key for key in ours if ours[key] != theirs.get(key)]
+        if type(part) is not type(source) or differing:
+            what = "; ".join(f"{key}={theirs.get(key)!r} there, {ours[key]!r} here" for key in differing)
+            raise UserError(f"{option}={path} is another model: {what or source.registered_name}; change model.{name}")
+        for mine, found in zip(part.variables, source.variables, strict=True):
+            mine.assign(found)
 
 
 def build_model(config, image_shape, batch_size=1):
@@ -117,20 +147,25 @@ def build_model(config, image_shape, batch_size=1):
         A `tfvp.models.base.VideoModel`.
     """
     cls = registry.lookup("model", config.model.name)
-    model = cls(tuple(image_shape), **config.options("model"))
     dataset = registry.lookup("dataset", config.data.name)
-    missing = [key for key in model.needs if key not in dataset.provides]
-    if missing:
-        raise UserError(
-            f"model {config.model.name} needs {', '.join(missing)}, which data set {config.data.name} does not provide"
-        )
+    if "labels" in cls.needs:
+        if "labels" not in dataset.provides:
+            raise UserError(
+                f"model {config.model.name} needs label maps, which data set {config.data.name} does not provide"
+            )
+        if image_shape[-1] != 3:
+            raise UserError(f"model {config.model.name} paints in colour; set data.channels to 3")
+        image_shape = (*image_shape[:2], label_maps.CHANNELS)
+    options = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
+    model = cls(tuple(image_shape), **options)
     length = config.train.seq_len
     spec = {
         "video": tf.TensorSpec([batch_size, length, *image_shape], tf.float32),
         "id": tf.TensorSpec([batch_size], tf.int64),
     }
-    if "labels" in model.needs:
-        spec["labels"] = tf.TensorSpec([batch_size, length, *image_shape[:2]], tf.int32)
+    for key in model.needs:
+        if key.startswith("flow"):
+            spec[key] = tf.TensorSpec([batch_size, length, *image_shape[:2], 2], tf.float32)
     model.build_on(spec)
     return model
 
@@ -148,6 +183,7 @@ def make_validation(config, model, dataset):
             length=length,
             num_examples=settings.validation_examples,
             stride=config.data.frame_stride,
+            needs=model.needs,
         )
         for name, split in (("val", "validation"), ("train", "train"))
     }
@@ -157,7 +193,7 @@ def make_validation(config, model, dataset):
     )
 
 
-def _save_mean_frame(run, config, dataset):
+def _save_mean_frame(run, config, dataset, model):
     """Keeps the mean frame of the training clips, which evaluation uses as a baseline."""
     path = run.folder("model") / "mean_frame.npy"
     if path.exists():
@@ -169,6 +205,7 @@ def _save_mean_frame(run, config, dataset):
         length=config.train.seq_len,
         num_examples=MEAN_FRAME_CLIPS,
         stride=config.data.frame_stride,
+        needs=[key for key in model.needs if key == "labels"],
     )
     total, frames = 0.0, 0.0
     for batch in batches:

@@ -32,8 +32,14 @@ def make(name, horizon=FRAMES):
     return cls(horizon=horizon)
 
 
+def seen_by(metric, frames):
+    """Frames, or label maps of nine classes for metrics of labels."""
+    return np.rint(8 * np.clip(np.nan_to_num(frames[..., 0]), 0, 1)).astype(np.int32) if metric.of_labels else frames
+
+
 def summary(name, true, pred, cuts=(CLIPS,), mask=None):
     metric, start = make(name), 0
+    true, pred = seen_by(metric, true), seen_by(metric, pred)
     for end in cuts:
         metric.update_state(true[start:end], pred[start:end], None if mask is None else mask[start:end])
         start = end
@@ -120,9 +126,9 @@ def test_state_does_not_grow(name):
 def test_reset_forgets(name):
     true, pred = videos()
     metric = make(name)
-    metric.update_state(true, 0 * pred)
+    metric.update_state(seen_by(metric, true), seen_by(metric, 0 * pred))
     metric.reset_state()
-    metric.update_state(true, pred)
+    metric.update_state(seen_by(metric, true), seen_by(metric, pred))
     np.testing.assert_allclose(metric.summary()["curve"], summary(name, true, pred)["curve"], rtol=1e-6)
     assert float(metric.result()) == pytest.approx(metric.summary()["mean"], rel=1e-6)
 
@@ -196,3 +202,28 @@ def test_skill_scores_count_over_the_whole_set(pool):
         expected["csi_pool16"] = expected["csi"]
         for name, result in found.items():
             assert result["thresholds"][str(threshold)] == pytest.approx(expected[name]), name
+
+
+def test_intersection_over_union_counts_over_the_whole_set():
+    random = np.random.default_rng(4)
+    true, pred = (random.integers(0, 4, (5, 3, 8, 8)) for _ in range(2))
+    pred = np.where(random.uniform(size=true.shape) < 0.6, true, pred)
+    mask = np.ones((5, 3), np.float32)
+    mask[4] = 0.0
+    metric = make("miou")
+    for part in (slice(0, 2), slice(2, 5)):
+        metric.update_state(true[part], pred[part], mask[part])
+    found = metric.summary()
+
+    def ratio(k, t=slice(None)):
+        ours, theirs = pred[:4, t] == k, true[:4, t] == k
+        return (ours & theirs).sum() / (ours | theirs).sum()
+
+    assert found["clips"] == 4 and found["mean"] == pytest.approx(np.mean([ratio(k) for k in range(4)]))
+    np.testing.assert_allclose(found["curve"], [np.mean([ratio(k, t) for k in range(4)]) for t in range(3)])
+    assert set(found["classes"]) == set("0123") and found["classes"]["2"]["mean"] == pytest.approx(ratio(2))
+    assert json.loads(json.dumps(found)) == found
+    one = make("miou_frame").per_frame(true[:1], pred[:1])
+    shown = [np.unique(np.concatenate([true[0, t], pred[0, t]])) for t in range(3)]
+    both = lambda k, t: ((pred[0, t] == k) & (true[0, t] == k)).sum() / ((pred[0, t] == k) | (true[0, t] == k)).sum()  # noqa: E731
+    np.testing.assert_allclose(one[0], [np.mean([both(k, t) for k in shown[t]]) for t in range(3)], rtol=1e-5)

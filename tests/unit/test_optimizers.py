@@ -114,3 +114,16 @@ def test_average_follows_its_schedule(devices):
     with average.in_place():
         assert float(model.w[0]) == 9.0
     assert float(model.w[0]) == 12.0
+
+
+def test_linear_schedule_falls_after_its_start():
+    rates = [float(optimizers.Linear(2.0, 10, start=0.6)(step)) for step in range(11)]
+    np.testing.assert_allclose(rates, [2.0] * 7 + [1.5, 1.0, 0.5, 0.0], rtol=1e-6)
+
+
+def test_schedules_take_a_count_of_batches():
+    """One update in each of the first four batches, then two per batch."""
+    schedule = optimizers.Linear(
+        8.0, 8, start=0.0, updates_per_batch=lambda updates: tf.minimum(updates, 4) + tf.maximum(updates - 4, 0) // 2
+    )
+    np.testing.assert_allclose([float(schedule(u)) for u in (0, 4, 5, 6, 12)], [8, 4, 4, 3, 0])

@@ -340,6 +340,17 @@ class FileDataset(VideoDataset):
         return result
 
 
+def at_least_one(**options):
+    """Refuses options of a data set that are smaller than 1.
+
+    Raises:
+        UserError: the first such option.
+    """
+    for key, value in options.items():
+        if value < 1:
+            raise UserError(f"data.{key}={value} must be at least 1")
+
+
 def build_dataset(config):
     """The data set that a configuration asks for, not yet prepared.
 

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvp.datasets import draws
+from tfvp.datasets.optical_flow import reference_flow
 from tfvp.errors import UserError
+from tfvp.layers import label_maps
 
 WINDOWS = ("random", "split")
 
@@ -31,6 +33,7 @@ def training_batches(
     flip=False,
     split="train",
     worker=(0, 1),
+    needs=(),
 ):
     """An infinite stream of shuffled training batches.
 
@@ -50,6 +53,8 @@ def training_batches(
         flip: mirror whole windows left-right with probability 1/2.
         split: the split to draw from.
         worker: (rank, count); each worker gets its own equal part of every batch.
+        needs: of the model that takes the batches; see `VideoModel.needs`. With "labels", label
+            maps are a fourth channel of the video; "flow" and "flow3" are added.
 
     Returns:
         tf.data.Dataset of {"video": float32 [B, length, H, W, C] in [0, 1], "id": int64 [B],
@@ -64,18 +69,18 @@ def training_batches(
         raise UserError(f"train.batch_size={batch_size} must be a multiple of the {workers} workers")
     epochs = _Epochs(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
     part = batch_size // workers
-    spec = dataset.element_spec(length)
+    source, spec = _source(dataset, length, needs)
 
     def read(step):
         epoch, within = divmod(int(step), steps_per_epoch)
         positions = np.arange(part) + within * batch_size + rank * part
         chosen = epochs.at(epoch, positions)
-        arrays = dataset.read(split, chosen.clips, chosen.starts, length, stride)
+        arrays = source(split, chosen.clips, chosen.starts, length, stride)
         return [*(arrays[key] for key in spec), positions, chosen.mirrored]
 
     def finish(*values):
         *arrays, positions, mirrored = values
-        return _as_batch(spec, arrays, positions, mirrored if flip else None)
+        return _as_batch(spec, arrays, positions, mirrored if flip else None, needs)
 
     steps = tf.data.Dataset.counter(first_epoch * steps_per_epoch)
     extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool)]
@@ -87,7 +92,7 @@ def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, sp
     return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
 
 
-def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1):
+def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=()):
     """The first `length` frames of each clip that is long enough, in order, once.
 
     Args:
@@ -98,6 +103,7 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
         length: frames.
         num_examples: how many clips; 0 = all.
         stride: frames of the clip from one frame of the window to the next.
+        needs: as in `training_batches`.
 
     Returns:
         (dataset, count): batches {"video": float32 [B, length, H, W, C] in [0, 1], "mask":
@@ -108,17 +114,17 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
         UserError: no clip is long enough, or the split is empty.
     """
     clips = dataset.usable_clips(split, length, stride)[: num_examples or None]
-    spec = dataset.element_spec(length)
+    source, spec = _source(dataset, length, needs)
 
     def read(batch):
         rows = np.arange(batch_size) + batch * batch_size
         chosen = clips[rows % len(clips)]
-        arrays = dataset.read(split, chosen, np.zeros_like(chosen), length, stride)
+        arrays = source(split, chosen, np.zeros_like(chosen), length, stride)
         return [*(arrays[key] for key in spec), chosen, (rows < len(clips)).astype(np.float32)]
 
     def finish(*values):
         *arrays, ids, real = values
-        return {**_as_batch(spec, arrays, ids), "mask": tf.repeat(real[:, None], length, axis=1)}
+        return {**_as_batch(spec, arrays, ids, None, needs), "mask": tf.repeat(real[:, None], length, axis=1)}
 
     numbers = tf.data.Dataset.range(-(-len(clips) // batch_size))
     extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)]
@@ -152,16 +158,40 @@ def _mapped(numbers, read, specs, rows, finish):
     return numbers.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _as_batch(spec, arrays, ids, mirrored=None):
+def _source(dataset, length, needs):
+    """(a function like `dataset.read`, the spec of what it returns), with the reference flow that is needed."""
+    spec = dict(dataset.element_spec(length))
+    if "labels" in needs and "labels" not in spec:
+        raise UserError(
+            f"the model needs label maps, but data.labels={dataset.options.get('labels', 'none')} gives none;"
+            f" data sets with label maps have the option data.labels, see `{dataset.name}`"
+        )
+    spacings = {key: int(key[len("flow") :] or 1) for key in needs if key.startswith("flow")}
+    for key in spacings:
+        spec[key] = tf.TensorSpec([length, *dataset.frame_shape[:2], 2], tf.float32)
+
+    def read(*request):
+        arrays = dataset.read(*request)
+        return {**arrays, **{key: reference_flow(arrays["video"], n) for key, n in spacings.items()}}
+
+    return read, spec
+
+
+def _as_batch(spec, arrays, ids, mirrored=None, needs=()):
     """Windows to what models take; the only place where bytes become floats."""
     batch = dict(zip(spec, arrays))
-    for key in ("video", "labels") if mirrored is not None else ():
-        if key in batch:
+    for key in batch if mirrored is not None else ():
+        if key in ("video", "labels") or key.startswith("flow"):
             chosen = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
-            batch[key] = tf.where(chosen, tf.reverse(batch[key], axis=[3]), batch[key])
+            turned = tf.reverse(batch[key], axis=[3])
+            if key.startswith("flow"):
+                turned *= tf.constant([-1.0, 1.0])
+            batch[key] = tf.where(chosen, turned, batch[key])
     if batch["video"].dtype == tf.uint8:
         batch["video"] = tf.cast(batch["video"], tf.float32) / 255.0
-    if "labels" in batch:
+    if "labels" in needs:
+        batch["video"] = label_maps.pack(batch["video"], batch.pop("labels"))
+    elif "labels" in batch:
         batch["labels"] = tf.cast(batch["labels"], tf.int32)
     return {**batch, "id": ids}
 

@@ -30,6 +30,7 @@ class VideoMetric(keras.metrics.Metric):
         convention: what exactly is computed, in a sentence.
         broken: why the number must not be trusted, or "".
         needs_weights: names of the pretrained weights it uses (see `tfvp.weights`).
+        of_labels: whether it compares label maps, int32 [B, T, H, W], instead of frames.
 
     Args:
         horizon: T, frames per prediction.
@@ -41,6 +42,7 @@ class VideoMetric(keras.metrics.Metric):
     convention = ""
     broken = ""
     needs_weights = ()
+    of_labels = False
 
     def __init__(self, horizon, name=None):
         super().__init__(name=name or self.registered_name, dtype="float64")
@@ -76,7 +78,8 @@ class VideoMetric(keras.metrics.Metric):
             pred: [B, T, H, W, C], or [B, S, T, H, W, C] for S samples.
             mask: [B, T], 1 where a frame counts; a row of zeros is padding.
         """
-        true, pred = tf.convert_to_tensor(true, tf.float32), tf.convert_to_tensor(pred, tf.float32)
+        dtype = tf.int32 if self.of_labels else tf.float32
+        true, pred = tf.convert_to_tensor(true, dtype), tf.convert_to_tensor(pred, dtype)
         if pred.shape.rank == true.shape.rank:
             pred = pred[:, None]
         samples = pred.shape[1]
@@ -194,6 +197,7 @@ class SetMetric(keras.metrics.Metric):
     convention = ""
     broken = ""
     needs_weights = ()
+    of_labels = False
     size = 0
     with_context = False
 

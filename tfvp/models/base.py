@@ -42,6 +42,7 @@ class VideoModel(keras.Model):
             label map as a fourth channel (see `tfvp.layers.label_maps`), in training and in
             prediction, and `image_shape` has four channels; "flow", "flow3": batches have the
             reference flow [B, T, H, W, 2] to the frame before, or 3 frames before.
+        predicts_labels: whether label maps in its frames are predictions worth scoring.
         updates_per_batch: optimizer updates that one `train_step` makes.
         paper: the publication that the model reimplements.
         small_variants: {label: options} that make small models, for tests and first tries.
@@ -57,6 +58,7 @@ class VideoModel(keras.Model):
     context_multiple_reason = ""
     size_multiple = 1
     needs = ()
+    predicts_labels = True
     updates_per_batch = 1
     paper = ""
     small_variants = {}

@@ -11,6 +11,7 @@ class StillFrame(VideoModel):
     """Predicts one frame for ever. The state is {"frame", "count"}: that frame, frames seen."""
 
     registered_name = "still frame"
+    predicts_labels = False  # a mean of class numbers is no class
 
     def observe(self, context, state=None, seed=None):
         batch, seen = tf.shape(context)[0], tf.cast(tf.shape(context)[1], tf.float32)
@@ -28,6 +29,8 @@ class StillFrame(VideoModel):
 
 class CopyLast(StillFrame):
     """The last observed frame."""
+
+    predicts_labels = True
 
     def still(self, context, state):
         return context[:, -1]

@@ -72,6 +72,8 @@ class ImagePainter(VideoModel):
                 "hierarchical calls its graph once per load and takes neither train.xla nor train.steps_per_execution;"
                 " leave them at their defaults"
             )
+        if kwargs.get("average") is not None:
+            raise UserError("hierarchical keeps no moving average of its adversaries; set train.ema_decay to 0")
         config = optimizer.get_config()
         others = others or [type(optimizer).from_config(copy.deepcopy(config)) for _ in self.judges]
         super().compile(optimizer, **kwargs)
