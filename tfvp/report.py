@@ -58,7 +58,7 @@ def table(document, best=True):
     rows = [["", *(m + (" (broken)" if document[predictors[0]][m].get("broken") else "") for m in metrics)]]
     for name in predictors:
         rows.append([name, *(format_number(document[name].get(m, {}).get("mean")) for m in metrics)])
-        samples = document[name][metrics[0]].get("samples", 1)
+        samples = max(summary.get("samples", 1) for summary in document[name].values())
         for which in ("best", "worst") if best and samples > 1 else ():
             values = [document[name][m].get(which, {}).get("mean") for m in metrics]
             rows.append([f"{name}, {which} of {samples}", *map(format_number, values)])

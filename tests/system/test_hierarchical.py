@@ -1,0 +1,139 @@
+"""The five steps of hierarchical video prediction, from generated label maps to painted video."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.golden import ROOT
+from tfvp import config, paint, structures, training, video_io
+from tfvp import run as runs
+from tfvp.errors import UserError
+
+STRUCTURE = {"classes": 5, "width": 4, "code_size": 8, "latents": 2, "rnn_size": 8}
+SHARED = {
+    "data": {"name": "shapes", "labels": "true", "image_size": 16, "channels": 3, "clip_length": 16},
+    "eval": {"open_loop_ctx": 5, "eval_seq_len": 11, "num_examples": 4, "metrics": ["miou", "miou_frame", "psnr"]},
+}
+TRAIN = {
+    "epochs": 1,
+    "steps_per_epoch": 2,
+    "batch_size": 2,
+    "seq_len": 9,
+    "validation_examples": 2,
+    "monitor": "val_loss",
+}
+
+
+def train(logdir, name, model, **settings):
+    values = {"model": model, **SHARED, "train": {**TRAIN, **settings}}
+    return training.train(config.from_dict(values, name), logdir)
+
+
+def image_options(**changes):
+    options = {"window": 3, "load": 6, "width": 4, "blocks": 1, "discriminator_width": 4, "foreground": [1]}
+    options["temporal_scales"] = 1
+    return {"name": "hierarchical", "structure": STRUCTURE, "perceptual": "off", **options, **changes}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(run of the structure generator, run of the pair)."""
+    logdir = tmp_path_factory.mktemp("logs")
+    first = train(logdir, "structure", {"name": "hierarchical_structure", **STRUCTURE})
+    second = train(
+        logdir,
+        "image",
+        image_options(structure_run=str(first.path)),
+        schedule="linear",
+        optimizer_options={"beta_1": 0.5},
+    )
+    return first, second
+
+
+def test_the_pair_takes_the_structure_over(trained):
+    import tfvp
+
+    first, second = (tfvp.load_run(run.path) for run in trained)
+    for ours, theirs in zip(second.structure.variables, first.variables, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_structures_are_written_and_painted(trained, tmp_path):
+    first, second = trained
+    folder = structures.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
+    index = json.loads((folder / "index.json").read_text())
+    assert index["clips"] == 2 and index["horizon"] == 20 and index["true_frames"] == 16
+    maps = [structures.read_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
+    assert [len(m) for m in maps] == [16, 25, 25] and max(m.max() for m in maps) < 5
+    for sample in maps[1:]:
+        np.testing.assert_array_equal(sample[:5], maps[0][:5])
+    said = []
+    painted = paint.paint(second, folder.parent, "gif", progress=said.append)
+    assert len(said) == 2
+    video = video_io.read_video(painted / "clip_00001" / "sample_00002.gif")
+    assert video.shape == (25, 16, 16, 3)
+    with pytest.raises(UserError, match="painting needs one of hierarchical"):
+        paint.paint(first, folder)
+    with pytest.raises(UserError, match="no index.json"):
+        paint.paint(second, tmp_path)
+
+
+def test_painting_in_chunks_is_painting_at_once(trained, monkeypatch):
+    import tfvp
+
+    model = tfvp.load_run(trained[1].path)
+    random = np.random.default_rng(0)
+    before, maps = random.uniform(size=(2, 16, 16, 3)).astype(np.float32), random.integers(0, 5, (15, 16, 16))
+    whole = paint.painted(model, before, maps)
+    monkeypatch.setattr(paint, "CHUNK", 4)
+    parts = paint.painted(model, before, maps)
+    assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1 and whole.shape == (15, 16, 16, 3)
+
+
+def test_the_pair_is_evaluated_with_and_without_labels(trained):
+    command = [sys.executable, "eval_with_lpips.py", "--logdir", str(trained[1].path), "--num-samples", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((trained[1].path / "eval" / "default" / "metrics.json").read_text())
+    for predictor in ("model", "copy_last"):
+        assert 0 < document[predictor]["miou"]["mean"] <= 1 and len(document[predictor]["miou"]["curve"]) == 6
+    assert "miou" not in document["mean_context"] and document["mean_context"]["psnr"]["mean"] > 0
+    assert document["model"]["miou_frame"]["best"]["mean"] >= document["model"]["miou_frame"]["mean"]
+
+
+def test_resuming_keeps_the_discriminators_optimizers(tmp_path, trained):
+    import tfvp
+
+    model = image_options(structure_run=str(trained[0].path), double_every=2, temporal_scales=0, load=3)
+    runs_made = [train(tmp_path / "whole", "run", model, epochs=2, seq_len=8)]
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    (tmp_path / "parts" / "run" / "backup" / "epoch-000002.npz").unlink()  # as if killed in the second epoch
+    runs_made.append(train(tmp_path / "parts", "run", model, epochs=2, seq_len=8))
+    whole, parts = (tfvp.load_run(run.path, "last") for run in runs_made)
+    for ours, theirs in zip(whole.variables, parts.variables, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
+    lines = [runs.Run(run.path).read_metrics() for run in runs_made]
+    assert [line["step"] for line in lines[0]] == [2, 4] == [line["step"] for line in lines[1]]
+
+
+def test_what_does_not_fit_is_refused(tmp_path, trained):
+    with pytest.raises(UserError, match="structure_run is empty"):
+        train(tmp_path, "a", image_options())
+    other = {**STRUCTURE, "rnn_size": 6}
+    with pytest.raises(UserError, match="rnn_size=8 there, 6 here"):
+        train(tmp_path, "b", image_options(structure=other, structure_run=str(trained[0].path)))
+    with pytest.raises(UserError, match="unknown option 'rnn_siz'.*rnn_size"):
+        train(tmp_path, "c", image_options(structure={"rnn_siz": 6}))
+    with pytest.raises(UserError, match="train.seq_len=4 is too short"):
+        train(tmp_path, "d", image_options(structure_run=str(trained[0].path)), seq_len=4, validation_seq_len=9)
+    with pytest.raises(UserError, match="gives none"):
+        values = {"model": {"name": "hierarchical_structure", **STRUCTURE}, **SHARED, "train": TRAIN}
+        values["data"] = {**values["data"], "labels": "none"}
+        training.train(config.from_dict(values, "e"), tmp_path)
+    with pytest.raises(UserError, match="moving_mnist does not provide"):
+        values["data"] = {"name": "moving_mnist", "channels": 3}
+        training.train(config.from_dict(values, "f"), tmp_path)
