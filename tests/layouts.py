@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import struct
 import zipfile
 
@@ -293,3 +294,18 @@ def video_bytes(clip, suffix, tmp_path, codec=None):
     path = tmp_path / f"bytes{suffix}"
     video_io.write_video(path, clip, 25, codec)
     return io.BytesIO(path.read_bytes()).getvalue()
+
+
+def write_pose(root, frames=20, gap=9):
+    """Three videos with DensePose's IUV images; the part number of clip n is n; frame `gap` is missing."""
+    listed = {"train": {"V00001": ["C00001", "C00002"], "V00002": ["C00001"]}, "test": {"V00003": ["C00001"]}}
+    (root / "split.json").write_text(json.dumps(listed))
+    clips = [(video, clip) for videos in listed.values() for video, names in videos.items() for clip in names]
+    for i, (video, clip) in enumerate(clips):
+        folder = root / video / clip
+        folder.mkdir(parents=True)
+        for t, frame in enumerate(np.repeat(marked_clip(i, frames, 48, 48), 3, axis=-1)):
+            if t != gap:
+                Image.fromarray(frame).save(folder / f"frame{t:06d}.png")
+                parts = np.full((48, 48, 3), (7, 9, i), np.uint8)
+                Image.fromarray(parts).save(folder / f"frame{t:06d}_IUV.png")

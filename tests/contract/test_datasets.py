@@ -70,14 +70,26 @@ CASES = {
     "kitti_caltech": {"seq and frames": (layouts.write_kitti_caltech, {}, (2, 2, 3))},
     "moving_fashion_mnist": {"idx": (layouts.write_mnist, {}, (10_000, 2_000, 10_000))},
     "mnist_cifar": {"binary": (layouts.write_cifar, {}, (10_000, 2_000, 10_000))},
+    "pose": {
+        "frames": (layouts.write_pose, {}, (2, 4, 2)),
+        "labels": (layouts.write_pose, {"labels": "disk"}, (2, 4, 2)),
+    },
     "shapes": {
         "frames": (None, {}, (20_000, 500, 1_000)),
         "labels": (None, {"labels": "true", "num_shapes": 2}, (20_000, 500, 1_000)),
     },
-    "folder": {"all kinds": (lambda root: layouts.write_folder(root, FOLDER), {}, (7, 2, 1))},
+    "folder": {
+        "all kinds": (lambda root: layouts.write_folder(root, FOLDER), {}, (7, 2, 1)),
+        "kmeans": (lambda root: layouts.write_folder(root, FOLDER), {"labels": "kmeans", "classes": 3}, (7, 2, 1)),
+    },
 }
 # What a data set insists on.
-FIXED = {"taxibj": {"image_size": (32, 32), "channels": 2}, "mnist_cifar": {"channels": 3}, "shapes": {"channels": 3}}
+FIXED = {
+    "taxibj": {"image_size": (32, 32), "channels": 2},
+    "mnist_cifar": {"channels": 3},
+    "shapes": {"channels": 3},
+    "pose": {"channels": 3},
+}
 LABELS = [(name, label) for name, cases in CASES.items() for label in cases]
 
 

@@ -268,14 +268,7 @@ class FileDataset(VideoDataset):
         Raises:
             UserError: the file cannot be read; it is then named, counted and left out.
         """
-        path, options = (
-            source.path,
-            {
-                "image_size": self.settings.image_size,
-                "channels": self.settings.channels,
-                **{key: value for key, value in self.options.items() if key in ("resize", "fps")},
-            },
-        )
+        path, options = source.path, dict(self.reading)
         if source.member:
             path, options["file"] = pathlib.Path(source.member), io.BytesIO(_member(source))
         if not source.segments:
@@ -285,6 +278,12 @@ class FileDataset(VideoDataset):
         for first, end in source.segments:
             if len(video[first:end]):
                 yield f"{source.name}#{first + 1}-{end}", {"video": video[first:end]}
+
+    @property
+    def reading(self):
+        """What `tfvp.video_io` is told about every file."""
+        chosen = {key: value for key, value in self.options.items() if key in ("resize", "fps")}
+        return {"image_size": self.settings.image_size, "channels": self.settings.channels, **chosen}
 
     @property
     def root(self):

@@ -44,6 +44,10 @@ class LabelledFrames(base.FileDataset):
         """A frame as uint8 [h, w, c], before it is resized; an author may crop here."""
         return video_io.read_image(path)
 
+    def mask_of(self, path):
+        """The label file of an image."""
+        return path.with_name(f"{LABEL_PREFIX}{path.stem}.png")
+
     def label_map(self, path):
         """Class numbers uint8 [h, w] of a label file, before they are resized."""
         try:
@@ -63,7 +67,7 @@ class LabelledFrames(base.FileDataset):
         run, last = [], None
         for path in sorted(paths, key=lambda p: video_io.natural_key(p.name)):
             number = int(self.number.search(path.stem)[1])
-            mask = path.with_name(f"{LABEL_PREFIX}{path.stem}.png")
+            mask = self.mask_of(path)
             usable = not labelled or mask.is_file()
             if run and (not usable or number != last + 1):
                 yield run[0][0], self._stacked(run, convert)

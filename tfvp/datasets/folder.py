@@ -1,13 +1,20 @@
 """Your own videos: any folder of them."""
 
 import dataclasses
+import functools
 import typing
 
+import numpy as np
+import tensorflow as tf
+
+from tfvp import video_io
 from tfvp.datasets import base, listing
 from tfvp.datasets.decoding import Source
+from tfvp.datasets.pseudo_labels import KMeansLabels, ModelLabels
 from tfvp.errors import UserError
 from tfvp.registry import register
 
+SAMPLED_VIDEOS = 32  # that kmeans looks at
 _SUBFOLDERS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
@@ -37,6 +44,10 @@ class Folder(base.FileDataset):
         min_length: videos with fewer frames are left out and named.
         validation_fraction: of the files, for validation.
         test_fraction: of the files, for the test split.
+        labels: label maps to go with the frames. none; kmeans = classes of colour and place,
+            found on training videos; or the path of a Keras segmentation model (see
+            `tfvp.datasets.pseudo_labels`).
+        classes: of kmeans.
     """
 
     info = base.DatasetInfo(
@@ -52,6 +63,8 @@ class Folder(base.FileDataset):
         horizon=10,
     )
 
+    provides = ("video", "labels")
+
     def __init__(
         self,
         settings,
@@ -60,9 +73,13 @@ class Folder(base.FileDataset):
         min_length: int = 2,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        labels: str = "none",
+        classes: int = 8,
     ):
+        labelled = {} if labels == "none" else {"labels": labels, "classes": classes}
         super().__init__(
             settings,
+            **labelled,
             resize=resize,
             fps=float(fps),
             min_length=min_length,
@@ -76,7 +93,46 @@ class Folder(base.FileDataset):
                 f"data.validation_fraction={validation_fraction} and data.test_fraction={test_fraction}"
                 " must leave something for training"
             )
+        if not 2 <= classes <= 256:
+            raise UserError(f"data.classes={classes} must be between 2 and 256")
         self.info = dataclasses.replace(self.info, fps=float(fps) or None)
+        self.labels = labels
+
+    def arrays(self):
+        labels = {} if self.labels == "none" else {"labels": (np.uint8, self.settings.image_size)}
+        return {**super().arrays(), **labels}
+
+    def element_spec(self, length):
+        labels = {"labels": tf.TensorSpec([length, *self.settings.image_size], tf.uint8)}
+        return {**super().element_spec(length), **({} if self.labels == "none" else labels)}
+
+    @functools.cached_property
+    def labeller(self):
+        """A function from frames uint8 [T, H, W, C] to classes uint8 [T, H, W]."""
+        if self.labels != "kmeans":
+            return ModelLabels(self.labels)
+        found = KMeansLabels(self.store.folder.with_name(f"{self.store.folder.name}-centres.npy"))
+        if found.centres is None:
+            found.fit(self._sample(), self.options["classes"])
+        return found
+
+    def _sample(self):
+        """Frames of up to `SAMPLED_VIDEOS` training videos, uint8 [T, H, W, C]."""
+        frames = []
+        for source in [s for s in self.sources() if s.split == "train"][:SAMPLED_VIDEOS]:
+            try:
+                video = next(video_io.iterate_video(source.path, **self.reading))
+                frames.append(video[:: max(1, len(video) // 4)])
+            except UserError:  # `prepare` names it
+                continue
+        if not frames:
+            raise UserError(f"data.labels=kmeans: none of the training videos in {self.root} can be read")
+        return np.concatenate(frames)
+
+    def prepare(self, progress=True):
+        if self.labels != "none" and not (self.store.folder / "manifest.json").is_file():
+            self.labeller  # noqa: B018 - made once, before files are decoded in parallel
+        super().prepare(progress)
 
     def sources(self):
         folders = {split: listing.find_folder(self.root, *names, depth=1) for split, names in _SUBFOLDERS.items()}
@@ -96,7 +152,7 @@ class Folder(base.FileDataset):
         frames = 0
         for name, pieces in super().decode(source):
             frames += len(pieces["video"])
-            yield name, pieces
+            yield name, pieces if self.labels == "none" else {**pieces, "labels": self.labeller(pieces["video"])}
         least = self.options["min_length"]
         if frames < least:
             raise UserError(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")

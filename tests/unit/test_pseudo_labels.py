@@ -1,0 +1,83 @@
+"""Label maps for videos that have none, and DensePose's layout."""
+
+import numpy as np
+import pytest
+from tensorflow import keras
+
+from tests import layouts
+from tfvp import registry, video_io
+from tfvp.datasets import base
+from tfvp.errors import UserError
+
+
+def write_scenes(root, clips=4, frames=6):
+    """A red square that moves over a blue left and a green right half."""
+    for n in range(clips):
+        video = np.zeros((frames, 32, 32, 3), np.uint8)
+        video[:, :, :16], video[:, :, 16:] = (20, 30, 200), (30, 180, 40)
+        for t in range(frames):
+            video[t, 10 + n : 20 + n, 4 + 2 * t : 14 + 2 * t] = (220, 30, 20)
+        np.save(root / f"scene{n}.npy", video)
+
+
+def folder(root, **options):
+    dataset = registry.lookup("dataset", "folder")(
+        base.Settings(root=str(root), image_size=(32, 32), channels=3), **options
+    )
+    dataset.prepare(progress=False)
+    return dataset
+
+
+def test_kmeans_finds_what_is_there(tmp_path):
+    write_scenes(tmp_path)
+    read = folder(tmp_path, labels="kmeans", classes=3).read("train", np.arange(2), np.zeros(2, np.int64), 6)
+    for colour in ((20, 30, 200), (30, 180, 40), (220, 30, 20)):
+        here = np.all(read["video"] == np.uint8(colour), axis=-1)
+        assert here.any() and len(np.unique(read["labels"][here])) == 1
+    assert len(np.unique(read["labels"])) == 3
+    again = folder(tmp_path, labels="kmeans", classes=3).read("train", np.arange(2), np.zeros(2, np.int64), 6)
+    np.testing.assert_array_equal(read["labels"], again["labels"])
+
+
+def test_a_segmentation_model_by_path(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    write_scenes(root)
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, keras.layers.AveragePooling2D(2)(inputs)).save(tmp_path / "colours.keras")
+    read = folder(root, labels=str(tmp_path / "colours.keras")).read("train", np.arange(1), np.zeros(1, np.int64), 6)
+    shrunk = read["video"].reshape(1, 6, 16, 2, 16, 2, 3).mean(axis=(3, 5))
+    np.testing.assert_array_equal(read["labels"][:, :, ::2, ::2], shrunk.argmax(-1))
+
+
+def test_files_that_are_no_models_are_refused(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    write_scenes(root)
+    (tmp_path / "not.keras").write_bytes(b"no model")
+    with pytest.raises(UserError, match="no Keras model"):
+        folder(root, labels=str(tmp_path / "not.keras"))
+    with pytest.raises(UserError, match="classes=1 must"):
+        folder(root, labels="kmeans", classes=1)
+
+
+def test_pose_reads_body_parts(tmp_path):
+    layouts.write_pose(tmp_path)
+    make = lambda: registry.lookup("dataset", "pose")(base.Settings(root=str(tmp_path), channels=3), labels="disk")  # noqa: E731
+    dataset = make()
+    dataset.prepare(progress=False)
+    seen = {}
+    for split in dataset.splits:
+        for clip, length in enumerate(dataset.clip_lengths(split)):
+            labels = dataset.read(split, np.array([clip]), np.array([0]), int(length))["labels"]
+            assert length in (9, 10) and len(np.unique(labels)) == 1
+            seen.setdefault(split, set()).add(int(labels.flat[0]))
+    assert seen["test"] == {3} and seen["validation"] in ({0, 1}, {2})
+    assert seen["train"] == {0, 1, 2} - seen["validation"]
+    (tmp_path / "split.json").write_text("[]")
+    with pytest.raises(UserError, match="is not {split"):
+        make().prepare(progress=False)
+    video_io.write_video(tmp_path / "V00001" / "C00001" / "frame000001_IUV.png", np.zeros((1, 8, 8, 1), np.uint8))
+    (tmp_path / "split.json").unlink()
+    with pytest.raises(UserError, match="split.json is missing"):
+        make().prepare(progress=False)

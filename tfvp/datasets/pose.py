@@ -1,0 +1,90 @@
+"""Dancing people with DensePose body parts, as Lee et al. (ICLR 2021, arXiv 2104.06697) lay them out."""
+
+import json
+import re
+import typing
+
+import numpy as np
+from PIL import Image
+
+from tfvp import video_io
+from tfvp.datasets import base, driving, listing
+from tfvp.datasets.decoding import Source
+from tfvp.errors import UserError
+from tfvp.registry import register
+
+_FRAME = re.compile(r"frame\d{6}\.(png|jpg|jpeg)")
+
+
+@register("dataset", "pose")
+class Pose(driving.LabelledFrames):
+    """Videos of single people, a folder V<number>/C<number> a clip; the video split.json decides the split.
+
+    The class of a pixel is its body part, the third channel of frame<number>_IUV.png: 0
+    background, 1 to 24 parts. The data were never published; this reads your own in that layout.
+    Where split.json has no "val", a tenth of the training videos is the validation split; the
+    reference validates on the test split.
+
+    Args:
+        settings: `base.Settings`.
+        labels: disk = read the body parts beside the images, too; none.
+    """
+
+    info = base.DatasetInfo(
+        description="People who dance, with the parts of their bodies.",
+        homepage="https://arxiv.org/abs/2104.06697",
+        licence="yours",
+        fps=None,
+        download=(
+            "run DensePose over your own videos and put frames, IUV images and split.json into data.root;"
+            " the authors' data were not published"
+        ),
+        layout="split.json ({split: {video: [clips]}}) and V<5 digits>/C<5 digits>/frame<6 digits>.png and _IUV.png",
+        context=5,
+        horizon=40,
+    )
+    channels = (3,)
+
+    def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
+        super().__init__(settings, labels=labels)
+
+    def sources(self):
+        path = self.root / "split.json"
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            pairs = {
+                split: [(video, clip) for video, clips in listed.get(name, {}).items() for clip in clips]
+                for split, name in (("train", "train"), ("validation", "val"), ("test", "test"))
+            }
+        except OSError:
+            raise UserError(f"{path} is missing; {self.info.download}") from None
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path} is not {{split: {{video: [clips]}}}} ({error})") from None
+        dealt = {}
+        if not pairs["validation"]:
+            dealt = listing.deal(sorted({video for video, _ in pairs["train"]}), validation=0.1)
+        sources = []
+        for split, chosen in pairs.items():
+            for video, clip in chosen:
+                folder = self.root / str(video) / str(clip)
+                if not folder.is_dir():
+                    raise UserError(f"{path} lists {video}/{clip}, but {folder} does not exist")
+                actual = dealt.get(video, split) if split == "train" else split
+                sources.append(Source(f"{video}/{clip}", actual, folder))
+        return sources
+
+    def decode(self, source):
+        names = [name for name in video_io.list_images(source.path) if _FRAME.fullmatch(name)]
+        yield from self.clips_of(source.name, [source.path / name for name in names])
+
+    def mask_of(self, path):
+        return path.with_name(f"{path.stem}_IUV.png")
+
+    def label_map(self, path):
+        try:
+            with Image.open(path) as image:
+                if image.mode != "RGB":
+                    raise UserError(f"{path} is no IUV image with three channels (mode {image.mode})")
+                return np.ascontiguousarray(np.asarray(image)[..., 2])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
