@@ -1,6 +1,7 @@
 """Evaluates a trained model open-loop: python eval_with_lpips.py --open-loop-ctx 36
 
 With --video it predicts the future of one clip: --video clip.mp4 --horizon 60 --out future.mp4
+With --compare it puts evaluated runs side by side: --compare logs/svg_tiny logs/svg_tiny_deterministic
 """
 
 import argparse
@@ -31,8 +32,20 @@ def main():
     parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
     parser.add_argument("--video", help="predict the future of this one video instead; no data set is needed")
     parser.add_argument("--horizon", type=int, help="with --video: frames to predict")
-    parser.add_argument("--out", help="with --video: .mp4, .avi, .gif, .png or .npy to write")
+    parser.add_argument("--compare", nargs="+", metavar="RUN", help="compare runs that are evaluated already")
+    parser.add_argument(
+        "--out", help="with --video: .mp4, .avi, .gif, .png or .npy to write; with --compare: a folder (./comparison)"
+    )
     options = parser.parse_args()
+    if options.compare:
+        from tfvp import comparison
+
+        document, paths = comparison.compare(
+            options.compare, options.protocol or "default", options.out or "comparison"
+        )
+        print(comparison.table(document))
+        print("written:\n" + "\n".join(f"  {path}" for path in paths))
+        return
     if options.video:
         from tfvp import forecast
 
@@ -48,7 +61,7 @@ def main():
         print(f"written: {path}")
         return
     if options.horizon or options.out:
-        parser.error("--horizon and --out go with --video")
+        parser.error("--horizon goes with --video, --out with --video or --compare")
 
     from tfvp import evaluation, report, run
 

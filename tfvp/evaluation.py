@@ -34,18 +34,19 @@ def choose_protocol(
         UserError: an unknown name, a change to what the protocol fixes, or nothing to predict.
     """
     name = name or config.eval.protocol
-    protocol = protocols.from_config(config) if name == "default" else protocols.get(name)
+    free = {"default": protocols.from_config, "all": protocols.every_convention}
+    protocol = free[name](config) if name in free else protocols.get(name)
     fixed = {"context": open_loop_ctx, "seq_len": eval_seq_len, "split": split}
     flags = {"context": "--open-loop-ctx", "seq_len": "--eval-seq-len", "split": "--split"}
     for field, value in fixed.items():
-        if value is not None and name != "default" and value != getattr(protocol, field):
+        if value is not None and name not in free and value != getattr(protocol, field):
             raise UserError(
                 f"protocol {name} fixes {flags[field]} at {getattr(protocol, field)}; leave the"
                 f" flag out, or use --protocol default"
             )
     changes = {**fixed, "num_examples": num_examples, "samples": num_samples}
     protocol = dataclasses.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
-    if name == "default" and open_loop_ctx is not None and eval_seq_len is None and protocol.seq_len <= open_loop_ctx:
+    if name in free and open_loop_ctx is not None and eval_seq_len is None and protocol.seq_len <= open_loop_ctx:
         predicted = config.eval.eval_seq_len - config.eval.open_loop_ctx
         protocol = dataclasses.replace(protocol, seq_len=open_loop_ctx + predicted)
     if protocol.context < 1 or protocol.seq_len <= protocol.context:

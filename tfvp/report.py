@@ -11,17 +11,19 @@ from matplotlib.figure import Figure
 
 from tfvp import files, registry, video_io
 from tfvp.frames import as_rgb
+from tfvp.metrics import protocols
 
 OBSERVED, PREDICTED = (0, 178, 0), (178, 0, 0)  # border colours of true and of predicted frames
 STRIP_FRAMES = 12
+MOST_COLUMNS = 10
 
 
 def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
     """Writes a report.
 
     Args:
-        folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, GIFs,
-            strips and report.html go there.
+        folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, frames.npz
+            (the kept clips), GIFs, strips and report.html go there.
         document: what metrics.json holds: "protocol", and {predictor: {metric: summary}}.
         scores: {predictor: tfvp.scoring.Scores}.
         truth: uint8 [clips, T, H, W, C], the true frames of the kept clips.
@@ -38,7 +40,10 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
     draw_curves(paths[2], scores, context)
     with files.replacing(paths[3]) as temporary:
         np.savez_compressed(temporary, **{f"{p}/{m}": v for p, s in scores.items() for m, v in s.values.items()})
-    drawn = []
+    frames = folder / "frames.npz"
+    with files.replacing(frames) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, truth=truth, model=scores["model"].examples[: len(truth), 0])
+    drawn = [frames]
     for clip in range(len(truth) if pictures else 0):
         gif, strip = folder / f"clip_{clip:03d}.gif", folder / f"clip_{clip:03d}.png"
         samples = scores["model"].examples[clip]
@@ -52,8 +57,10 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
 
 
 def table(document, best=True):
-    """The numbers of a report as text: one row per predictor, one column per metric."""
+    """The numbers of a report as text: one row per predictor, one column per metric; of many metrics, the reverse."""
     predictors = [name for name in document if name not in ("protocol", "notes", "run")]
+    if len(document[predictors[0]]) > MOST_COLUMNS:
+        return _long_table(document, predictors)
     metrics = list(document[predictors[0]])
     rows = [["", *(m + (" (broken)" if document[predictors[0]][m].get("broken") else "") for m in metrics)]]
     for name in predictors:
@@ -65,6 +72,23 @@ def table(document, best=True):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _long_table(document, predictors):
+    """One row per metric, with the protocols that report it."""
+    users = protocols.used_by()
+    rows = [["", *predictors, "reported by"]]
+    for metric, summary in document[predictors[0]].items():
+        numbers = [format_number(document[name].get(metric, {}).get("mean")) for name in predictors]
+        label = metric + (" (broken)" if summary.get("broken") else "")
+        rows.append([label, *numbers, ", ".join(users.get(metric, [])) or "default"])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    last = len(widths) - 1
+    lines = [
+        "  ".join(c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

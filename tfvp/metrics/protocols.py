@@ -4,6 +4,7 @@ import dataclasses
 
 from tfvp import registry
 from tfvp.errors import UserError
+from tfvp.metrics.base import VideoMetric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +229,8 @@ PROTOCOLS = {
 
 
 def names():
-    """Names that `get` knows, and "default"."""
-    return ["default", *PROTOCOLS]
+    """Names that `get` knows, "default" and "all"."""
+    return ["default", "all", *PROTOCOLS]
 
 
 def get(name):
@@ -264,3 +265,37 @@ def from_config(config):
         settings.num_samples,
         tuple(settings.metrics),
     )
+
+
+def every_convention(config):
+    """The default protocol with the metrics of every protocol that may be used on the same data.
+
+    One rollout is scored under all conventions of the field; the description of the default
+    protocol holds for clips, context and horizon. Metrics of label maps are those that the
+    configuration names.
+
+    Args:
+        config: a `tfvp.config.Config`.
+    """
+    default = from_config(config)
+    chosen = dict.fromkeys(default.metrics)
+    for name in registry.names("metric"):
+        metric = registry.lookup("metric", name)
+        if not metric.of_labels and (name in used_by(config.data.name) or issubclass(metric, VideoMetric)):
+            chosen[name] = None
+    return dataclasses.replace(
+        default,
+        name="all",
+        description="One rollout, as the configuration says, under every convention; the table says who uses which.",
+        metrics=tuple(chosen),
+    )
+
+
+def used_by(dataset=""):
+    """{metric: names of the protocols that report it}, of protocols on a data set, or on any."""
+    users = {}
+    for protocol in PROTOCOLS.values():
+        if not dataset or protocol.dataset in ("", dataset):
+            for metric in protocol.metrics:
+                users.setdefault(metric, []).append(protocol.name)
+    return users

@@ -1,0 +1,183 @@
+"""Several evaluated runs side by side: a table, curves with confidence intervals, paired tests, one HTML page."""
+
+import html
+import json
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfvp import files, registry, report
+from tfvp import run as runs
+from tfvp.comparison_page import page
+from tfvp.errors import UserError
+
+RESAMPLES, SEED, LEVEL = 2000, 0, 95.0
+MUST_AGREE = ("dataset", "split", "context", "seq_len", "mode", "clips")
+
+
+def compare(paths, protocol="default", out="comparison"):
+    """Compares runs that were evaluated under the same protocol.
+
+    Args:
+        paths: runs; the first is what the others are tested against.
+        protocol: name of the folder below each run's `eval`.
+        out: folder for comparison.json, curves.png and report.html.
+
+    Returns:
+        (the contents of comparison.json, list of paths written).
+
+    Raises:
+        UserError: fewer than two runs, one that is not evaluated, or other clips.
+    """
+    if len(paths) < 2:
+        raise UserError("--compare needs at least two runs")
+    read = [_Evaluated(path, protocol) for path in paths]
+    names = _names(read)
+    _check_same_clips(read, names)
+    metrics = [m for m in read[0].values if all(m in other.values for other in read)]
+    document = {"protocol": read[0].document["protocol"], "confidence": LEVEL, "runs": {}}
+    for name, evaluated in zip(names, read):
+        found = {m: _summary(evaluated, read[0], m) for m in metrics}
+        sets = {m: {"mean": s["mean"]} for m, s in evaluated.document["model"].items() if m not in evaluated.values}
+        document["runs"][name] = {"path": str(evaluated.run.path), "metrics": {**found, **sets}}
+    folder = files.writable_folder(pathlib.Path(out))
+    written = [folder / "comparison.json", folder / "curves.png", folder / "report.html"]
+    files.write_json(written[0], document)
+    _draw(written[1], {n: e.values for n, e in zip(names, read)}, metrics, document["protocol"]["context"])
+    videos = {"truth": read[0].frames["truth"], **{n: e.full_clips() for n, e in zip(names, read)}}
+    with files.replacing(written[2]) as temporary:
+        heading = f"{len(read)} runs under protocol {protocol}"
+        text = page(heading, html.escape(table(document)), written[1], videos, document["protocol"]["context"])
+        temporary.write_text(text, encoding="utf-8")
+    return document, written
+
+
+def table(document):
+    """The comparison as text: mean and confidence interval; difference to the first run and its p-value."""
+    names, rows = list(document["runs"]), []
+    for metric in document["runs"][names[0]]["metrics"]:
+        for name in names:
+            found = document["runs"][name]["metrics"].get(metric, {"mean": None})
+            cells = [metric if name == names[0] else "", name, report.format_number(found["mean"])]
+            cells.append(_interval(found.get("interval")))
+            difference = found.get("difference")
+            cells += (
+                [report.format_number(difference["mean"]), _interval(difference["interval"]), f"{difference['p']:.4f}"]
+                if difference
+                else ["", "", ""]
+            )
+            rows.append(cells)
+    heading = ["metric", "run", "mean", f"{LEVEL:.0f} % interval", "difference", f"{LEVEL:.0f} % interval", "p"]
+    widths = [max(len(row[i]) for row in [heading, *rows]) for i in range(len(heading))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [heading, *rows]]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def bootstrap(values, seed=SEED):
+    """The mean of values [clips, ...] and its confidence interval over clips: (mean, low, high), each [...]."""
+    chosen = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    counts = np.stack([np.bincount(row, minlength=len(values)) for row in chosen]) / len(values)
+    means = np.tensordot(counts, values, 1)
+    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
+    return values.mean(axis=0), low, high
+
+
+def paired_p(differences, seed=SEED):
+    """Two-sided p-value of a zero mean of differences [clips], by random changes of sign (paired permutation test)."""
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(differences)))
+    extreme = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12
+    return float((1 + extreme.sum()) / (1 + RESAMPLES))
+
+
+class _Evaluated:
+    """What an evaluation left in a run's folder."""
+
+    def __init__(self, path, protocol):
+        self.run = runs.find(path)
+        folder = self.run.path / "eval" / protocol
+        again = f"python eval_with_lpips.py --logdir {self.run.path}" + (
+            "" if protocol == "default" else f" --protocol {protocol}"
+        )
+        try:
+            self.document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            with np.load(folder / "per_clip.npz") as archive:
+                values = {key.split("/", 1)[1]: archive[key] for key in archive.files if key.startswith("model/")}
+            with np.load(folder / "frames.npz") as archive:
+                self.frames = {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{self.run.path} is not evaluated under protocol {protocol} ({error}); run: {again}"
+            ) from None
+        # A function of a pooled mean has no value per clip that could be resampled.
+        pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
+        self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
+
+    def facts(self):
+        """What must be the same for clips to be the same ones."""
+        data = {k: v for k, v in self.run.config.data.to_dict().items() if k not in ("root", "cache", "window", "flip")}
+        data.pop("clip_length", None)  # longer drawn clips begin with the same frames
+        data.pop("labels", None)
+        return {**{key: self.document["protocol"].get(key) for key in MUST_AGREE}, "data": data}
+
+    def full_clips(self):
+        """Observed and predicted frames of the kept clips, uint8."""
+        truth, predicted = self.frames["truth"], self.frames["model"]
+        return np.concatenate([truth[:, : truth.shape[1] - predicted.shape[1]], predicted], axis=1)
+
+
+def _names(read):
+    """A name for each run: its folder's, with a number where two are alike."""
+    names = []
+    for evaluated in read:
+        name, number = evaluated.run.path.name, 2
+        while name in names:
+            name, number = f"{evaluated.run.path.name} ({number})", number + 1
+        names.append(name)
+    return names
+
+
+def _check_same_clips(read, names):
+    first = read[0].facts()
+    for name, evaluated in zip(names[1:], read[1:]):
+        other = evaluated.facts()
+        differing = [key for key in first if first[key] != other[key]]
+        if differing:
+            what = "; ".join(f"{key}: {first[key]!r} in {names[0]}, {other[key]!r} in {name}" for key in differing)
+            raise UserError(f"the runs were not evaluated on the same clips, so they cannot be compared: {what}")
+
+
+def _summary(evaluated, reference, metric):
+    clips = np.nanmean(evaluated.values[metric], axis=1)
+    mean, low, high = bootstrap(clips)
+    result = {"mean": float(mean), "interval": [float(low), float(high)]}
+    if evaluated is not reference:
+        differences = clips - np.nanmean(reference.values[metric], axis=1)
+        mean, low, high = bootstrap(differences)
+        interval = [float(low), float(high)]
+        result["difference"] = {"mean": float(mean), "interval": interval, "p": paired_p(differences)}
+    return result
+
+
+def _interval(pair):
+    return f"[{report.format_number(pair[0])}, {report.format_number(pair[1])}]" if pair else ""
+
+
+def _draw(path, values, metrics, context):
+    """Curves over predicted frames with bootstrap bands, a panel per metric."""
+    columns = min(3, max(1, len(metrics)))
+    rows = -(-max(1, len(metrics)) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
+    for i, metric in enumerate(metrics):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for name, found in values.items():
+            mean, low, high = bootstrap(found[metric])
+            frames = np.arange(1, len(mean) + 1)
+            (line,) = axes.plot(frames, mean, label=name)
+            axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())
+        arrow = "higher" if registry.lookup("metric", metric).higher_is_better else "lower"
+        axes.set(title=f"{metric} ({arrow} is better)", xlabel=f"predicted frame, after {context} observed")
+        axes.grid(alpha=0.3)
+        if i == 0:
+            axes.legend(fontsize="small")
+    report.save_figure(figure, path)
