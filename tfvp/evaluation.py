@@ -102,6 +102,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         num_examples=protocol.num_examples,
         stride=config.data.frame_stride,
         needs=[key for key in model.needs if key == "labels"],
+        windows=dataset.evaluation_windows(protocol.windows, protocol.seq_len) if protocol.windows else None,
     )
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")

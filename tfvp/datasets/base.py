@@ -149,6 +149,21 @@ class VideoDataset:
         """
         raise TypeError(f"{type(self).__name__} does not define read")
 
+    def evaluation_windows(self, rule, length):
+        """The windows that a published test set consists of.
+
+        Args:
+            rule: its name, from `tfvp.metrics.protocols.Protocol.windows`.
+            length: frames of a window.
+
+        Returns:
+            (clips of the test split, starts), int64 [N] each.
+
+        Raises:
+            UserError: the data set has no such rule, or clips of it are missing.
+        """
+        raise UserError(f"{self.name} has no test windows called {rule!r}")
+
     def notes(self):
         """Sentences on where the data came from and what could be added: what data_loader.py shows."""
         return []

@@ -4,6 +4,8 @@ import re
 import typing
 import zipfile
 
+import numpy as np
+
 from tfvp import video_io
 from tfvp.datasets import base, listing
 from tfvp.datasets.decoding import Source
@@ -12,6 +14,7 @@ from tfvp.registry import register
 
 ACTIONS = ("walking", "jogging", "running", "boxing", "handwaving", "handclapping")
 FIRST_TEST_PERSON = 21
+SRVP_WINDOWS, SRVP_SEED = 1000, 42
 SEGMENTS_FILE = "00sequences.txt"
 _NAME = re.compile(r"(?P<video>person(?P<person>\d\d)_[a-z]+_d\d)(_uncomp)?(?P<suffix>\.\w+)?")
 _LARGEST_MEMBER = 2**30  # bytes; the published files have a few million at most
@@ -78,6 +81,30 @@ class KTH(base.FileDataset):
                 segments = tuple(listed.get(name, ()))
                 sources.append(Source(name, split, path, member, segments, state))
         return sources
+
+    def evaluation_windows(self, rule, length):
+        """ "srvp": the 1,000 windows of Franceschi et al. (2020), drawn with NumPy's seed 42.
+
+        For each, in this order: the action, alphabetically, of 6; the person of 21 to 25; the
+        scenario of 1 to 4; the first frame.
+        """
+        if rule != "srvp":
+            return super().evaluation_windows(rule, length)
+        if self.options["segments"]:
+            raise UserError("the test set of SRVP is made of whole clips; set data.segments=false")
+        numbers = {name: n for n, name in enumerate(self.store.clip_names("test"))}
+        lengths, random, chosen = self.clip_lengths("test"), np.random.RandomState(SRVP_SEED), []
+        for _ in range(SRVP_WINDOWS):
+            action = sorted(ACTIONS)[random.randint(len(ACTIONS))]
+            name = f"person{random.randint(21, 26):02d}_{action}_d{random.randint(1, 5)}"
+            if name not in numbers or lengths[numbers[name]] < length:
+                raise UserError(
+                    f"the test set of SRVP needs {name} with at least {length} frames, which {self.root} does not hold;"
+                    " put all six archives there, or use --protocol default"
+                )
+            chosen.append((numbers[name], random.randint(lengths[numbers[name]] - length + 1)))
+        clips, starts = np.array(chosen, np.int64).T
+        return clips, starts
 
     def _split_of(self, person):
         if person >= FIRST_TEST_PERSON:

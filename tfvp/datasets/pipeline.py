@@ -92,7 +92,7 @@ def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, sp
     return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
 
 
-def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=()):
+def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None):
     """The first `length` frames of each clip that is long enough, in order, once.
 
     Args:
@@ -104,6 +104,7 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
         num_examples: how many clips; 0 = all.
         stride: frames of the clip from one frame of the window to the next.
         needs: as in `training_batches`.
+        windows: (clips, starts), int64 [N] each, to take instead; ids are then their positions.
 
     Returns:
         (dataset, count): batches {"video": float32 [B, length, H, W, C] in [0, 1], "mask":
@@ -113,14 +114,20 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
     Raises:
         UserError: no clip is long enough, or the split is empty.
     """
-    clips = dataset.usable_clips(split, length, stride)[: num_examples or None]
+    if windows is None:
+        clips = dataset.usable_clips(split, length, stride)
+        windows = clips, np.zeros_like(clips)
+        names = clips
+    else:
+        names = np.arange(len(windows[0]))
+    clips, starts, names = (part[: num_examples or None] for part in (*windows, names))
     source, spec = _source(dataset, length, needs)
 
     def read(batch):
         rows = np.arange(batch_size) + batch * batch_size
-        chosen = clips[rows % len(clips)]
-        arrays = source(split, chosen, np.zeros_like(chosen), length, stride)
-        return [*(arrays[key] for key in spec), chosen, (rows < len(clips)).astype(np.float32)]
+        chosen = rows % len(clips)
+        arrays = source(split, clips[chosen], starts[chosen], length, stride)
+        return [*(arrays[key] for key in spec), names[chosen], (rows < len(clips)).astype(np.float32)]
 
     def finish(*values):
         *arrays, ids, real = values

@@ -25,6 +25,8 @@ class Protocol:
         mode: "open_loop", or "teacher_forced": each frame is predicted from the true ones
             before it.
         caveats: what is ambiguous about it or differs here.
+        windows: name of the rule by which the test windows are chosen (see
+            `VideoDataset.evaluation_windows`); "" = the first frames of every clip.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Protocol:
     metrics: tuple[str, ...]
     mode: str = "open_loop"
     caveats: str = ""
+    windows: str = ""
 
     def to_dict(self):
         """Plain JSON types."""
@@ -172,7 +175,8 @@ PROTOCOLS = {
             1000,
             100,
             SRVP_METRICS,
-            caveats="SRVP draws its 1,000 test clips with a seed of its own.",
+            caveats="Its 1,000 windows, drawn as SRVP draws them; a file may decode to one frame more or less.",
+            windows="srvp",
         ),
         Protocol(
             "srvp_bair",
