@@ -115,7 +115,11 @@ class _Evaluated:
 
     def facts(self):
         """What must be the same for clips to be the same ones."""
-        data = {k: v for k, v in self.run.config.data.to_dict().items() if k not in ("root", "cache", "window", "flip")}
+        data = {
+            k: v
+            for k, v in self.run.config.data.to_dict().items()
+            if k not in ("root", "cache", "window", "flip", "crop_padding")
+        }
         data.pop("clip_length", None)  # longer drawn clips begin with the same frames
         data.pop("labels", None)
         return {**{key: self.document["protocol"].get(key) for key in MUST_AGREE}, "data": data}

@@ -98,6 +98,7 @@ def _fit(run, config, model, average, dataset, validation, steps):
         window=config.data.window,
         stride=config.data.frame_stride,
         flip=config.data.flip,
+        crop_padding=config.data.crop_padding,
         needs=model.needs,
     )
     progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)

@@ -93,3 +93,28 @@ def test_classes_keep_the_colour_of_their_last_frame():
     np.testing.assert_allclose(whole[0], [[0.1] * 3, [0.6] * 3, [0.5] * 3], atol=1e-6)
     parts = label_maps.class_colours(video[:, 2:], 3, label_maps.class_colours(video[:, :2], 3))
     np.testing.assert_allclose(parts, whole)
+
+
+def test_random_crops_move_whole_windows():
+    data = shapes((32, 32), labels="true", clip_length=12)
+    settings = {"batch_size": 6, "length": 5, "steps_per_epoch": 2, "seed": 3, "needs": LABELLED}
+    plain = next(iter(pipeline.training_batches(data, **settings)))
+    cropped = next(iter(pipeline.training_batches(data, **settings, crop_padding=4)))
+    again = next(iter(pipeline.training_batches(data, **settings, crop_padding=4)))
+    seen = set()
+    for b in range(6):
+        padded = np.pad(plain["video"][b], [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
+        flow = np.pad(plain["flow"][b], [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
+        found = [
+            (y, x)
+            for y in range(9)
+            for x in range(9)
+            if np.array_equal(padded[:, y : y + 32, x : x + 32], cropped["video"][b])
+            and np.array_equal(flow[:, y : y + 32, x : x + 32], cropped["flow"][b])
+        ]
+        assert len(found) == 1
+        seen.update(found)
+        np.testing.assert_array_equal(cropped["video"][b], again["video"][b])
+    assert len(seen) > 3
+    with pytest.raises(UserError, match="crop_padding=32"):
+        pipeline.training_batches(data, **settings, crop_padding=32)

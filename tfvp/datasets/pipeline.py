@@ -34,6 +34,7 @@ def training_batches(
     split="train",
     worker=(0, 1),
     needs=(),
+    crop_padding=0,
 ):
     """An infinite stream of shuffled training batches.
 
@@ -55,6 +56,8 @@ def training_batches(
         worker: (rank, count); each worker gets its own equal part of every batch.
         needs: of the model that takes the batches; see `VideoModel.needs`. With "labels", label
             maps are a fourth channel of the video; "flow" and "flow3" are added.
+        crop_padding: reflect so many pixels at every border, then cut the frame's size out at a
+            random place, the same for a whole window.
 
     Returns:
         tf.data.Dataset of {"video": float32 [B, length, H, W, C] in [0, 1], "id": int64 [B],
@@ -65,6 +68,8 @@ def training_batches(
         UserError: no clip is long enough, or the workers do not divide the batch.
     """
     rank, workers = worker
+    if not 0 <= crop_padding < min(dataset.frame_shape[:2]):
+        raise UserError(f"data.crop_padding={crop_padding} must be at least 0 and smaller than a frame's side")
     if batch_size % workers:
         raise UserError(f"train.batch_size={batch_size} must be a multiple of the {workers} workers")
     epochs = _Epochs(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
@@ -76,14 +81,16 @@ def training_batches(
         positions = np.arange(part) + within * batch_size + rank * part
         chosen = epochs.at(epoch, positions)
         arrays = source(split, chosen.clips, chosen.starts, length, stride)
-        return [*(arrays[key] for key in spec), positions, chosen.mirrored]
+        return [*(arrays[key] for key in spec), positions, chosen.mirrored, chosen.places]
 
     def finish(*values):
-        *arrays, positions, mirrored = values
+        *arrays, positions, mirrored, places = values
+        if crop_padding:
+            arrays = [_cropped(key, array, places, crop_padding) for key, array in zip(spec, arrays)]
         return _as_batch(spec, arrays, positions, mirrored if flip else None, needs)
 
     steps = tf.data.Dataset.counter(first_epoch * steps_per_epoch)
-    extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool)]
+    extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool), tf.TensorSpec([2], tf.float64)]
     return _configured(_mapped(steps, read, [*spec.values(), *extra], part, finish))
 
 
@@ -203,6 +210,18 @@ def _as_batch(spec, arrays, ids, mirrored=None, needs=()):
     return {**batch, "id": ids}
 
 
+def _cropped(key, array, places, padding):
+    """Windows [B, T, H, W, ...] reflected by `padding` and cut at `places` [B, 2] in [0, 1); other keys as they are."""
+    if key not in ("video", "labels") and not key.startswith("flow"):
+        return array
+    pads = [[padding] * 2 if axis in (2, 3) else [0, 0] for axis in range(array.shape.rank)]
+    padded = tf.pad(array, pads, "REFLECT")
+    for axis in (2, 3):
+        start = tf.cast(places[:, axis - 2] * (2 * padding + 1), tf.int32)
+        padded = tf.gather(padded, start[:, None] + tf.range(array.shape[axis]), axis=axis, batch_dims=1)
+    return tf.ensure_shape(padded, array.shape)
+
+
 def _configured(batches):
     options = tf.data.Options()
     # Workers get their parts from `worker`; sharding by TensorFlow on top would take parts of parts.
@@ -211,11 +230,12 @@ def _configured(batches):
 
 
 class _Windows(typing.NamedTuple):
-    """Windows in the order of their positions: clip number, first frame, whether to mirror it."""
+    """Windows in the order of their positions: clip number, first frame, whether to mirror it, where to crop it."""
 
     clips: np.ndarray
     starts: np.ndarray
     mirrored: np.ndarray
+    places: np.ndarray
 
 
 class _Epochs:
@@ -261,5 +281,6 @@ class _Epochs:
         drawn = random.integers(0, self.latest + 1) if self.starts is None else self.starts[order]
         starts = drawn[order] if self.starts is None else drawn
         mirrored = random.uniform() < 0.5
+        places = np.stack([random.uniform(), random.uniform()], axis=-1)
         new = (epoch * self.passes + number) * self.renewed
-        return _Windows(self.clips[order] + new, starts, mirrored)
+        return _Windows(self.clips[order] + new, starts, mirrored, places)
