@@ -8,6 +8,7 @@ them, the number of observed frames as far as the model allows:
     observe          context -> state_..., the tensors that the past comes down to
     imagine          state_..., horizon -> video, state_...; may be called again and again
 
+Beside it lies assets.extra/tf_serving_warmup_requests, with which TF Serving warms the model up.
 Stochastic models take one input more, `seed` (a scalar int64), wherever frames are observed.
 """
 
@@ -18,7 +19,7 @@ import types
 import tensorflow as tf
 
 import tfvp
-from tfvp import cli, compat, files
+from tfvp import cli, compat, files, warmup
 from tfvp import run as runs
 from tfvp.layers import noise
 
@@ -43,6 +44,9 @@ def export(run, weights="best"):
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     save(model, temporary)
+    settings = run.config.eval
+    horizon = settings.eval_seq_len - settings.open_loop_ctx
+    warmup.write(temporary, run.path.name, warmup.requests_for(model, settings.open_loop_ctx, horizon))
     temporary.rename(target)
     return target
 

@@ -1,0 +1,149 @@
+"""A served model: the warm-up file, and the client against a stand-in for TF Serving's REST form."""
+
+import http.server
+import json
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.system.test_commands import TINY
+from tfvp import client, config, export, training, video_io, warmup
+from tfvp.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(run, folder of its SavedModel)."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "tiny.yml").write_text(TINY)
+    settings = config.load(folder / "tiny.yml", ["train.epochs=1", "train.steps_per_epoch=2"])
+    run = training.train(settings, folder)
+    return run, export.export(run)
+
+
+def fields(data):
+    """{field number: [payloads]} of a protocol-buffer message whose fields are all length-delimited."""
+    found, place = {}, 0
+
+    def varint():
+        nonlocal place
+        value, shift = 0, 0
+        while True:
+            byte = data[place]
+            place += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while place < len(data):
+        tag = varint()
+        assert tag & 7 == 2
+        length = varint()
+        found.setdefault(tag >> 3, []).append(data[place : place + length])
+        place += length
+    return found
+
+
+def test_the_warm_up_requests_run(exported):
+    run, folder = exported
+    served = tf.saved_model.load(str(folder)).signatures
+    records = list(tf.data.TFRecordDataset(str(folder / warmup.FILE)))
+    seen = []
+    for record in records:
+        parts = fields(fields(fields(record.numpy())[6][0])[1][0])
+        spec = fields(parts[1][0])
+        assert spec[1] == [run.path.name.encode()]
+        inputs = {}
+        for entry in parts[2]:
+            pair = fields(entry)
+            proto = tf.make_tensor_proto(0)
+            proto.ParseFromString(pair[2][0])
+            inputs[pair[1][0].decode()] = tf.constant(tf.make_ndarray(proto))
+        signature = spec[3][0].decode()
+        outputs = served[signature](**inputs)
+        assert outputs and all(np.isfinite(v.numpy().astype(np.float32)).all() for v in outputs.values())
+        seen.append(signature)
+    assert seen == ["serving_default", "serving_uint8", "observe"]
+
+
+def test_the_warm_up_requests_are_the_official_messages(exported):
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    record = next(iter(tf.data.TFRecordDataset(str(exported[1] / warmup.FILE)))).numpy()
+    request = logs.PredictionLog.FromString(record).predict_log.request
+    assert request.model_spec.signature_name == "serving_default" and set(request.inputs) == {"context", "horizon"}
+    assert tf.make_ndarray(request.inputs["context"]).shape == (1, 4, 32, 32, 1)
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """The REST form of TF Serving's documentation, as far as the client uses it."""
+
+    signatures, name = None, "tiny"
+
+    def do_GET(self):
+        if self.path != f"/v1/models/{self.name}/metadata":
+            return self._answer({"error": "no such model"}, 404)
+        inputs = self.signatures[client.SIGNATURE].structured_input_signature[1]
+        shapes = {
+            key: {"tensor_shape": {"dim": [{"size": str(n or -1)} for n in spec.shape]}} for key, spec in inputs.items()
+        }
+        signature = {client.SIGNATURE: {"inputs": shapes}}
+        self._answer({"metadata": {"signature_def": {"signature_def": signature}}})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != f"/v1/models/{self.name}:predict" or set(body) != {"signature_name", "inputs"}:
+            return self._answer({"error": "malformed request"}, 400)
+        signature = self.signatures[body["signature_name"]]
+        specs = signature.structured_input_signature[1]
+        inputs = {key: tf.constant(value, specs[key].dtype) for key, value in body["inputs"].items()}
+        self._answer({"outputs": signature(**inputs)["video"].numpy().tolist()})
+
+    def _answer(self, content, status=200):
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(exported):
+    handler = type("Handler", (StandIn,), {"signatures": tf.saved_model.load(str(exported[1])).signatures})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1/models/tiny"
+    server.shutdown()
+
+
+def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
+    import tfvp
+
+    video = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8)
+    np.save(tmp_path / "clip.npy", video)
+    common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
+    client.main([*common, "--out", str(tmp_path / "future.npy")])
+    found = np.load(tmp_path / "future.npy")
+    model = tfvp.load_run(exported[0].path)
+    expected = next(model.rollout(tf.constant(video[None, :5], tf.float32) / 255, 7))[0, 0]
+    expected = np.round(np.clip(expected, 0, 1) * 255)
+    assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
+    client.main([*common, "--out", str(tmp_path / "future.gif")])
+    assert len(video_io.read_video(tmp_path / "future.gif")) == 12
+
+
+def test_what_goes_wrong_is_said(address, tmp_path):
+    np.save(tmp_path / "clip.npy", np.zeros((3, 32, 32, 1), np.uint8))
+    with pytest.raises(UserError, match="3 frames, fewer than --open-loop-ctx 10"):
+        client.main(["--url", address, "--video", str(tmp_path / "clip.npy")])
+    with pytest.raises(UserError, match="refuses with status 404"):
+        client.frame_shape(address.replace("tiny", "other"))
+    with pytest.raises(UserError, match="is TF Serving running there"):
+        client.frame_shape("http://127.0.0.1:9/v1/models/tiny")
+    with pytest.raises(UserError, match="refuses with status 400"):
+        client._ask(f"{address}:predict", {"instances": []})
