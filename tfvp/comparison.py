@@ -5,9 +5,8 @@ import json
 import pathlib
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from tfvp import files, registry, report
+from tfvp import files, report
 from tfvp import run as runs
 from tfvp.comparison_page import page
 from tfvp.errors import UserError
@@ -169,19 +168,10 @@ def _interval(pair):
 
 def _draw(path, values, metrics, context):
     """Curves over predicted frames with bootstrap bands, a panel per metric."""
-    columns = min(3, max(1, len(metrics)))
-    rows = -(-max(1, len(metrics)) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    for i, metric in enumerate(metrics):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        for name, found in values.items():
-            mean, low, high = bootstrap(found[metric])
-            frames = np.arange(1, len(mean) + 1)
-            (line,) = axes.plot(frames, mean, label=name)
-            axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())
-        arrow = "higher" if registry.lookup("metric", metric).higher_is_better else "lower"
-        axes.set(title=f"{metric} ({arrow} is better)", xlabel=f"predicted frame, after {context} observed")
-        axes.grid(alpha=0.3)
-        if i == 0:
-            axes.legend(fontsize="small")
-    report.save_figure(figure, path)
+    with report.metric_panels(path, metrics, context) as panels:
+        for metric, axes in panels.items():
+            for name, found in values.items():
+                mean, low, high = bootstrap(found[metric])
+                frames = np.arange(1, len(mean) + 1)
+                (line,) = axes.plot(frames, mean, label=name)
+                axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())

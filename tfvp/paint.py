@@ -1,7 +1,8 @@
 """Label maps to video: `python -m tfvp.paint --logdir RUN --structures FOLDER`.
 
 Reads what `tfvp.structures` wrote and paints every sample of every clip:
-<run>/painted/<split>/clip_00007/sample_00001.mp4. The first frames are true ones; so is nothing after them.
+<run>/painted/<split>/clip_00007/sample_00001.mp4. The first frames, as many as the image
+generator starts from, are the true ones.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """What an evaluation leaves behind: JSON, CSV, curves, GIFs, strips and one HTML page."""
 
 import base64
+import contextlib
 import csv
 import html
 import json
@@ -115,28 +116,38 @@ def write_curves(path, scores):
 def draw_curves(path, scores, context):
     """Per-frame curves of every predictor, a panel per metric; the band is one deviation."""
     metrics = [m for m, s in scores["model"].summaries.items() if "curve" in s]
+    with metric_panels(path, metrics, context) as panels:
+        for metric, axes in panels.items():
+            for name, result in scores.items():
+                if metric in result.summaries:
+                    _draw_curve(axes, name, result.summaries[metric])
+
+
+def _draw_curve(axes, name, summary):
+    curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"] or 0.0)
+    frames = np.arange(1, len(curve) + 1)
+    (line,) = axes.plot(frames, curve, label=name, linewidth=2 if name == "model" else 1)
+    if name != "model":
+        return
+    axes.fill_between(frames, curve - spread, curve + spread, alpha=0.2, color=line.get_color())
+    if "best" in summary:
+        label = f"best of {summary['samples']}"
+        axes.plot(frames, summary["best"]["curve"], "--", color=line.get_color(), label=label)
+
+
+@contextlib.contextmanager
+def metric_panels(path, metrics, context):
+    """A figure with a panel per metric, over predicted frames; written as PNG when the context ends.
+
+    Yields:
+        {metric: matplotlib axes}.
+    """
     columns = min(3, max(1, len(metrics)))
     rows = -(-max(1, len(metrics)) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    for i, metric in enumerate(metrics):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        for name, result in scores.items():
-            if metric not in result.summaries:
-                continue
-            summary = result.summaries[metric]
-            curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"] or 0.0)
-            frames = np.arange(1, len(curve) + 1)
-            (line,) = axes.plot(frames, curve, label=name, linewidth=2 if name == "model" else 1)
-            if name == "model":
-                axes.fill_between(frames, curve - spread, curve + spread, alpha=0.2, color=line.get_color())
-                if "best" in summary:
-                    axes.plot(
-                        frames,
-                        summary["best"]["curve"],
-                        "--",
-                        color=line.get_color(),
-                        label=f"best of {summary['samples']}",
-                    )
+    panels = {metric: figure.add_subplot(rows, columns, i + 1) for i, metric in enumerate(metrics)}
+    yield panels
+    for i, (metric, axes) in enumerate(panels.items()):
         arrow = "higher" if registry.lookup("metric", metric).higher_is_better else "lower"
         axes.set(title=f"{metric} ({arrow} is better)", xlabel=f"predicted frame, after {context} observed")
         axes.grid(alpha=0.3)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 import tfvp
-from tfvp import cli, evaluation, files
+from tfvp import cli, evaluation, files, video_io
 from tfvp import run as runs
 from tfvp.datasets import base as datasets
 from tfvp.datasets import pipeline
@@ -110,18 +110,10 @@ def read_maps(folder):
     Raises:
         UserError: there are none, one is unreadable, or one has colours instead of classes.
     """
-    maps = []
-    for path in sorted(folder.glob("*.png")):
-        try:
-            with Image.open(path) as image:
-                if image.mode not in ("L", "P"):
-                    raise UserError(f"{path} has colours, not class numbers (mode {image.mode})")
-                maps.append(np.asarray(image, np.int32))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); write the label maps again") from None
+    maps = [video_io.read_classes(path) for path in sorted(folder.glob("*.png"))]
     if not maps:
         raise UserError(f"{folder} holds no PNG files; write label maps with python -m tfvp.structures")
-    return np.stack(maps)
+    return np.stack(maps).astype(np.int32)
 
 
 def read_index(folder):

@@ -104,6 +104,23 @@ def read_image(path, image_size=None, channels=None, resize="area"):
     return convert.colours(convert(_image(pathlib.Path(path)))[None])[0]
 
 
+def read_classes(path):
+    """A label map: the values, or palette indices, of a grey or palette image: uint8 [h, w].
+
+    Raises:
+        UserError: it is damaged, or has colours instead of class numbers.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P"):
+                raise UserError(
+                    f"{path} has colours, not class numbers (mode {image.mode}); save it as grey or palette PNG"
+                )
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
+
+
 def write_video(path, frames, fps=8.0, codec=None):
     """Writes a video in the format that the suffix names; the file appears only when it is whole.
 

@@ -7,7 +7,6 @@ from PIL import Image
 
 from tfvp import video_io
 from tfvp.datasets import base
-from tfvp.errors import UserError
 from tfvp.frames import Converter
 
 LABEL_PREFIX = "color_mask_"
@@ -50,15 +49,7 @@ class LabelledFrames(base.FileDataset):
 
     def label_map(self, path):
         """Class numbers uint8 [h, w] of a label file, before they are resized."""
-        try:
-            with Image.open(path) as image:
-                if image.mode not in ("L", "P"):
-                    raise UserError(
-                        f"{path} has colours, not class numbers (mode {image.mode}); save it as grey or palette PNG"
-                    )
-                return np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
+        return video_io.read_classes(path)
 
     def clips_of(self, name, paths):
         """Yields (clip name, {"video", "labels"}), a clip for each run of consecutive frames."""
