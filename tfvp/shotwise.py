@@ -1,0 +1,149 @@
+"""Shot-wise FVD: `python -m tfvp.shotwise --logdir RUN --horizon 500`.
+
+FVD(t) compares the predicted frames t ... t + window - 1 of many futures with shots of as many
+frames from the training videos (Lee et al. 2021, arXiv 2104.06697): whether frame 400 still
+looks like the data, whatever the true frame 400 was. The paper's window is not known; 16 here.
+"""
+
+import argparse
+
+import numpy as np
+import tensorflow as tf
+
+import tfvp
+from tfvp import cli, files
+from tfvp import run as runs
+from tfvp.datasets import base as datasets
+from tfvp.datasets import pipeline
+from tfvp.errors import UserError
+from tfvp.metrics import fvd, i3d
+from tfvp.metrics.base import FEWEST_CLIPS
+
+SEED = 0
+BATCH = 8
+
+
+class Moments:
+    """Streaming float64 mean and covariance of features [N, D]."""
+
+    def __init__(self, size):
+        self.count, self.total, self.products = 0, np.zeros(size), np.zeros((size, size))
+
+    def add(self, features):
+        features = np.asarray(features, np.float64)
+        self.count += len(features)
+        self.total += features.sum(axis=0)
+        self.products += features.T @ features
+
+    def gaussian(self):
+        """(mean [D], unbiased covariance [D, D])."""
+        mean = self.total / self.count
+        return mean, (self.products - self.count * np.outer(mean, mean)) / max(self.count - 1, 1)
+
+
+def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512, weights="best", progress=print):
+    """Computes and writes FVD(t) of a run: `eval/shotwise_fvd.json`.
+
+    Args:
+        run: a `tfvp.run.Run`.
+        horizon: predicted frames; whole windows of them count.
+        window: frames of a shot, at least 10.
+        samples: futures per clip, of a stochastic model; all are pooled.
+        num_examples: test clips whose beginnings are observed.
+        shots: shots of the training videos, drawn at random from all overlapping ones.
+        weights: "best" or "last".
+        progress: called with a sentence now and then.
+
+    Returns:
+        {"fvd": {first frame of the window, from 0: FVD}, and what it was computed with}.
+
+    Raises:
+        UserError: too few frames, clips or shots.
+    """
+    config = run.config
+    if window < fvd.FEWEST_FRAMES or horizon < window:
+        raise UserError(f"--window={window} must be at least {fvd.FEWEST_FRAMES}, and --horizon at least that")
+    model, context, stride = tfvp.load_run(run.path, weights), config.eval.open_loop_ctx, config.data.frame_stride
+    model.check_context(context)
+    samples = samples if model.stochastic else 1
+    if min(num_examples * samples, shots) < FEWEST_CLIPS:
+        raise UserError(
+            f"FVD of {min(num_examples * samples, shots)} clips is mostly bias; make --num-examples times"
+            f" --num-samples, and --shots, at least {FEWEST_CLIPS}"
+        )
+    dataset = datasets.build_dataset(config)
+    dataset.prepare()
+    logits = tf.function(i3d.logits)
+    reference = Moments(fvd.FVD.size)
+    for videos in training_shots(dataset, window, shots, stride):
+        reference.add(logits(videos))
+    progress(f"{reference.count} shots of the training videos")
+    needs = [key for key in model.needs if key == "labels"]
+    batches, count = pipeline.evaluation_batches(
+        dataset, "test", batch_size=BATCH, length=context, num_examples=num_examples, stride=stride, needs=needs
+    )
+    found = [Moments(fvd.FVD.size) for _ in range(horizon // window)]
+    for batch in batches:
+        real = int(tf.reduce_sum(batch["mask"][:, 0]))
+        futures = model.rollout(batch["video"], len(found) * window, samples, window, batch["id"])
+        for moments, shot in zip(found, futures):
+            flat = tf.reshape(shot[:real, ..., : dataset.frame_shape[-1]], [-1, window, *dataset.frame_shape])
+            moments.add(logits(tf.clip_by_value(flat, 0.0, 1.0)))
+        progress(f"{found[0].count} of {count * samples} futures")
+    gaussian = reference.gaussian()
+    result = {
+        "fvd": {str(n * window): fvd.frechet_distance(gaussian, m.gaussian()) for n, m in enumerate(found)},
+        "window": window,
+        "context": context,
+        "futures": found[0].count,
+        "clips": count,
+        "shots": reference.count,
+        "convention": "I3D Kinetics-400 logits; predictions of test clips against random shots of training clips",
+    }
+    files.write_json(run.folder("eval") / "shotwise_fvd.json", result)
+    return result
+
+
+def training_shots(dataset, window, shots, stride=1):
+    """Yields float32 [n, window, H, W, C] in [0, 1]: random ones of all overlapping shots of the training clips."""
+    clips = dataset.usable_clips("train", window, stride)
+    places = dataset.clip_lengths("train")[clips] - (window - 1) * stride
+    random = np.random.default_rng(SEED)
+    chosen = np.sort(random.choice(places.sum(), min(shots, int(places.sum())), replace=False))
+    ends = np.cumsum(places)
+    which = np.searchsorted(ends, chosen, side="right")
+    starts = chosen - (ends - places)[which]
+    for first in range(0, len(chosen), BATCH):
+        part = slice(first, first + BATCH)
+        video = dataset.read("train", clips[which[part]], starts[part], window, stride)["video"]
+        yield tf.cast(video, tf.float32) / (255.0 if video.dtype == np.uint8 else 1.0)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tfvp.shotwise", description="FVD over time, against training shots."
+    )
+    parser.add_argument("--logdir", default="logs", help="a run, or a folder of runs (then the newest)")
+    parser.add_argument("--horizon", type=int, default=160, help="frames to predict")
+    parser.add_argument("--window", type=int, default=16, help="frames of a shot")
+    parser.add_argument("--num-samples", type=int, default=1, help="futures per clip")
+    parser.add_argument("--num-examples", type=int, default=64, help="test clips")
+    parser.add_argument("--shots", type=int, default=512, help="shots of the training videos")
+    parser.add_argument("--weights", choices=("best", "last"), default="best")
+    options = parser.parse_args(arguments)
+    result = shotwise_fvd(
+        runs.find(options.logdir),
+        options.horizon,
+        options.window,
+        options.num_samples,
+        options.num_examples,
+        options.shots,
+        options.weights,
+    )
+    print("predicted frames  FVD")
+    for first, value in result["fvd"].items():
+        print(f"{first:>4} to {int(first) + result['window'] - 1:<4}      {value:.1f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
