@@ -68,3 +68,33 @@ def test_one_number_for_the_set_however_it_is_batched():
     for start, end in ((0, 100), (100, 107), (107, 150)):
         raw.update_state(as_video(scaled(x[start:end])), as_video(scaled(y[start:end])))
     assert 400 * raw.summary()["mean"] == pytest.approx(fvd.frechet_distance(moments(x), moments(y)), rel=1e-4)
+
+
+def test_kernel_distance_is_unbiased_and_matches_its_definition():
+    random = np.random.default_rng(5)
+    x, y = random.normal(size=(7, 4)), random.normal(size=(5, 4)) + 1.0
+    k = lambda a, b: (a @ b / 4 + 1) ** 3  # noqa: E731
+    expected = (
+        np.mean([k(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
+        + np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
+        - 2 * np.mean([k(a, b) for a in x for b in y])
+    )
+    assert fvd.kernel_distance(x, y) == pytest.approx(expected)
+    same = [fvd.kernel_distance(*random.normal(size=(2, 30, 4))) for _ in range(400)]
+    assert abs(np.mean(same)) < 3 * np.std(same) / 20  # zero on average, unlike the Frechet distance
+
+
+def test_kvd_keeps_features_by_batch(monkeypatch):
+    needs_weights()
+    monkeypatch.setattr(i3d, "logits", lambda video: tf.tile(tf.reduce_mean(video, axis=[2, 3, 4])[:, :10], [1, 40]))
+    true, pred = np.random.default_rng(6).uniform(size=(2, 70, 10, 4, 4, 1)).astype(np.float32)
+    mask = np.ones((70, 10), np.float32)
+    mask[68:] = 0.0
+    metric = fvd.KVD(10)
+    for part in (slice(0, 30), slice(30, 70)):
+        metric.update_state(true[part], pred[part], mask[part])
+    features = [np.tile(v[:68].mean(axis=(2, 3, 4), dtype=np.float64), 40) for v in (true, pred)]
+    assert metric.summary()["mean"] == pytest.approx(fvd.kernel_distance(*features), rel=1e-3, abs=1e-9)
+    assert metric.summary()["clips"] == 68
+    metric.reset_state()
+    assert metric.summary()["mean"] is None

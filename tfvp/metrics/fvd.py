@@ -1,6 +1,7 @@
-"""Frechet video distance (Unterthiner et al. 2018, arXiv 1812.01717), on I3D's Kinetics-400 logits."""
+"""Frechet and kernel video distance (Unterthiner et al. 2018, arXiv 1812.01717), on I3D's Kinetics-400 logits."""
 
 import numpy as np
+import tensorflow as tf
 
 from tfvp import weights
 from tfvp.errors import UserError
@@ -81,3 +82,49 @@ class FVDWithContext(_FVD):
 
     convention = "as fvd, of clips with the observed frames before the predicted ones (SRVP and others)"
     with_context = True
+
+
+def kernel_distance(true, pred):
+    """Unbiased squared maximum mean discrepancy of features [N, D] and [M, D], float64.
+
+    The kernel is (x . y / D + 1)^3, that of the kernel inception distance (Binkowski et al.
+    2018, arXiv 1801.01401).
+    """
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(true, true), kernel(pred, pred))]
+    return float(sum(within) - 2.0 * kernel(true, pred).mean())
+
+
+@register("metric", "kvd")
+class KVD(_FVD):
+    """Kernel video distance of the predicted frames: unlike FVD it is unbiased, whatever the number of clips.
+
+    It needs the features themselves, 400 numbers per clip and side, rather than their moments.
+    """
+
+    convention = "unbiased MMD^2 of the logits that fvd compares, kernel (x.y / 400 + 1)^3; one sample per clip"
+
+    def __init__(self, horizon, name=None, allow_few=False):
+        super().__init__(horizon, name, allow_few)
+        self._kept = {"true": [], "pred": []}
+
+    def update_state(self, true, pred, mask=None):
+        real = np.ones(len(true), bool) if mask is None else np.asarray(mask).max(axis=1) > 0
+        for side, video in (("true", true), ("pred", pred)):
+            logits = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
+            self._kept[side].append(np.asarray(logits, np.float64)[real])
+        self.totals["true"][0].assign_add(float(real.sum()))
+
+    def reset_state(self):
+        super().reset_state()
+        self._kept = {"true": [], "pred": []}
+
+    def moments(self, side):
+        """The features themselves, [N, 400], which is what `distance` compares here."""
+        return np.concatenate(self._kept[side])
+
+    def distance(self, true, pred):
+        return kernel_distance(true, pred)
