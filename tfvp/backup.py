@@ -29,7 +29,11 @@ class Backup:
         self.folder = pathlib.Path(folder)
         self.groups = {
             "model": [compat.backing_variable(v) for v in model.variables],
-            "optimizer": [compat.backing_variable(v) for o in model.optimizers for v in compat.optimizer_variables(o)],
+            "optimizer": [
+                compat.backing_variable(v)
+                for optimizer in getattr(model, "optimizers", [model.optimizer])
+                for v in compat.optimizer_variables(optimizer)
+            ],
             "average": average.variables if average is not None else [],
         }
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import data_loader
-from tests import layouts
+from tests import golden, layouts
 from tfvp.datasets import base, overview
 from tfvp.errors import UserError
 
@@ -33,7 +33,7 @@ def write_config(tmp_path, text):
 
 def test_generated_data(tmp_path, monkeypatch, capsys):
     sheet = tmp_path / "sheet.png"
-    said = run(monkeypatch, capsys, "--config", layouts.REPOSITORY / "configs" / "demo.yml", "--out", sheet, "--check")
+    said = run(monkeypatch, capsys, "--config", golden.ROOT / "configs" / "demo.yml", "--out", sheet, "--check")
     for expected in ("moving_mnist:", "10,000", "2,000", "ship with tfvp", "mnist_test_seq.npy", "32x32", "frames/s"):
         assert expected in said
     assert "nothing is stored that could be checked" in said
@@ -45,7 +45,7 @@ def test_files(tmp_path, monkeypatch, capsys):
     root = tmp_path / "videos"
     layouts.write_folder(root, [f"{i}.avi" for i in range(9)], frames=20)
     (root / "3.avi").write_bytes(b"broken")
-    config = layouts.REPOSITORY / "configs" / "folder.yml"
+    config = golden.ROOT / "configs" / "folder.yml"
     arguments = ("--config", config, "--set", f"data.root={root}", "train.seq_len=10", "--out", tmp_path / "s.png")
     said = run(monkeypatch, capsys, *arguments)
     assert "1 of 9 files of folder cannot be read" in said and "3.avi" in said and f"9 files in {root}" in said
@@ -76,7 +76,7 @@ def test_a_config_with_a_wrong_option(tmp_path, monkeypatch, capsys):
 
 def test_the_command_fails_with_one_sentence(tmp_path):
     config = write_config(tmp_path, "data: {name: kth}\n")
-    command = [sys.executable, str(layouts.REPOSITORY / "data_loader.py"), "--config", str(config)]
+    command = [sys.executable, str(golden.ROOT / "data_loader.py"), "--config", str(config)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests import layouts
+from tests import golden, layouts
 from tfvp import video_io
 from tfvp.datasets import decoding, shards
 from tfvp.datasets.decoding import Source
@@ -205,7 +205,7 @@ t.assert_holds(store, "train", [0, 1, 3, 4])
 
 
 def child(root, seconds):
-    code = CHILD.format(repository=str(layouts.REPOSITORY), root=str(root), seconds=seconds)
+    code = CHILD.format(repository=str(golden.ROOT), root=str(root), seconds=seconds)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -57,10 +57,7 @@ class HierarchicalVideo(ImagePainter):
         "perceptual": "off",
         "flow_scale": 0.25,
     }
-    small_variants = {
-        "": {**_tiny, "window": 2, "load": 7, "foreground": []},
-        "loads": {**_tiny, "window": 3, "load": 3, "foreground": [1], "temporal_scales": 0},
-    }
+    small_variants = {"": {**_tiny, "window": 2, "load": 7, "foreground": [1], "temporal_scales": 1}}
 
     def __init__(
         self,
