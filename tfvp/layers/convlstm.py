@@ -63,11 +63,10 @@ class ConvLSTM(keras.layers.Layer):
 
     def _kernel(self, name, channels):
         shape = (self.kernel_size, self.kernel_size, channels, 4 * self.filters)
-        initializer = {
-            "glorot": "glorot_uniform",
-            "torch": initializers.torch_kernel(),
-            "lstm": initializers.torch_bias(self.filters),
-        }[self.initializer]
+        if self.initializer == "lstm":
+            initializer = initializers.torch_bias(self.filters)
+        else:
+            initializer = initializers.torch_kernel() if self.initializer == "torch" else "glorot_uniform"
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def _bias(self, name, channels):
