@@ -48,14 +48,14 @@ def measure(path, batch_size, horizons, overrides, queue):
     import numpy as np
     import tensorflow as tf
 
-    from tfvp import config, optimizers, training
+    from tfvp import config, optimizers, strategies, training
 
     loaded = config.load(path, overrides)
     settings = loaded.train
     batch_size = batch_size or settings.batch_size
     size = loaded.data.image_size
     shape = (*((size, size) if isinstance(size, int) else size), loaded.data.channels)
-    strategy = training.make_strategy(0)
+    strategy = strategies.make_strategy(0)
     with strategy.scope():
         model = training.build_model(loaded, shape, batch_size)
         optimizer = optimizers.build_optimizer(settings, 1000, 1000, model.updates_per_batch)

@@ -23,10 +23,12 @@ class Backup:
         folder: where the files go: epoch-<n>.npz, the newest two.
         model: a compiled model.
         average: its `WeightAverage`, or None.
+        writes: whether `save` writes; of the workers of a cluster only the chief does.
     """
 
-    def __init__(self, folder, model, average=None):
+    def __init__(self, folder, model, average=None, writes=True):
         self.folder = pathlib.Path(folder)
+        self.writes = writes
         self.groups = {
             "model": [compat.backing_variable(v) for v in model.variables],
             "optimizer": [
@@ -44,6 +46,8 @@ class Backup:
             for group, variables in self.groups.items()
             for i, variable in enumerate(variables)
         }
+        if not self.writes:  # the arrays were read all the same: some are means over all workers
+            return
         state = json.dumps({"epoch": epoch, **state})
         with files.replacing(self.folder / f"epoch-{epoch:06d}.npz") as temporary:
             np.savez(temporary, state=np.frombuffer(state.encode(), np.uint8), **arrays)

@@ -89,15 +89,16 @@ def check_monitor(name, model):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar per epoch with rate, time left, loss and frames per second."""
+    """A bar per epoch with rate, time left, loss and frames per second; `shown` or only measured."""
 
-    def __init__(self, epochs, steps, frames_per_step):
+    def __init__(self, epochs, steps, frames_per_step, shown=True):
         super().__init__()
-        self.epochs, self.steps, self.frames_per_step = epochs, steps, frames_per_step
+        self.epochs, self.steps, self.frames_per_step, self.shown = epochs, steps, frames_per_step, shown
         self.rates = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.bar = tqdm(total=self.steps, desc=f"epoch {epoch + 1}/{self.epochs}", unit="step", mininterval=1.0)
+        description = f"epoch {epoch + 1}/{self.epochs}"
+        self.bar = tqdm(total=self.steps, desc=description, unit="step", mininterval=1.0, disable=not self.shown)
         self.seen = 0
 
     def on_train_batch_end(self, batch, logs=None):

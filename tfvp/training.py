@@ -1,12 +1,17 @@
 """Training: from a configuration to a run directory, or on from where it stopped."""
 
+import contextlib
+import functools
+import pathlib
+import tempfile
+
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 from tqdm import tqdm
 
 import tfvp
-from tfvp import callbacks, files, optimizers, registry
+from tfvp import callbacks, files, optimizers, registry, strategies
 from tfvp.backup import Backup
 from tfvp.datasets import base as datasets
 from tfvp.datasets import pipeline
@@ -32,7 +37,8 @@ def train(config, logdir):
             that can be known beforehand.
     """
     settings = config.train
-    strategy = make_strategy(settings.devices)
+    worker = strategies.this_worker()
+    strategy = strategies.make_strategy(settings.devices)
     check(config, strategy.num_replicas_in_sync)
     files.writable_folder(logdir)
     keras.mixed_precision.set_global_policy(settings.precision)
@@ -66,20 +72,38 @@ def train(config, logdir):
             jit_compile=settings.xla,
             steps_per_execution=settings.steps_per_execution,
         )
-    run = Run.start(logdir, config)
-    with run.locked():
+    with _run_folder(logdir, config, worker) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
-        _fit(run, config, model, average, dataset, validation, steps)
+        backup = Backup(pathlib.Path(logdir) / config.name / "backup", model, average, writes=worker.chief)
+        try:
+            _fit(run, config, model, average, dataset, validation, steps, backup, worker)
+        except strategies.LOST_WORKER as error:
+            if worker.count == 1:
+                raise
+            raise UserError(
+                f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}); start all workers"
+                " again with the same command, and they go on from the last finished epoch"
+            ) from None
     return run
 
 
-def _fit(run, config, model, average, dataset, validation, steps):
+@contextlib.contextmanager
+def _run_folder(logdir, config, worker):
+    """The run; workers other than the chief compute all that it does, and write it to a place that vanishes."""
+    if worker.chief:
+        yield Run.start(logdir, config)
+        return
+    with tempfile.TemporaryDirectory(prefix=f"worker-{worker.rank}-") as vanishing:
+        yield Run.start(vanishing, config)
+
+
+def _fit(run, config, model, average, dataset, validation, steps, backup, worker):
     settings = config.train
-    backup = Backup(run.folder("backup"), model, average)
     state, notes = backup.restore()
     for note in notes:
         tqdm.write(note)
     done = state["epoch"] if state else 0
+    strategies.agree(model.distribute_strategy, worker, done, backup.folder)
     run.rewind_metrics(done)
     if state and settings.early_stopping and state["waited"] >= settings.early_stopping or done >= settings.epochs:
         tqdm.write(f"{run.path} is trained already, for {done} epochs; there is nothing left to do")
@@ -88,7 +112,8 @@ def _fit(run, config, model, average, dataset, validation, steps):
         _take_over(model)
     else:
         tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
-    batches = pipeline.training_batches(
+    make_batches = functools.partial(
+        pipeline.training_batches,
         dataset,
         batch_size=settings.batch_size,
         length=settings.seq_len,
@@ -101,7 +126,8 @@ def _fit(run, config, model, average, dataset, validation, steps):
         crop_padding=config.data.crop_padding,
         needs=model.needs,
     )
-    progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len)
+    batches = strategies.distribute(model.distribute_strategy, worker, make_batches)
+    progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len, shown=worker.chief)
     end = callbacks.EndOfEpoch(run, settings, validation, backup, average, progress, state)
     _save_mean_frame(run, config, dataset, model)
     stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
@@ -215,35 +241,6 @@ def _save_mean_frame(run, config, dataset, model):
         frames += float(tf.reduce_sum(batch["mask"]))
     with files.replacing(path) as temporary:
         np.save(temporary, (total / frames).astype(np.float32))
-
-
-def make_strategy(devices):
-    """A `MirroredStrategy` over all GPUs, or over `devices` GPUs or logical CPU devices.
-
-    Raises:
-        UserError: there are fewer GPUs than asked for, or TensorFlow runs already with another
-            number of CPU devices.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        if devices > len(gpus):
-            raise UserError(
-                f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all"
-            )
-        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices or len(gpus))])
-    count = max(1, devices)
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        if count > 1:
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:
-        pass
-    if len(tf.config.list_logical_devices("CPU")) < count:
-        raise UserError(f"train.devices={count}: TensorFlow runs already with fewer CPU devices; start a new process")
-    # Collective ops remember the shapes of another strategy of the same process; copies do not.
-    return tf.distribute.MirroredStrategy(
-        [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
 
 
 def check(config, replicas):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import export, registry, scoring, training
+from tfvp import export, registry, scoring, strategies
 from tfvp.errors import UserError
 from tfvp.models.base import VideoModel
 
@@ -225,7 +225,7 @@ def test_image_sizes_that_do_not_divide_are_refused(case):
 
 
 def train_two_steps(case, devices, batch, **compile_options):
-    strategy = training.make_strategy(devices)
+    strategy = strategies.make_strategy(devices)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = case.make()

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests import golden
-from tfvp import compat, optimizers, training
+from tfvp import compat, optimizers, strategies
 from tfvp.errors import UserError
 
 
@@ -100,7 +100,7 @@ class Two(keras.Model):
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_average_follows_its_schedule(devices):
-    strategy = training.make_strategy(devices)
+    strategy = strategies.make_strategy(devices)
     with strategy.scope():
         model = Two()
         average = optimizers.WeightAverage(model, decay=0.5, every=2, start=2)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import optimizers, training
+from tfvp import optimizers, strategies
 from tfvp.models.base import VideoModel
 
 SHAPE = (4, 4, 1)
@@ -34,7 +34,7 @@ def batch_of(size, bad=()):
 
 
 def make(devices=1, optimizer=None, ema=0.0, **options):
-    strategy = training.make_strategy(devices)
+    strategy = strategies.make_strategy(devices)
     with strategy.scope():
         model = Scale(SHAPE)
         model.build_on({"video": tf.TensorSpec([2, 3, *SHAPE]), "id": tf.TensorSpec([2], tf.int64)})

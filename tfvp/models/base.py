@@ -210,6 +210,7 @@ class VideoModel(keras.Model):
             **kwargs: `jit_compile`, `steps_per_execution` and the like, as Keras takes them.
         """
         super().compile(optimizer=optimizer, **kwargs)
+        self.distribute_reduction_method = "first"  # metrics are over all replicas already
         self._settings.values = {"clip_norm": clip_norm, "accumulate": accumulate, "average": average}
         compat.build_optimizer(self.optimizer, self.main_variables)
 

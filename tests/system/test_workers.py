@@ -1,0 +1,126 @@
+"""One run trained by two worker processes over loopback, killed and started again; and what TF_CONFIG may say."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.system.test_commands import ROOT, TINY, command, refused, weights
+from tfvp import compat, strategies
+from tfvp.errors import UserError
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def tf_config(ports, index):
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+
+
+class Workers:
+    """Two processes that train one run."""
+
+    def __init__(self, config, logdir):
+        ports = free_ports(2)
+        self.logs = [logdir.with_name(f"{logdir.name}-{i}-{ports[0]}.log") for i in range(2)]
+        self.processes = []
+        for index, log in enumerate(self.logs):
+            with open(log, "w", encoding="utf-8") as file:
+                process = subprocess.Popen(
+                    [sys.executable, str(ROOT / "train.py"), "--logdir", str(logdir), "--config", str(config)],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "TF_CONFIG": tf_config(ports, index)},
+                )
+            self.processes.append(process)
+
+    def wait(self):
+        """[(exit status, output)] of both."""
+        return [(process.wait(timeout=50), log.read_text()) for process, log in zip(self.processes, self.logs)]
+
+
+@pytest.mark.skipif(compat.KERAS_3, reason="Keras 3 cannot train on several workers with TensorFlow")
+def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
+    config = tmp_path / "tiny.yml"
+    config.write_text(TINY)
+    alone = tmp_path / "alone"
+    command("train.py", "--logdir", alone, "--config", config)
+    shared = tmp_path / "shared"
+    broken = Workers(config, shared)
+    deadline = time.monotonic() + 50
+    while not (shared / "tiny" / "backup" / "epoch-000001.npz").exists():
+        assert time.monotonic() < deadline and broken.processes[0].poll() is None, broken.logs[0].read_text()
+        time.sleep(0.02)
+    broken.processes[1].send_signal(signal.SIGKILL)
+    (status, said), (killed, _) = broken.wait()
+    assert killed == -signal.SIGKILL
+    assert status == 2 and "worker 0 of 2 lost the others" in said and "Traceback" not in said, said
+    for status, said in Workers(config, shared).wait():
+        assert status == 0, said
+    first, second = weights(alone / "tiny"), weights(shared / "tiny")
+    kept = [name for name in first if "metrics" not in name]
+    assert first.keys() == second.keys() and len(kept) > 8
+    for name in kept:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-5, err_msg=name)
+    lines = [
+        [json.loads(line) for line in (logdir / "tiny" / "metrics.jsonl").read_text().splitlines()]
+        for logdir in (alone, shared)
+    ]
+    assert [line["epoch"] for line in lines[1]] == [1, 2, 3]
+    for one, two in zip(*lines):
+        for key in ("loss", "grad_norm", "skipped", "val_loss", "val_psnr", "learning_rate"):
+            assert one[key] == pytest.approx(two[key], rel=1e-4), key
+
+
+@pytest.mark.skipif(not compat.KERAS_3, reason="this stack trains on several workers")
+def test_keras_3_says_what_to_use_for_several_workers(tmp_path):
+    config = tmp_path / "tiny.yml"
+    config.write_text(TINY)
+    said = refused(
+        "--logdir", tmp_path / "logs", "--config", config, env={**os.environ, "TF_CONFIG": tf_config([1234, 1235], 0)}
+    )
+    assert "TF_CONFIG names 2 workers" in said and "Python 3.10 or 3.11" in said
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "task", "expected"),
+    [
+        ({}, {}, (0, 1)),
+        ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, (0, 1)),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 1}, (1, 2)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "chief", "index": 0}, (0, 3)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, {"type": "worker", "index": 1}, (2, 3)),
+    ],
+)
+def test_who_a_worker_is(monkeypatch, cluster, task, expected):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    assert tuple(strategies.this_worker()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("worker 1", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "worker number 2"),
+        ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "evaluator", "index": 0}}', "evaluator number 0"),
+        ('{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "2 chiefs"),
+    ],
+)
+def test_a_wrong_cluster_is_refused(monkeypatch, text, sentence):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match=sentence):
+        strategies.this_worker()

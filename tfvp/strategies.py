@@ -1,0 +1,167 @@
+"""Which devices train a run: those of this machine, or those of all workers of a cluster."""
+
+import json
+import os
+import typing
+
+import tensorflow as tf
+
+from tfvp import compat
+from tfvp.errors import UserError
+
+# What TensorFlow raises in the other workers of a cluster when one of them ends.
+LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+class Worker(typing.NamedTuple):
+    """One process of a training.
+
+    Attributes:
+        rank: its number, from 0; worker 0, the chief, writes the run directory.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def chief(self):
+        return self.rank == 0
+
+
+def this_worker():
+    """The `Worker` that the environment variable TF_CONFIG makes of this process.
+
+    TF_CONFIG is what TensorFlow's cluster tools write: {"cluster": {"worker": ["host:port", ...]},
+    "task": {"type": "worker", "index": 0}}; "chief" may stand beside "worker" and is number 0 then.
+
+    Raises:
+        UserError: it is malformed, or names this process wrongly.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return Worker()
+    example = '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        described = json.loads(text)
+        cluster, task = described.get("cluster", {}), described.get("task", {})
+        chiefs, workers = list(cluster.get("chief", [])), list(cluster.get("worker", []))
+        kind, index = task.get("type", "worker"), int(task.get("index", 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the environment variable TF_CONFIG cannot be read ({error}); write it as {example}") from None
+    if not chiefs and not workers:
+        return Worker()
+    places = {"chief": (chiefs, 0), "worker": (workers, len(chiefs))}
+    if kind not in places or not 0 <= index < len(places[kind][0]):
+        raise UserError(
+            f"TF_CONFIG makes this process {kind} number {index}, but its cluster has {len(chiefs)} chiefs and"
+            f" {len(workers)} workers; write it as {example}"
+        )
+    if len(chiefs) > 1:
+        raise UserError(f"TF_CONFIG has {len(chiefs)} chiefs; there can be one, the others are workers")
+    return Worker(places[kind][1] + index, len(chiefs) + len(workers))
+
+
+def make_strategy(devices):
+    """The strategy over all GPUs (or `devices` of them, or that many logical CPU devices) of all workers.
+
+    Without a cluster in TF_CONFIG it is a `MirroredStrategy`, with one a
+    `MultiWorkerMirroredStrategy`, which waits here until all workers have started.
+
+    Raises:
+        UserError: there are fewer GPUs than asked for, TensorFlow runs already with another
+            number of CPU devices, or this stack cannot train on several machines.
+    """
+    worker = this_worker()
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and devices > len(gpus):
+        raise UserError(
+            f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all"
+        )
+    if worker.count > 1:
+        return _over_workers(worker, gpus[: devices or None], devices)
+    if gpus:
+        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices or len(gpus))])
+    count = max(1, devices)
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        if count > 1:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        pass
+    if len(tf.config.list_logical_devices("CPU")) < count:
+        raise UserError(f"train.devices={count}: TensorFlow runs already with fewer CPU devices; start a new process")
+    # Collective ops remember the shapes of another strategy of the same process; copies do not.
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
+def _over_workers(worker, gpus, devices):
+    if compat.KERAS_3:
+        raise UserError(
+            f"TF_CONFIG names {worker.count} workers, but Keras 3 cannot train on several machines with TensorFlow;"
+            " use Python 3.10 or 3.11, for which requirement.txt installs TensorFlow 2.15, or unset TF_CONFIG and"
+            " train on the GPUs of one machine"
+        )
+    if not gpus and devices > 1:
+        raise UserError(
+            f"train.devices={devices}: with several workers a worker without GPUs is one device; use train.devices=0"
+        )
+    if gpus:
+        tf.config.set_visible_devices(gpus, "GPU")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def distribute(strategy, worker, make_batches):
+    """Training batches for `fit`, of which every worker reads only its own part.
+
+    Args:
+        strategy: what `make_strategy` returned.
+        worker: what `this_worker` returned.
+        make_batches: `worker=(rank, count)` -> a dataset of that worker's parts of the batches.
+
+    Returns:
+        A dataset, or a distributed dataset.
+    """
+    if worker.count == 1:
+        return make_batches(worker=(0, 1))
+    replicas = strategy.num_replicas_in_sync // worker.count
+
+    def split(batch):
+        return tf.data.Dataset.from_tensor_slices(
+            {key: tf.reshape(v, [replicas, v.shape[0] // replicas, *v.shape[1:]]) for key, v in batch.items()}
+        )
+
+    def of_this_worker(_):
+        batches = make_batches(worker=(worker.rank, worker.count))
+        return batches.flat_map(split) if replicas > 1 else batches
+
+    return strategy.distribute_datasets_from_function(of_this_worker)
+
+
+def agree(strategy, worker, epoch, folder):
+    """Makes sure that all workers resume after the same epoch.
+
+    Raises:
+        UserError: they do not, as they do not see the same backups.
+    """
+    if worker.count == 1:
+        return
+
+    def mean():
+        value = tf.constant(epoch, tf.float32)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
+
+    found = float(strategy.experimental_local_results(strategy.run(tf.function(mean)))[0])
+    if found != epoch:
+        raise UserError(
+            f"worker {worker.rank} finds {epoch} finished epochs in {folder}, the {worker.count} workers {found:g} on"
+            " average; --logdir must be a folder that all workers share"
+        )
