@@ -1,1 +1,1 @@
-"""Measurements, each run by name: python -m benchmarks.models, python -m benchmarks.loader."""
+"""Measurements: python -m benchmarks (models), python -m benchmarks.loader, python -m benchmarks.svg_prior."""

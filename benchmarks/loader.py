@@ -50,6 +50,12 @@ def through_pipeline(dataset, seconds):
     return per_second(lambda: next(batches), BATCH * LENGTH, seconds)
 
 
+def generated(name, size, channels):
+    """A data set that draws its clips."""
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    return registry.lookup("dataset", name)(base.Settings(image_size=size, channels=channels))
+
+
 def write_films(root, clips):
     rng = np.random.default_rng(0)
     for i in range(clips):
@@ -108,8 +114,8 @@ def main():
         from_own_video(pathlib.Path(folder), options.clips // 2, options.seconds, rows)
     for name, channels in GENERATED.items():
         for size in (64, 32):
-            dataset = registry.lookup("dataset", name)(base.Settings(image_size=(size, size), channels=channels))
-            rows.append((f"{name} {size}x{size}: drawn -> batches", through_pipeline(dataset, options.seconds)))
+            rate = through_pipeline(generated(name, size, channels), options.seconds)
+            rows.append((f"{name} {size}x{size}: drawn -> batches", rate))
     print(f"batches of {BATCH} x {LENGTH} frames, of 64x64 where not said, float32, on {os.cpu_count()} cores\n")
     width = max(len(name) for name, _ in rows)
     print(f"{'loader'.ljust(width)}  frames/s\n{'-' * (width + 10)}")

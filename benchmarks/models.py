@@ -1,31 +1,35 @@
-"""Train-step and rollout speed of models, beside the rate that convolutions reach on this machine.
+"""What one configuration costs on this machine: size, arithmetic, times, memory, retraces.
 
-    python -m benchmarks.models                                  # small models of every kind
-    python -m benchmarks.models --config configs/demo.yml --batch-size 16 --horizons 10 100 1000
-
-Everything in a table is measured in one process, one after the other, so that ratios mean
-something; absolute times depend on what else the machine does.
+Each configuration is measured in a process of its own, so that peak memory is its own, and all
+of them one after the other.
 """
 
-import argparse
+import contextlib
 import multiprocessing
 import resource
 import time
 
-from tfvp import cli
+CHUNK = 10  # frames per graph call of a rollout
+PATIENCE = 120.0  # seconds; a rollout that would take longer is left out
+# What runs in Python only while a training step is traced.
+TRACED = ("train_step", "frame_step", "load_step", "before_the_first_load")
+REPEATS = 3
 
-CONFIGS = ["configs/demo.yml", "configs/convlstm/mmnist.yml", "configs/convlstm/mmnist_openstl.yml"]
 
-
-def convolution_rate():
-    """Multiply-accumulates per second of a large convolution, forward, in units of 1e9."""
+def limits():
+    """{"convolution", "matrix"}: 1e9 multiply-accumulates per second that this machine reaches, forward."""
     import tensorflow as tf
 
     image, kernel = tf.random.normal([16, 32, 32, 128]), tf.random.normal([5, 5, 128, 256])
-    run = tf.function(lambda: tf.reduce_sum(tf.nn.conv2d(image, kernel, 1, "SAME")))
-    operations = 16 * 32 * 32 * 25 * 128 * 256
-    run().numpy()
-    return operations / best_time(lambda: run().numpy(), 5) / 1e9
+    square = tf.random.normal([2048, 2048])
+    convolve = tf.function(lambda: tf.reduce_sum(tf.nn.conv2d(image, kernel, 1, "SAME")))
+    multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(square, square)))
+    work = {"convolution": (convolve, 16 * 32 * 32 * 25 * 128 * 256), "matrix": (multiply, 2048**3)}
+    rates = {}
+    for name, (call, operations) in work.items():
+        call().numpy()
+        rates[name] = operations / best_time(lambda call=call: call().numpy(), 5) / 1e9
+    return rates
 
 
 def best_time(call, repeats):
@@ -43,8 +47,60 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(path, batch_size, horizons, overrides, queue):
-    """Puts a table row for one configuration into `queue`; runs in a process of its own."""
+@contextlib.contextmanager
+def counted_operations():
+    """Yields a list to which the multiply-accumulates of every eager operation are added."""
+    import numpy as np
+    from tensorflow.python.framework import op_callbacks  # the debugger's hook; there is no public one
+
+    counts = []
+
+    def size(tensor):
+        return int(np.prod(tensor.shape))
+
+    def count(kind, inputs, attributes, outputs, op_name=None, graph=None):
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        if kind == "Conv2D":
+            counts.append(size(outputs[0]) * int(np.prod(inputs[1].shape[:3])))
+        elif kind == "Conv2DBackpropInput":
+            counts.append(size(inputs[2]) * int(np.prod(inputs[1].shape[:3])))
+        elif kind == "Conv2DBackpropFilter":
+            counts.append(size(inputs[2]) * int(np.prod(outputs[0].shape[:3])))
+        elif kind.startswith("DepthwiseConv2dNative"):
+            whole = inputs[2] if "Backprop" in kind else outputs[0]
+            kernel = outputs[0] if "Filter" in kind else inputs[1]
+            counts.append(size(whole) * int(np.prod(kernel.shape[:2])))
+        elif kind in ("MatMul", "BatchMatMulV2"):
+            names = list(attributes[0::2])
+            values = dict(zip((n.decode() if isinstance(n, bytes) else n for n in names), attributes[1::2]))
+            turned = values.get("transpose_a", values.get("adj_x", False))
+            counts.append(size(outputs[0]) * inputs[0].shape[-2 if turned else -1])
+        return None
+
+    op_callbacks.add_op_callback(count)
+    try:
+        yield counts
+    finally:
+        op_callbacks.remove_op_callback(count)
+
+
+def example_batch(loaded, model, batch_size):
+    """A batch of noise of the shapes and ranges that the model is trained on."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    video = random.uniform(size=(batch_size, loaded.train.seq_len, *model.image_shape)).astype(np.float32)
+    batch = {"video": video, "id": np.arange(batch_size)}
+    if "labels" in model.needs:
+        video[..., 3] = np.floor(video[..., 3] * model.classes) / 255.0
+    for key in model.needs:
+        if key.startswith("flow"):
+            batch[key] = random.normal(size=(*video.shape[:-1], 2)).astype(np.float32)
+    return batch
+
+
+def measure(path, batch_size, horizons, overrides, replicas, started, queue):
+    """Puts a row of measurements of one configuration into `queue`; runs in a process of its own."""
     import numpy as np
     import tensorflow as tf
 
@@ -52,73 +108,99 @@ def measure(path, batch_size, horizons, overrides, queue):
 
     loaded = config.load(path, overrides)
     settings = loaded.train
-    batch_size = batch_size or settings.batch_size
     size = loaded.data.image_size
     shape = (*((size, size) if isinstance(size, int) else size), loaded.data.channels)
-    strategy = strategies.make_strategy(0)
+    strategy = strategies.make_strategy(replicas)
     with strategy.scope():
-        model = training.build_model(loaded, shape, batch_size)
-        optimizer = optimizers.build_optimizer(settings, 1000, 1000, model.updates_per_batch)
-        model.compile(optimizer=optimizer, clip_norm=settings.clip_norm, jit_compile=settings.xla)
-    video = np.random.default_rng(0).uniform(size=(batch_size, settings.seq_len, *shape)).astype(np.float32)
-    batch = {"video": video, "id": np.arange(batch_size)}
-    data = iter(tf.data.Dataset.from_tensors(batch).repeat())
-    model.make_train_function()
-    began = time.perf_counter()
-    model.train_function(data)
-    first = time.perf_counter() - began
+        model = training.build_model(loaded, shape, batch_size // replicas)
+        optimizer = optimizers.build_optimizer(settings, 1000, 1000, model.batches_after)
+        model.compile(optimizer=optimizer, clip_norm=settings.clip_norm)
+    row = {"parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
+    traces = _count_traces(model)
+    data = tf.data.Dataset.from_tensors(example_batch(loaded, model, batch_size)).repeat()
+    data = iter(strategy.experimental_distribute_dataset(data) if replicas > 1 else data)
+    model.make_train_function(force=True)
 
     def step():
-        logs = model.train_function(data)
-        float(logs["loss"])
+        float(model.train_function(data)["loss"])
 
-    seconds = best_time(step, 3)
-    row = {
-        "config": path,
-        "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
-        "batch": batch_size,
-        "first step s": first,
-        "step s": seconds,
-        "train frames/s": batch_size * settings.seq_len / seconds,
-        "train MB": peak_memory(),
-    }
-    context = video[:1, : loaded.eval.open_loop_ctx]
-    for horizon in horizons:
-
-        def roll(horizon=horizon):
-            for chunk in model.rollout(context, horizon, chunk=50):
-                chunk.numpy()
-
-        roll()
-        row[f"rollout frames/s, {horizon}"] = horizon / best_time(roll, 2)
-        row[f"MB, {horizon}"] = peak_memory()
+    began = time.perf_counter()
+    step()
+    row["first step s"], row["start to first step s"] = time.perf_counter() - began, time.time() - started
+    traced = len(traces)
+    row["step s"] = best_time(step, REPEATS)
+    row["train frames/s"] = batch_size * settings.seq_len / row["step s"]
+    row["train MB"] = peak_memory()
+    row["retraces"] = len(traces) - traced
+    if replicas == 1:
+        context = example_batch(loaded, model, 1)["video"][:, : loaded.eval.open_loop_ctx]
+        row["rollout"] = _rollouts(model, context, horizons)
+        graphs = (model.graph(name, None) for name in ("observe", "imagine"))  # made by the rollouts
+        row["retraces"] += sum(graph.experimental_get_tracing_count() - 1 for graph in graphs)
+        row["MACs"] = _operations(model, example_batch(loaded, model, 1)) * batch_size
     queue.put(row)
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description="Time models on this machine.")
-    parser.add_argument("--config", nargs="+", default=CONFIGS)
-    parser.add_argument("--batch-size", type=int, default=0, help="clips per step; 0 = what the config says")
-    parser.add_argument("--horizons", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--set", dest="overrides", nargs="+", default=[])
-    options = parser.parse_args()
-    print(f"convolutions, forward: {convolution_rate():.0f} GMAC/s (5x5, 128 -> 256 channels, 16 x 32 x 32)")
+def _operations(model, batch):
+    """Multiply-accumulates of one training step, forward and backward, counted while it runs eagerly."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        model.make_train_function(force=True)
+        data = iter(tf.data.Dataset.from_tensors(batch).repeat())
+        with counted_operations() as counts:
+            model.train_function(data)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    return sum(counts)
+
+
+def _count_traces(model):
+    """A list that grows by an entry whenever a part of the training step is traced."""
+    traces = []
+
+    def noting(method):
+        def traced(*args, **kwargs):
+            traces.append(method.__name__)
+            return method(*args, **kwargs)
+
+        return traced
+
+    for name in TRACED:
+        if hasattr(model, name):
+            object.__setattr__(model, name, noting(getattr(model, name)))
+    return traces
+
+
+def _rollouts(model, context, horizons):
+    """{horizon: (frames per second, peak MB so far)}, up to the first that would take too long."""
+
+    def roll(horizon):
+        for chunk in model.rollout(context, horizon, chunk=CHUNK):
+            chunk.numpy()
+
+    roll(CHUNK)
+    found, rate = {}, None
+    for horizon in horizons:
+        if rate and horizon / rate > PATIENCE:
+            break
+        seconds = best_time(lambda horizon=horizon: roll(horizon), 2 if horizon <= 100 else 1)
+        rate = horizon / seconds
+        found[horizon] = (rate, peak_memory())
+    return found
+
+
+def row_of(path, batch_size, horizons, overrides=(), replicas=1):
+    """`measure` in a new process, or None where it failed."""
     context = multiprocessing.get_context("spawn")
-    for path in options.config:
-        queue = context.Queue()
-        process = context.Process(
-            target=measure, args=(path, options.batch_size, options.horizons, options.overrides, queue)
-        )
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"{path}: the measurement ended with status {process.exitcode}")
-        print(
-            "  ".join(
-                f"{key}: {value if isinstance(value, str) else f'{value:.4g}'}" for key, value in queue.get().items()
-            )
-        )
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    queue = context.Queue()
+    arguments = (path, batch_size, horizons, list(overrides), replicas, time.time(), queue)
+    process = context.Process(target=measure, args=arguments)
+    process.start()
+    row = None
+    while row is None and (process.is_alive() or not queue.empty()):
+        with contextlib.suppress(Exception):
+            row = queue.get(timeout=1.0)
+    process.join()
+    return row

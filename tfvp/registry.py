@@ -67,7 +67,7 @@ def lookup(kind, name):
         UserError: if there is none; the message names the nearest one.
     """
     _discover(kind)
-    if name not in _entries[kind]:
+    if name not in names(kind):
         raise UserError(f"unknown {kind} {name!r}{nearest(name, names(kind))}; known: {', '.join(names(kind))}")
     return _entries[kind][name]
 

@@ -162,17 +162,8 @@ def _take_over(model):
             mine.assign(found)
 
 
-def build_model(config, image_shape, batch_size=1):
-    """A built model with fresh weights.
-
-    Args:
-        config: a `tfvp.config.Config`.
-        image_shape: (height, width, channels).
-        batch_size: examples per replica that the model is traced with.
-
-    Returns:
-        A `tfvp.models.base.VideoModel`.
-    """
+def make_model(config, image_shape):
+    """A model without weights; see `build_model`."""
     cls = registry.lookup("model", config.model.name)
     dataset = registry.lookup("dataset", config.data.name)
     if "labels" in cls.needs:
@@ -184,7 +175,26 @@ def build_model(config, image_shape, batch_size=1):
             raise UserError(f"model {config.model.name} paints in colour; set data.channels to 3")
         image_shape = (*image_shape[:2], label_maps.CHANNELS)
     options = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
-    model = cls(tuple(image_shape), **options)
+    try:
+        return cls(tuple(image_shape), **options)
+    except ValueError as error:  # a layer of Keras was given a size that it cannot have
+        reason = " ".join(str(error).split())
+        raise UserError(f"model {config.model.name} cannot have these options: {reason}") from error
+
+
+def build_model(config, image_shape, batch_size=1):
+    """A built model with fresh weights.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        image_shape: (height, width, channels).
+        batch_size: examples per replica that the model is traced with.
+
+    Returns:
+        A `tfvp.models.base.VideoModel`.
+    """
+    model = make_model(config, image_shape)
+    image_shape = model.image_shape
     length = config.train.seq_len
     spec = {
         "video": tf.TensorSpec([batch_size, length, *image_shape], tf.float32),

@@ -28,8 +28,13 @@ def reduction(kind):
     return 2 ** (len(ENCODERS[kind]) - (not POOLED_AT_THE_END[kind]))
 
 
-def _conv(filters, **kwargs):
-    return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=normal_weights(), **kwargs)
+# Without normalization, N(0, 0.02^2) passes a signal on only through hundreds of channels.
+INITIALIZERS = {"normal": normal_weights, "he": keras.initializers.HeNormal}
+
+
+def conv3x3(filters, initializer, **kwargs):
+    """A 3x3 convolution that begins as `INITIALIZERS` says."""
+    return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=INITIALIZERS[initializer](), **kwargs)
 
 
 class LabelEncoder(keras.layers.Layer):
@@ -39,14 +44,15 @@ class LabelEncoder(keras.layers.Layer):
         kind: "64", "128", "256" or "128x256".
         code_size: channels of the code; 128 as published.
         width: channels of the first block; 64 as published.
+        initializer: "normal" as published, or "he".
     """
 
-    def __init__(self, kind, code_size=128, width=64, **kwargs):
+    def __init__(self, kind, code_size=128, width=64, initializer="normal", **kwargs):
         super().__init__(**kwargs)
         self.pool_at_the_end = POOLED_AT_THE_END[kind]
         self.sizes = [len(block) for block in ENCODERS[kind]]
-        self.convs = [_conv(width * n, activation="relu") for block in ENCODERS[kind] for n in block]
-        self.last = _conv(code_size, activation="relu")
+        self.convs = [conv3x3(width * n, initializer, activation="relu") for block in ENCODERS[kind] for n in block]
+        self.last = conv3x3(code_size, initializer, activation="relu")
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -71,17 +77,17 @@ class LabelDecoder(keras.layers.Layer):
     """Codes and an encoder's maps -> log-probabilities [B, T, H, W, classes], float32.
 
     Args:
-        kind, code_size, width: as in `LabelEncoder`.
+        kind, code_size, width, initializer: as in `LabelEncoder`.
         classes: K.
     """
 
-    def __init__(self, kind, classes, code_size=128, width=64, **kwargs):
+    def __init__(self, kind, classes, code_size=128, width=64, initializer="normal", **kwargs):
         super().__init__(**kwargs)
         self.code_size, self.grow_first = code_size, POOLED_AT_THE_END[kind]
         self.skip_channels = [width * block[-1] for block in ENCODERS[kind]][::-1]
         self.sizes = [len(block) for block in DECODERS[kind]]
-        self.convs = [_conv(width * n, activation="relu") for block in DECODERS[kind] for n in block]
-        self.last = _conv(classes, dtype="float32")
+        self.convs = [conv3x3(width * n, initializer, activation="relu") for block in DECODERS[kind] for n in block]
+        self.last = conv3x3(classes, initializer, dtype="float32")
 
     def build(self, input_shape):
         channels = self.code_size

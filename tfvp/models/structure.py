@@ -3,21 +3,19 @@
 from typing import Literal
 
 import tensorflow as tf
-from tensorflow import keras
 
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
 from tfvp.layers.convlstm import ConvLSTM
-from tfvp.layers.label_coder import LabelDecoder, LabelEncoder, reduction
+from tfvp.layers.label_coder import LabelDecoder, LabelEncoder, conv3x3, reduction
 from tfvp.layers.recurrent import Recurrent
-from tfvp.layers.svg_coder import normal_weights
 from tfvp.models.latent_video import LatentVideoModel
 from tfvp.registry import register
 
 CODERS = {(64, 64): "64", (128, 128): "128", (256, 256): "256", (128, 256): "128x256"}
 
 
-def conv_recurrent(rnn_size, layers, heads, grid):
+def conv_recurrent(rnn_size, layers, heads, grid, initializer):
     """A `Recurrent` of ConvLSTMs over maps.
 
     Args:
@@ -25,12 +23,11 @@ def conv_recurrent(rnn_size, layers, heads, grid):
         layers: ConvLSTMs.
         heads: {name: (channels, activation)}.
         grid: (height, width) of the maps.
+        initializer: of the convolutions; see `label_coder.INITIALIZERS`.
     """
 
     def conv(filters, activation=None):
-        return keras.layers.Conv2D(
-            filters, 3, padding="same", activation=activation, kernel_initializer=normal_weights(), dtype="float32"
-        )
+        return conv3x3(filters, initializer, activation=activation, dtype="float32")
 
     cells = [ConvLSTM(rnn_size, 3, bias="double", initializer="lstm", dtype="float32") for _ in range(layers)]
     return Recurrent(conv(rnn_size), cells, {name: conv(*head) for name, head in heads.items()}, rnn_size, grid)
@@ -59,6 +56,8 @@ class StructureGenerator(LatentVideoModel):
         rnn_size: channels of the ConvLSTMs.
         predictor_layers, posterior_layers, prior_layers: ConvLSTMs in each network.
         width: channels of the first block of the encoder.
+        initializer: of the convolutions: normal = N(0, 0.02^2) as published, which starves networks
+            much narrower than the published ones; he = by the number of inputs (He et al. 2015).
         context: frames of a training clip that count as observed; the maps that the decoder
             sees are those of the last of them from then on.
         beta: weight of the KL divergence.
@@ -73,7 +72,13 @@ class StructureGenerator(LatentVideoModel):
     _tiny = {"classes": 3, "code_size": 4, "latents": 3, "rnn_size": 5, "width": 4, "context": 3}
     small_variants = {
         "": _tiny,
-        "frozen": {**_tiny, "coder": "64", "refresh_predicted_skips": False, "refresh_skips": True},
+        "frozen": {
+            **_tiny,
+            "coder": "64",
+            "initializer": "he",
+            "refresh_predicted_skips": False,
+            "refresh_skips": True,
+        },
     }
     error_name = "nll"
 
@@ -89,6 +94,7 @@ class StructureGenerator(LatentVideoModel):
         posterior_layers: int = 1,
         prior_layers: int = 1,
         width: int = 64,
+        initializer: Literal["normal", "he"] = "normal",
         context: int = 5,
         beta: float = 5e-4,
         refresh_skips: bool = False,
@@ -108,11 +114,11 @@ class StructureGenerator(LatentVideoModel):
         grid = (height // self.size_multiple, width_ // self.size_multiple)
         self.latent_shape = (*grid, latents)
         gaussian = {"mean": (latents, None), "logvar": (latents, None)}
-        self.encoder = LabelEncoder(kind, code_size, width)
-        self.decoder = LabelDecoder(kind, classes, code_size, width)
-        self.predictor = conv_recurrent(rnn_size, predictor_layers, {"code": (code_size, "relu")}, grid)
-        self.posterior = conv_recurrent(rnn_size, posterior_layers, gaussian, grid)
-        self.prior = conv_recurrent(rnn_size, prior_layers, gaussian, grid)
+        self.encoder = LabelEncoder(kind, code_size, width, initializer)
+        self.decoder = LabelDecoder(kind, classes, code_size, width, initializer)
+        self.predictor = conv_recurrent(rnn_size, predictor_layers, {"code": (code_size, "relu")}, grid, initializer)
+        self.posterior = conv_recurrent(rnn_size, posterior_layers, gaussian, grid, initializer)
+        self.prior = conv_recurrent(rnn_size, prior_layers, gaussian, grid, initializer)
         self.encoder.build((None, None, height, width_, classes))
         self.decoder.build(None)
         self.predictor.build((None, None, *grid, code_size + latents))

@@ -1,0 +1,121 @@
+"""Every model beside the limits of this machine: python -m benchmarks [--only demo svg] [--skip-published]
+
+Models are trained on noise of the shapes of their configurations. Everything in the tables is
+measured in one run, one after the other, so that ratios mean something; absolute times depend
+on what else the machine does. "Of convolutions" is the arithmetic of a training step over its
+time, in units of the rate that one large convolution reaches. Memory is the peak of a process.
+"""
+
+import argparse
+
+from benchmarks import loader, models
+from tfvp import cli, config, registry, run
+from tfvp.errors import UserError
+
+# (configuration, clips in a batch: as many as keep a step of the published sizes within seconds)
+SMALL = [
+    ("configs/demo.yml", 32),
+    ("configs/svg/tiny.yml", 16),
+    ("configs/iam4vp/tiny.yml", 8),
+    ("configs/simvp/tiny.yml", 8),
+    ("configs/htsr/tiny_additive.yml", 8),
+    ("configs/htsr/tiny_cwvae.yml", 8),
+    ("configs/hierarchical/shapes_structure.yml", 8),
+    ("configs/hierarchical/shapes_image.yml", 4),
+]
+PUBLISHED = [
+    ("configs/convlstm/mmnist.yml", 4),
+    ("configs/convlstm/mmnist_openstl.yml", 4),
+    ("configs/svg/smmnist.yml", 16),
+    ("configs/iam4vp/mmnist.yml", 1),
+    ("configs/simvp/mmnist.yml", 1),
+    ("configs/cwvae/mmnist.yml", 4),
+    ("configs/hierarchical/kitti_structure.yml", 1),
+    ("configs/hierarchical/kitti_image.yml", 1),
+]
+HORIZONS = (10, 100, 1000)
+
+
+def training_table(rows, limits):
+    lines = [
+        "| configuration | batch | parameters | GMAC a step | step s | frames/s | of convolutions | first step s |"
+        " start to first step s | peak MB | retraces |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (path, batch), row in rows.items():
+        share = row["MACs"] / row["step s"] / 1e9 / limits["convolution"]
+        lines.append(
+            f"| {path} | {batch} | {row['parameters']:,} | {row['MACs'] / 1e9:,.3g} | {row['step s']:.3g}"
+            f" | {row['train frames/s']:,.0f} | {share:.0%} | {row['first step s']:.1f}"
+            f" | {row['start to first step s']:.1f} | {row['train MB']:,.0f} | {row['retraces']} |"
+        )
+    return lines
+
+
+def rollout_table(rows):
+    lines = [
+        "| configuration | " + " | ".join(f"frames/s, {h} frames | peak MB" for h in HORIZONS) + " |",
+        "|---" + "|---|---" * len(HORIZONS) + "|",
+    ]
+    for (path, _), row in rows.items():
+        cells = [
+            "{:,.3g} | {:,.0f}".format(*row["rollout"][h]) if h in row["rollout"] else "over two minutes | "
+            for h in HORIZONS
+        ]
+        lines.append(f"| {path} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def replica_line(path, batch, row):
+    two = models.row_of(path, batch, (), replicas=2)
+    if two is None:
+        return f"{path}: two replicas could not be measured"
+    return (
+        f"{path}, batch {batch}: a step of two replicas on the same cores takes {two['step s'] / row['step s']:.2f}"
+        " times as long as one of one replica"
+    )
+
+
+def loader_lines(paths, seconds):
+    lines, seen = ["| data set | frames/s in batches of 16 x 20 |", "|---|---|"], set()
+    for path in paths:
+        loaded = config.load(path)
+        settings = (loaded.data.name, loaded.data.image_size, loaded.data.channels)
+        if settings in seen or not hasattr(registry.lookup("dataset", loaded.data.name), "counts"):
+            continue
+        seen.add(settings)
+        rate = loader.through_pipeline(loader.generated(*settings), seconds)
+        lines.append(f"| {settings[0]}, {settings[1]} pixels, drawn | {rate:,.0f} |")
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose path has a part")
+    parser.add_argument("--skip-published", action="store_true", help="the small sizes alone: ten minutes, not forty")
+    options = parser.parse_args()
+    chosen = SMALL + ([] if options.skip_published else PUBLISHED)
+    if options.only:
+        chosen = [pair for pair in chosen if any(part in pair[0] for part in options.only)]
+    if not chosen:
+        raise UserError(f"no configuration has {' or '.join(options.only)} in its path; see benchmarks/__main__.py")
+    import tensorflow as tf
+
+    limits = models.limits()
+    here = run.describe_environment([])
+    print(f"commit {here['commit']}, {here['processor']}, {here['cores']} cores, TensorFlow {tf.__version__}")
+    print(", ".join(f"{name}: {rate:.0f} GMAC/s" for name, rate in limits.items()), flush=True)
+    rows = {}
+    for pair in chosen:
+        row = models.row_of(*pair, HORIZONS)
+        print(f"  {pair[0]}: {'could not be measured' if row is None else 'measured'}", flush=True)
+        if row is not None:
+            rows[pair] = row
+    print("\n".join(["", "Training", "", *training_table(rows, limits), "", "Prediction of one clip", ""]))
+    print("\n".join([*rollout_table(rows), "", "Loaders", "", *loader_lines([path for path, _ in rows], 2.0), ""]))
+    for pair in [pair for pair in rows if pair in SMALL[:2]]:
+        print(replica_line(*pair, rows[pair]))
+
+
+if __name__ == "__main__":
+    cli.run(main)
