@@ -1,4 +1,7 @@
-"""Encoders and decoders of SVG (Denton and Fergus 2018), in the manner of DCGAN and of VGG, for 64 and 128 pixels."""
+"""Encoders and decoders of SVG (Denton and Fergus 2018), in the manner of DCGAN and of VGG.
+
+Those for 64 and 128 pixels are the published ones; those for 32 leave their deepest block out.
+"""
 
 import tensorflow as tf
 from tensorflow import keras
@@ -6,16 +9,20 @@ from tensorflow import keras
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.timed_norm import TimedBatchNorm
 
-# Channels of each block, in units of `width`; frames of 128 pixels have one block more.
+# Channels of each block, in units of `width`.
 ENCODERS = {
+    ("dcgan", 32): ((1,), (2,), (4,)),
     ("dcgan", 64): ((1,), (2,), (4,), (8,)),
     ("dcgan", 128): ((1,), (2,), (4,), (8,), (8,)),
+    ("vgg", 32): ((1, 1), (2, 2), (4, 4, 4)),
     ("vgg", 64): ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8)),
     ("vgg", 128): ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8)),
 }
 DECODERS = {
+    ("dcgan", 32): ((2,), (1,)),
     ("dcgan", 64): ((4,), (2,), (1,)),
     ("dcgan", 128): ((8,), (4,), (2,), (1,)),
+    ("vgg", 32): ((8, 8, 4), (4, 2), (1,)),
     ("vgg", 64): ((8, 8, 4), (4, 4, 2), (2, 1), (1,)),
     ("vgg", 128): ((8, 8, 8), (8, 8, 4), (4, 4, 2), (2, 1), (1,)),
 }
@@ -69,7 +76,7 @@ class FrameEncoder(keras.layers.Layer):
 
     Args:
         kind: "dcgan" or "vgg".
-        side: 64 or 128 pixels.
+        side: 32, 64 or 128 pixels.
         code_size: of the vector; 128 as published.
         width: channels of the first block; 64 as published.
     """

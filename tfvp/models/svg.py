@@ -48,7 +48,7 @@ class SVG(LatentVideoModel):
     running statistics of batch norm twice as often.
 
     Args:
-        image_shape: (64, 64, C) or (128, 128, C).
+        image_shape: (64, 64, C) or (128, 128, C); or (32, 32, C), for which nothing is published.
         prior: learned (LP), fixed at N(0, I) (FP), or none: the deterministic ablation, whose
             latents are zeros and whose KL is 0.
         encoder: dcgan or vgg.
@@ -69,9 +69,9 @@ class SVG(LatentVideoModel):
             (released LP), instead of taking its mean (released FP).
     """
 
-    size_multiple = 64
+    size_multiple = 32
     paper = "Denton and Fergus 2018, arXiv 1802.07687"
-    small_image_shape = (64, 64, 1)
+    small_image_shape = (32, 32, 1)
     _tiny = {"code_size": 6, "latents": 3, "rnn_size": 8, "width": 2, "context": 3}
     small_variants = {
         "lp": {**_tiny, "skip_frame": "reference"},
@@ -125,8 +125,10 @@ class SVG(LatentVideoModel):
 
     def check_image_size(self):
         height, width, _ = self.image_shape
-        if (height, width) not in ((64, 64), (128, 128)):
-            raise UserError(f"data.image_size: svg has networks for 64 or 128 pixels, not {height} x {width}; use 64")
+        if height != width or height not in (32, 64, 128):
+            raise UserError(
+                f"data.image_size: svg has networks for 32, 64 or 128 pixels, not {height} x {width}; use 64"
+            )
 
     @property
     def inference_mode(self):
