@@ -36,6 +36,7 @@ class Settings:
         image_size: (height, width) in pixels.
         channels: 1 = grey, 3 = RGB.
         seed: of generated training clips. Validation and test clips are always the same.
+        flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
     """
 
     root: str = ""
@@ -43,6 +44,7 @@ class Settings:
     image_size: tuple[int, int] = (64, 64)
     channels: int = 1
     seed: int = 1
+    flow: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,7 @@ class VideoDataset:
     """Clips of frames in three splits, read in any order.
 
     Options are the constructor's keyword arguments: annotated, with defaults, plain YAML types.
-    They become keys of the section `data`, and are passed on: `super().__init__(settings,
-    resize=resize)`.
+    They become keys of the section `data`, and are passed on to `super().__init__`.
 
     Class attributes:
         info: a `DatasetInfo`.
@@ -381,7 +382,7 @@ def build_dataset(config):
     size = (data.image_size, data.image_size) if isinstance(data.image_size, int) else tuple(data.image_size)
     if len(size) != 2:
         raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
-    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed)
+    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow)
     return registry.lookup("dataset", data.name)(settings, **config.options("data"))
 
 

@@ -1,10 +1,16 @@
 """Reference flow between frames, by OpenCV's DIS (Kroeger et al. 2016, arXiv 1603.03590).
 
 Lee et al. (ICLR 2021) use a trained FlowNet2 here; DIS needs no weights. It is computed as
-clips are read, for whatever spacing and frame size a model asks for.
+clips are read, for whatever spacing and frame size a model asks for. Flow of other methods is
+read from files.
 """
 
+import functools
+import pathlib
+
 import numpy as np
+
+from tfvp.errors import UserError
 
 FINEST = 128  # pixels; frames with a shorter side are enlarged for the search, which then errs half as much
 
@@ -40,3 +46,54 @@ def _grey(video):
     if video.dtype != np.uint8:
         video = np.round(np.clip(video, 0.0, 1.0) * 255.0).astype(np.uint8)
     return np.ascontiguousarray(video[..., :3].mean(axis=-1).round().astype(np.uint8))
+
+
+class FlowFiles:
+    """Flow from files, in place of `reference_flow`.
+
+    A clip named "a/b.mp4" has `<folder>/a/b.mp4.flow.npy`, and `...flow3.npy` for a spacing of 3:
+    float [T, H, W, 2] for all its frames, (x, y) in pixels of data.image_size. Entry t says where
+    each pixel of frame t was `spacing` x data.frame_stride frames earlier.
+
+    Args:
+        folder: data.flow.
+        dataset: a prepared data set that is read from files.
+        split: whose clips are read.
+        keys: "flow" and "flow3", or one of them.
+
+    Raises:
+        UserError: the data set has no files, the folder does not exist, or the flow of a clip is
+            missing, damaged, or of another size.
+    """
+
+    def __init__(self, folder, dataset, split, keys):
+        self.folder, self.dataset = pathlib.Path(folder), dataset
+        if not self.folder.is_dir():
+            raise UserError(f"data.flow={folder} is no folder; name the folder of the flow files, or leave it empty")
+        if not hasattr(dataset, "store"):
+            raise UserError(f"data.flow: clips of {dataset.name} have no names that files could have; leave it empty")
+        self.names, self.lengths = dataset.store.clip_names(split), dataset.clip_lengths(split)
+        self.opened = functools.lru_cache(maxsize=256)(self._opened)
+        for clip in range(len(self.names)):
+            for key in keys:
+                self._opened(clip, key)
+
+    def read(self, key, clips, starts, length, stride):
+        """What `reference_flow` gives for windows; see `VideoDataset.read`."""
+        spacing = int(key[len("flow") :] or 1)
+        found = np.zeros((len(clips), length, *self.dataset.frame_shape[:2], 2), np.float32)
+        for row, (clip, start) in enumerate(zip(clips, starts)):
+            found[row] = self.opened(int(clip), key)[start : start + (length - 1) * stride + 1 : stride]
+        found[:, :spacing] = 0.0
+        return found
+
+    def _opened(self, clip, key):
+        path = self.folder / f"{self.names[clip]}.{key}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"cannot read the flow {path}: {error}; write it, or leave data.flow empty") from None
+        wanted = (int(self.lengths[clip]), *self.dataset.frame_shape[:2], 2)
+        if array.shape != wanted or array.dtype.kind != "f":
+            raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; write floats {list(wanted)}")
+        return array

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvp.datasets import draws
-from tfvp.datasets.optical_flow import reference_flow
+from tfvp.datasets.optical_flow import FlowFiles, reference_flow
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
 
@@ -74,7 +74,7 @@ def training_batches(
         raise UserError(f"train.batch_size={batch_size} must be a multiple of the {workers} workers")
     epochs = _Epochs(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
     part = batch_size // workers
-    source, spec = _source(dataset, length, needs)
+    source, spec = _source(dataset, split, length, needs)
 
     def read(step):
         epoch, within = divmod(int(step), steps_per_epoch)
@@ -128,7 +128,7 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
     else:
         names = np.arange(len(windows[0]))
     clips, starts, names = (part[: num_examples or None] for part in (*windows, names))
-    source, spec = _source(dataset, length, needs)
+    source, spec = _source(dataset, split, length, needs)
 
     def read(batch):
         rows = np.arange(batch_size) + batch * batch_size
@@ -172,7 +172,7 @@ def _mapped(numbers, read, specs, rows, finish):
     return numbers.map(call, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _source(dataset, length, needs):
+def _source(dataset, split, length, needs):
     """(a function like `dataset.read`, the spec of what it returns), with the reference flow that is needed."""
     spec = dict(dataset.element_spec(length))
     if "labels" in needs and "labels" not in spec:
@@ -184,8 +184,12 @@ def _source(dataset, length, needs):
     for key in spacings:
         spec[key] = tf.TensorSpec([length, *dataset.frame_shape[:2], 2], tf.float32)
 
+    files = FlowFiles(dataset.settings.flow, dataset, split, spacings) if spacings and dataset.settings.flow else None
+
     def read(*request):
         arrays = dataset.read(*request)
+        if files is not None:
+            return {**arrays, **{key: files.read(key, *request[1:]) for key in spacings}}
         return {**arrays, **{key: reference_flow(arrays["video"], n) for key, n in spacings.items()}}
 
     return read, spec
