@@ -1,8 +1,8 @@
 """Asks a served model for the future of a video: `python -m tfvp.client --url URL --video clip.mp4 --horizon 20`.
 
-URL is TF Serving's REST address of a model, http://host:8501/v1/models/NAME. It was tested
-against a stand-in that speaks the documented REST form, not against the real server. With
---grpc host:8500 the same request goes by gRPC (untested), which needs tensorflow-serving-api.
+URL is TF Serving's REST address of a model, http://host:8501/v1/models/NAME. With --grpc host:8500
+the same request goes by gRPC, which needs tensorflow-serving-api. Both were tested against
+stand-ins that speak the documented forms, not against the real server.
 """
 
 import argparse

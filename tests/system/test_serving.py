@@ -137,6 +137,45 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
     assert len(video_io.read_video(tmp_path / "future.gif")) == 12
 
 
+@pytest.fixture
+def grpc_address(exported):
+    """The address of a stand-in for TF Serving's gRPC form, made of its official messages."""
+    service = pytest.importorskip("tensorflow_serving.apis.prediction_service_pb2_grpc")
+    from concurrent import futures
+
+    import grpc
+    from tensorflow_serving.apis import predict_pb2
+
+    signatures = tf.saved_model.load(str(exported[1])).signatures
+
+    class Servicer(service.PredictionServiceServicer):
+        def Predict(self, request, context):
+            if request.model_spec.name != "tiny":
+                context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_spec.name}")
+            inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+            answer = predict_pb2.PredictResponse()
+            for key, value in signatures[request.model_spec.signature_name](**inputs).items():
+                answer.outputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
+            return answer
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    service.add_PredictionServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_both_forms_give_the_same(address, grpc_address, tmp_path):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (6, 32, 32, 1)).astype(np.uint8))
+    common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
+    client.main([*common, "--out", str(tmp_path / "rest.npy")])
+    client.main([*common, "--grpc", grpc_address, "--out", str(tmp_path / "grpc.npy")])
+    np.testing.assert_array_equal(np.load(tmp_path / "rest.npy"), np.load(tmp_path / "grpc.npy"))
+    with pytest.raises(UserError, match="refuses: no model other"):
+        client.predict_grpc(grpc_address, "other", np.zeros((1, 5, 32, 32, 1), np.uint8), 2)
+
+
 def test_what_goes_wrong_is_said(address, tmp_path):
     np.save(tmp_path / "clip.npy", np.zeros((3, 32, 32, 1), np.uint8))
     with pytest.raises(UserError, match="3 frames, fewer than --open-loop-ctx 10"):
