@@ -2,6 +2,8 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -135,6 +137,22 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
     assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
     client.main([*common, "--out", str(tmp_path / "future.gif")])
     assert len(video_io.read_video(tmp_path / "future.gif")) == 12
+
+
+def test_saved_model_cli_runs_it(exported, tmp_path):
+    context = np.random.default_rng(2).uniform(size=(2, 5, 32, 32, 1)).astype(np.float32)
+    np.save(tmp_path / "context.npy", context)
+    np.save(tmp_path / "horizon.npy", np.int32(3))
+    inputs = ";".join(f"{key}={tmp_path / key}.npy" for key in ("context", "horizon"))
+    tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run", "--dir", str(exported[1])]
+    signature = ["--tag_set", "serve", "--signature_def", "serving_default"]
+    done = subprocess.run(
+        [*tool, *signature, "--inputs", inputs, "--outdir", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    served = tf.saved_model.load(str(exported[1])).signatures["serving_default"]
+    expected = served(context=tf.constant(context), horizon=tf.constant(3))["video"].numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "video.npy"), expected, atol=1e-6)
 
 
 @pytest.fixture
