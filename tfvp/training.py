@@ -36,8 +36,20 @@ def train(config, logdir):
         UserError: anything in the way, in one sentence, before anything is written where
             that can be known beforehand.
     """
-    settings = config.train
     worker = strategies.this_worker()
+    try:
+        return _train(config, logdir, worker)
+    except strategies.LOST_WORKER as error:
+        if worker.count == 1:
+            raise
+        raise UserError(
+            f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}); start all workers"
+            " again with the same command, and they go on from the last finished epoch"
+        ) from None
+
+
+def _train(config, logdir, worker):
+    settings = config.train
     strategy = strategies.make_strategy(settings.devices)
     check(config, strategy.num_replicas_in_sync)
     files.writable_folder(logdir)
@@ -74,17 +86,10 @@ def train(config, logdir):
         )
     with _run_folder(logdir, config, worker) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
-        backup = Backup(pathlib.Path(logdir) / config.name / "backup", model, average, writes=worker.chief)
-        try:
-            _fit(run, config, model, average, dataset, validation, steps, backup, worker)
-        except strategies.LOST_WORKER as error:
-            if worker.count == 1:
-                raise
-            raise UserError(
-                f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}); start all workers"
-                " again with the same command, and they go on from the last finished epoch"
-            ) from None
-    return run
+        shared = pathlib.Path(logdir) / config.name
+        backup = Backup(shared / "backup", model, average, writes=worker.chief)
+        _fit(run, config, model, average, dataset, validation, steps, backup, worker)
+    return run if worker.chief else Run(shared)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.golden import ROOT
 from tests.system.test_commands import TINY, command, refused
-from tfvp import comparison, comparison_page
+from tfvp import comparison, comparison_page, config, evaluation, training
 from tfvp.errors import UserError
 
 
@@ -23,11 +23,10 @@ def evaluated(tmp_path_factory):
     path.write_text(TINY)
     found = []
     for seed, epochs in ((1, 1), (2, 2)):
-        logdir = folder / f"seed{seed}"
         settings = [f"train.seed={seed}", f"train.epochs={epochs}", "eval.num_examples=12"]
-        command("train.py", "--logdir", logdir, "--config", path, "--set", *settings)
-        command("eval_with_lpips.py", "--logdir", logdir / "tiny")
-        found.append(logdir / "tiny")
+        run = training.train(config.load(path, settings), folder / f"seed{seed}")
+        evaluation.evaluate(run, evaluation.choose_protocol(run.config))
+        found.append(run.path)
     return found
 
 

@@ -39,7 +39,15 @@ class Workers:
         for index, log in enumerate(self.logs):
             with open(log, "w", encoding="utf-8") as file:
                 process = subprocess.Popen(
-                    [sys.executable, str(ROOT / "train.py"), "--logdir", str(logdir), "--config", str(config)],
+                    [
+                        sys.executable,
+                        str(ROOT / "train.py"),
+                        "--logdir",
+                        str(logdir),
+                        "--config",
+                        str(config),
+                        "--export",
+                    ],
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "TF_CONFIG": tf_config(ports, index)},
@@ -69,6 +77,7 @@ def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
     assert status == 2 and "worker 0 of 2 lost the others" in said and "Traceback" not in said, said
     for status, said in Workers(config, shared).wait():
         assert status == 0, said
+    assert [path.name for path in (shared / "tiny" / "export").iterdir()] == ["1"], "only the chief exports"
     first, second = weights(alone / "tiny"), weights(shared / "tiny")
     kept = [name for name in first if "metrics" not in name]
     assert first.keys() == second.keys() and len(kept) > 8
