@@ -182,9 +182,11 @@ def make_model(config, image_shape):
     options = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
     try:
         return cls(tuple(image_shape), **options)
-    except ValueError as error:  # a layer of Keras was given a size that it cannot have
+    except (ValueError, ArithmeticError) as error:  # a layer was given a size that it cannot have
         reason = " ".join(str(error).split())
-        raise UserError(f"model {config.model.name} cannot have these options: {reason}") from error
+        raise UserError(
+            f"model {config.model.name} cannot be made with these options ({reason}); look for sizes below 1"
+        ) from error
 
 
 def build_model(config, image_shape, batch_size=1):

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.system.test_commands import ROOT, TINY, command, refused, weights
-from tfvp import compat, strategies
+from tests.system.test_commands import ROOT, TINY, refused, weights
+from tfvp import compat, config, strategies, training
 from tfvp.errors import UserError
 
 
@@ -29,25 +29,21 @@ def tf_config(ports, index):
     return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
 
 
+SETTINGS = ["train.epochs=2", "train.steps_per_epoch=6", "train.validation_examples=2"]
+
+
 class Workers:
     """Two processes that train one run."""
 
-    def __init__(self, config, logdir):
+    def __init__(self, path, logdir, *options):
         ports = free_ports(2)
         self.logs = [logdir.with_name(f"{logdir.name}-{i}-{ports[0]}.log") for i in range(2)]
         self.processes = []
         for index, log in enumerate(self.logs):
             with open(log, "w", encoding="utf-8") as file:
+                arguments = ["--logdir", str(logdir), "--config", str(path), *options, "--set", *SETTINGS]
                 process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        str(ROOT / "train.py"),
-                        "--logdir",
-                        str(logdir),
-                        "--config",
-                        str(config),
-                        "--export",
-                    ],
+                    [sys.executable, str(ROOT / "train.py"), *arguments],
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "TF_CONFIG": tf_config(ports, index)},
@@ -56,18 +52,16 @@ class Workers:
 
     def wait(self):
         """[(exit status, output)] of both."""
-        return [(process.wait(timeout=50), log.read_text()) for process, log in zip(self.processes, self.logs)]
+        return [(process.wait(timeout=150), log.read_text()) for process, log in zip(self.processes, self.logs)]
 
 
 @pytest.mark.skipif(compat.KERAS_3, reason="Keras 3 cannot train on several workers with TensorFlow")
 def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
-    config = tmp_path / "tiny.yml"
-    config.write_text(TINY)
-    alone = tmp_path / "alone"
-    command("train.py", "--logdir", alone, "--config", config)
-    shared = tmp_path / "shared"
-    broken = Workers(config, shared)
-    deadline = time.monotonic() + 50
+    path, shared = tmp_path / "tiny.yml", tmp_path / "shared"
+    path.write_text(TINY)
+    alone = training.train(config.load(path, SETTINGS), tmp_path / "alone")
+    broken = Workers(path, shared)
+    deadline = time.monotonic() + 150
     while not (shared / "tiny" / "backup" / "epoch-000001.npz").exists():
         assert time.monotonic() < deadline and broken.processes[0].poll() is None, broken.logs[0].read_text()
         time.sleep(0.02)
@@ -75,19 +69,19 @@ def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
     (status, said), (killed, _) = broken.wait()
     assert killed == -signal.SIGKILL
     assert status == 2 and "worker 0 of 2 lost the others" in said and "Traceback" not in said, said
-    for status, said in Workers(config, shared).wait():
+    for status, said in Workers(path, shared, "--export").wait():
         assert status == 0, said
     assert [path.name for path in (shared / "tiny" / "export").iterdir()] == ["1"], "only the chief exports"
-    first, second = weights(alone / "tiny"), weights(shared / "tiny")
+    first, second = weights(alone.path), weights(shared / "tiny")
     kept = [name for name in first if "metrics" not in name]
     assert first.keys() == second.keys() and len(kept) > 8
     for name in kept:
         np.testing.assert_allclose(first[name], second[name], atol=1e-5, err_msg=name)
     lines = [
-        [json.loads(line) for line in (logdir / "tiny" / "metrics.jsonl").read_text().splitlines()]
-        for logdir in (alone, shared)
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (alone.path, shared / "tiny")
     ]
-    assert [line["epoch"] for line in lines[1]] == [1, 2, 3]
+    assert [line["epoch"] for line in lines[1]] == [1, 2]
     for one, two in zip(*lines):
         for key in ("loss", "grad_norm", "skipped", "val_loss", "val_psnr", "learning_rate"):
             assert one[key] == pytest.approx(two[key], rel=1e-4), key
@@ -95,10 +89,10 @@ def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
 
 @pytest.mark.skipif(not compat.KERAS_3, reason="this stack trains on several workers")
 def test_keras_3_says_what_to_use_for_several_workers(tmp_path):
-    config = tmp_path / "tiny.yml"
-    config.write_text(TINY)
+    path = tmp_path / "tiny.yml"
+    path.write_text(TINY)
     said = refused(
-        "--logdir", tmp_path / "logs", "--config", config, env={**os.environ, "TF_CONFIG": tf_config([1234, 1235], 0)}
+        "--logdir", tmp_path / "logs", "--config", path, env={**os.environ, "TF_CONFIG": tf_config([1234, 1235], 0)}
     )
     assert "TF_CONFIG names 2 workers" in said and "Python 3.10 or 3.11" in said
     assert not (tmp_path / "logs").exists()
