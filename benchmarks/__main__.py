@@ -59,7 +59,7 @@ def rollout_table(rows):
     ]
     for (path, _), row in rows.items():
         cells = [
-            "{:,.3g} | {:,.0f}".format(*row["rollout"][h]) if h in row["rollout"] else "over two minutes | "
+            "{:,.3g} | {:,.0f}".format(*row["rollout"][h]) if h in row["rollout"] else "too slow to wait for | "
             for h in HORIZONS
         ]
         lines.append(f"| {path} | " + " | ".join(cells) + " |")
@@ -108,9 +108,11 @@ def main():
     rows = {}
     for pair in chosen:
         row = models.row_of(*pair, HORIZONS)
-        print(f"  {pair[0]}: {'could not be measured' if row is None else 'measured'}", flush=True)
-        if row is not None:
-            rows[pair] = row
+        if row is None:
+            print(f"{pair[0]} could not be measured", flush=True)
+            continue
+        rows[pair] = row
+        print("\n".join([training_table({pair: row}, limits)[-1], rollout_table({pair: row})[-1]]), flush=True)
     print("\n".join(["", "Training", "", *training_table(rows, limits), "", "Prediction of one clip", ""]))
     print("\n".join([*rollout_table(rows), "", "Loaders", "", *loader_lines([path for path, _ in rows], 2.0), ""]))
     for pair in [pair for pair in rows if pair in SMALL[:2]]:

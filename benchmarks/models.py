@@ -10,7 +10,7 @@ import resource
 import time
 
 CHUNK = 10  # frames per graph call of a rollout
-PATIENCE = 120.0  # seconds; a rollout that would take longer is left out
+PATIENCE = 45.0  # seconds; a rollout that would take longer is left out
 # What runs in Python only while a training step is traced.
 TRACED = ("train_step", "frame_step", "load_step", "before_the_first_load")
 REPEATS = 3
