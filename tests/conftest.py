@@ -13,14 +13,6 @@ tf.config.set_logical_device_configuration(
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup`, a process takes a whole module, or all tests of one model, whose fixtures they share."""
-    for item in items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
-        item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}.{case}" if case else item.module.__name__))
-
-
 @pytest.fixture(autouse=True)
 def fresh_state():
     """Every test starts from the same seed and precision, whatever ran before it."""
