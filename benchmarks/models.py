@@ -104,7 +104,7 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
     import numpy as np
     import tensorflow as tf
 
-    from tfvp import config, optimizers, strategies, training
+    from tfvp import config, strategies, training
 
     loaded = config.load(path, overrides)
     settings = loaded.train
@@ -113,8 +113,7 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
     strategy = strategies.make_strategy(replicas)
     with strategy.scope():
         model = training.build_model(loaded, shape, batch_size // replicas)
-        optimizer = optimizers.build_optimizer(settings, 1000, 1000, model.batches_after)
-        model.compile(optimizer=optimizer, clip_norm=settings.clip_norm)
+        training.compile_model(loaded, model, settings.steps_per_epoch or 1000)
     row = {"parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
     traces = _count_traces(model)
     data = tf.data.Dataset.from_tensors(example_batch(loaded, model, batch_size)).repeat()

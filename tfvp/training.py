@@ -68,28 +68,45 @@ def _train(config, logdir, worker):
     check_steps(config, steps)
     validation = make_validation(config, model, dataset)
 
-    def make_optimizer():
-        return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
-
     with strategy.scope():
-        average = None
-        if settings.ema_decay:
-            average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
-        model.compile(
-            optimizer=make_optimizer(),
-            **({"others": [make_optimizer() for _ in model.judges]} if hasattr(model, "judges") else {}),
-            clip_norm=settings.clip_norm,
-            accumulate=settings.accumulate,
-            average=average,
-            jit_compile=settings.xla,
-            steps_per_execution=settings.steps_per_execution,
-        )
+        average = compile_model(config, model, steps)
     with _run_folder(logdir, config, worker) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
         shared = pathlib.Path(logdir) / config.name
         backup = Backup(shared / "backup", model, average, writes=worker.chief)
         _fit(run, config, model, average, dataset, validation, steps, backup, worker)
     return run if worker.chief else Run(shared)
+
+
+def compile_model(config, model, steps):
+    """Gives a built model its optimizers, as the configuration says; to be called in the strategy's scope.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        model: a built model.
+        steps: batches in an epoch.
+
+    Returns:
+        The `WeightAverage` that is evaluated and saved in place of the weights, or None.
+    """
+    settings = config.train
+
+    def make_optimizer():
+        return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
+
+    average = None
+    if settings.ema_decay:
+        average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
+    model.compile(
+        optimizer=make_optimizer(),
+        **({"others": [make_optimizer() for _ in model.judges]} if hasattr(model, "judges") else {}),
+        clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate,
+        average=average,
+        jit_compile=settings.xla,
+        steps_per_execution=settings.steps_per_execution,
+    )
+    return average
 
 
 @contextlib.contextmanager
