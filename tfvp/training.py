@@ -42,9 +42,10 @@ def train(config, logdir):
     except strategies.LOST_WORKER as error:
         if worker.count == 1:
             raise
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}); start all workers"
-            " again with the same command, and they go on from the last finished epoch"
+            f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}: {reason}); start all"
+            " workers again with the same command, and they go on from the last finished epoch"
         ) from None
 
 
