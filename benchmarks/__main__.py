@@ -3,7 +3,9 @@
 Models are trained on noise of the shapes of their configurations. Everything in the tables is
 measured in one run, one after the other, so that ratios mean something; absolute times depend
 on what else the machine does. "Of convolutions" is the arithmetic of a training step over its
-time, in units of the rate that one large convolution reaches. Memory is the peak of a process.
+time, in units of the rate that one large convolution reaches. "Alone" is the time that the step's
+convolutions and matrix products take when each is called again by itself, over the step's time:
+the rest is everything else. Memory is the peak of a process.
 """
 
 import argparse
@@ -37,17 +39,16 @@ HORIZONS = (10, 100, 1000)
 
 
 def training_table(rows, limits):
-    lines = [
-        "| configuration | batch | parameters | GMAC a step | step s | frames/s | of convolutions | first step s |"
-        " start to first step s | peak MB | retraces |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    names = ["configuration", "batch", "parameters", "GMAC a step", "step s", "frames/s", "of convolutions", "alone"]
+    names += ["first step s", "start to first step s", "peak MB", "retraces"]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for (path, batch), row in rows.items():
         share = row["MACs"] / row["step s"] / 1e9 / limits["convolution"]
         lines.append(
             f"| {path} | {batch} | {row['parameters']:,} | {row['MACs'] / 1e9:,.3g} | {row['step s']:.3g}"
-            f" | {row['train frames/s']:,.0f} | {share:.0%} | {row['first step s']:.1f}"
-            f" | {row['start to first step s']:.1f} | {row['train MB']:,.0f} | {row['retraces']} |"
+            f" | {row['train frames/s']:,.0f} | {share:.0%} | {row['alone s'] / row['step s']:.0%}"
+            f" | {row['first step s']:.1f} | {row['start to first step s']:.1f} | {row['train MB']:,.0f}"
+            f" | {row['retraces']} |"
         )
     return lines
 

@@ -9,6 +9,8 @@ import multiprocessing
 import resource
 import time
 
+from benchmarks import arithmetic
+
 CHUNK = 10  # frames per graph call of a rollout
 PATIENCE = 45.0  # seconds; a rollout that would take longer is left out
 # What runs in Python only while a training step is traced.
@@ -45,43 +47,6 @@ def best_time(call, repeats):
 def peak_memory():
     """Peak resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-@contextlib.contextmanager
-def counted_operations():
-    """Yields a list to which the multiply-accumulates of every eager operation are added."""
-    import numpy as np
-    from tensorflow.python.framework import op_callbacks  # the debugger's hook; there is no public one
-
-    counts = []
-
-    def size(tensor):
-        return int(np.prod(tensor.shape))
-
-    def count(kind, inputs, attributes, outputs, op_name=None, graph=None):
-        kind = kind.decode() if isinstance(kind, bytes) else kind
-        if kind == "Conv2D":
-            counts.append(size(outputs[0]) * int(np.prod(inputs[1].shape[:3])))
-        elif kind == "Conv2DBackpropInput":
-            counts.append(size(inputs[2]) * int(np.prod(inputs[1].shape[:3])))
-        elif kind == "Conv2DBackpropFilter":
-            counts.append(size(inputs[2]) * int(np.prod(outputs[0].shape[:3])))
-        elif kind.startswith("DepthwiseConv2dNative"):
-            whole = inputs[2] if "Backprop" in kind else outputs[0]
-            kernel = outputs[0] if "Filter" in kind else inputs[1]
-            counts.append(size(whole) * int(np.prod(kernel.shape[:2])))
-        elif kind in ("MatMul", "BatchMatMulV2"):
-            names = list(attributes[0::2])
-            values = dict(zip((n.decode() if isinstance(n, bytes) else n for n in names), attributes[1::2]))
-            turned = values.get("transpose_a", values.get("adj_x", False))
-            counts.append(size(outputs[0]) * inputs[0].shape[-2 if turned else -1])
-        return None
-
-    op_callbacks.add_op_callback(count)
-    try:
-        yield counts
-    finally:
-        op_callbacks.remove_op_callback(count)
 
 
 def example_batch(loaded, model, batch_size):
@@ -136,23 +101,24 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
         row["rollout"] = _rollouts(model, context, horizons)
         graphs = (model.graph(name, None) for name in ("observe", "imagine"))  # made by the rollouts
         row["retraces"] += sum(graph.experimental_get_tracing_count() - 1 for graph in graphs)
-        row["MACs"] = _operations(model, example_batch(loaded, model, 1)) * batch_size
+        operations = _operations(model, example_batch(loaded, model, batch_size))
+        row["MACs"], row["alone s"] = operations.macs, operations.seconds_alone()
     queue.put(row)
 
 
 def _operations(model, batch):
-    """Multiply-accumulates of one training step, forward and backward, counted while it runs eagerly."""
+    """The `arithmetic.Operations` of one training step, forward and backward, noted while it runs eagerly."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
     try:
         model.make_train_function(force=True)
         data = iter(tf.data.Dataset.from_tensors(batch).repeat())
-        with counted_operations() as counts:
+        with arithmetic.recorded() as operations:
             model.train_function(data)
     finally:
         tf.config.run_functions_eagerly(False)
-    return sum(counts)
+    return operations
 
 
 def _count_traces(model):

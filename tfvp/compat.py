@@ -81,6 +81,15 @@ def apply_reduced_gradients(optimizer, gradients, variables):
     optimizer.apply(gradients, variables)
 
 
+def adam_moments(optimizer, variable):
+    """The variables in which a built Adam or AdamW keeps the two moments of a variable's gradient."""
+    if KERAS_3:
+        place = optimizer._get_variable_index(variable)
+    else:
+        place = optimizer._index_dict[optimizer._var_key(variable)]
+    return optimizer._momentums[place], optimizer._velocities[place]
+
+
 def backing_variable(variable):
     """The `tf.Variable` (mirrored, under a strategy) behind a Keras variable."""
     return variable.value if KERAS_3 and isinstance(variable, keras.Variable) else variable

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import models
+from benchmarks import arithmetic, models
 
 
 def counted(call):
-    with models.counted_operations() as counts:
+    with arithmetic.recorded() as operations:
         call()
-    return sum(counts)
+    return operations.macs
 
 
 def test_convolutions_are_counted_forward_and_backward():
@@ -48,3 +48,20 @@ def test_transposed_and_depthwise_convolutions_are_counted():
 
 def test_the_rates_of_the_machine_are_rates():
     assert all(rate > 0 for rate in models.limits().values())
+
+
+def test_operations_are_timed_again_by_themselves():
+    image, kernel = tf.random.normal([4, 32, 32, 16]), tf.random.normal([3, 3, 16, 32])
+
+    def call(times):
+        with arithmetic.recorded() as operations:
+            for _ in range(times):
+                with tf.GradientTape() as tape:
+                    tape.watch([image, kernel])
+                    loss = tf.reduce_sum(tf.nn.conv2d(image, kernel, 2, "SAME"))
+                tape.gradient(loss, [image, kernel])
+        return operations
+
+    once, often = call(1), call(50)
+    assert len(once.calls) == len(often.calls) == 3 and set(often.calls.values()) == {50}
+    assert 0 < once.seconds_alone() < often.seconds_alone()

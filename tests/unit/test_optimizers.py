@@ -68,6 +68,30 @@ def test_cycled_momentum_is_what_adam_uses():
     assert float(variable[0]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("adam", {}), ("adam", {"amsgrad": True}), ("adamw", {"weight_decay": 0.1, "beta_1": 0.5})]
+)
+def test_adam_in_one_kernel_is_keras_s(name, options):
+    kinds = [optimizers.build_optimizer(settings(optimizer=name, optimizer_options=options), 10, 10)]
+    kinds.append(compat.optimizer_class(name)(1e-3, **options))
+    random, results = np.random.default_rng(0), []
+    start, gradients = (
+        random.normal(size=(5, 7)),
+        random.normal(size=(4, 5, 7)) * [[[1e-3]], [[1.0]], [[0.0]], [[30.0]]],
+    )
+    for made in kinds:
+        variable = tf.Variable(start, dtype=tf.float32)
+        compat.build_optimizer(made, [variable])
+        update = tf.function(lambda g, made=made, v=variable: compat.apply_reduced_gradients(made, [g], [v]))
+        for gradient in gradients.astype(np.float32):
+            update(tf.constant(gradient))
+        results.append([variable, *(np.array(v) for v in compat.optimizer_variables(made))])
+    assert type(kinds[0]) is not type(kinds[1]) and len(results[0]) == len(results[1])
+    for found, expected in zip(*results):
+        # The kernel takes 1 - beta_2 in float32, where .999 is .99900001: 1.3e-5 of the second moment.
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["adam", "Adam", "rmsprop", "sgd", "adamw", "lamb"])
 def test_optimizers_by_name_take_a_step(name):
     made = optimizers.build_optimizer(settings(optimizer=name), 10, 10)

@@ -1,0 +1,105 @@
+"""The convolutions and matrix products of a piece of code: how much arithmetic, and how long alone."""
+
+import collections
+import contextlib
+import time
+
+import numpy as np
+
+REPEATS, SECONDS = 5, 0.2  # the shortest of so many, within so many seconds per kind of operation
+
+
+def _multiplications(kind, inputs, attributes, outputs):
+    """Multiply-accumulates of an operation; 0 for all but convolutions and matrix products."""
+
+    def size(tensor):
+        return int(np.prod(tensor.shape))
+
+    if kind == "Conv2D":
+        return size(outputs[0]) * int(np.prod(inputs[1].shape[:3]))
+    if kind == "Conv2DBackpropInput":
+        return size(inputs[2]) * int(np.prod(inputs[1].shape[:3]))
+    if kind == "Conv2DBackpropFilter":
+        return size(inputs[2]) * int(np.prod(outputs[0].shape[:3]))
+    if kind.startswith("DepthwiseConv2dNative"):
+        whole = inputs[2] if "Backprop" in kind else outputs[0]
+        kernel = outputs[0] if "Filter" in kind else inputs[1]
+        return size(whole) * int(np.prod(kernel.shape[:2]))
+    if kind in ("MatMul", "BatchMatMulV2"):
+        turned = attributes.get("transpose_a", attributes.get("adj_x", False))
+        return size(outputs[0]) * inputs[0].shape[-2 if turned else -1]
+    return 0
+
+
+class Operations:
+    """Eager operations that multiply, as they were called.
+
+    Attributes:
+        calls: {description of an operation: how often it was called}.
+        macs: multiply-accumulates of all calls.
+    """
+
+    def __init__(self):
+        self.calls, self.macs = collections.Counter(), 0
+
+    def add(self, kind, inputs, attributes, outputs, op_name=None, graph=None):
+        """What TensorFlow calls after every eager operation."""
+        kind = _text(kind)
+        names = [_text(name) for name in attributes[0::2]]
+        macs = _multiplications(kind, inputs, dict(zip(names, attributes[1::2])), outputs)
+        if macs:
+            self.macs += macs
+            values = tuple(tuple(v) if isinstance(v, list) else v for v in attributes[1::2])
+            self.calls[kind, tuple(zip(names, values)), tuple(_signature(tensor) for tensor in inputs)] += 1
+
+    def seconds_alone(self):
+        """Seconds that all calls take when each is made again by itself, on noise, at its best."""
+        from tensorflow.python.eager import context, execute
+
+        total = 0.0
+        for (kind, attributes, signatures), count in self.calls.items():
+            inputs = [_tensor(signature) for signature in signatures]
+            flat = tuple(
+                part
+                for name, value in attributes
+                for part in (name, list(value) if isinstance(value, tuple) else value)
+            )
+            times = []
+            while len(times) < REPEATS and (len(times) < 2 or sum(times) < SECONDS):
+                began = time.perf_counter()
+                execute.execute(kind.encode(), 1, inputs, flat, context.context())
+                times.append(time.perf_counter() - began)
+            total += count * min(times)
+        return total
+
+
+@contextlib.contextmanager
+def recorded():
+    """Yields `Operations` to which every eager operation within the context is added."""
+    from tensorflow.python.framework import op_callbacks  # the debugger's hook; there is no public one
+
+    operations = Operations()
+    op_callbacks.add_op_callback(operations.add)
+    try:
+        yield operations
+    finally:
+        op_callbacks.remove_op_callback(operations.add)
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _signature(tensor):
+    """Shape and type of a tensor of noise, or the values of one of sizes."""
+    if tensor.dtype.is_integer:
+        return ("values", tuple(int(n) for n in tensor.numpy()))
+    return ("noise", tuple(tensor.shape), tensor.dtype.name)
+
+
+def _tensor(signature):
+    import tensorflow as tf
+
+    if signature[0] == "values":
+        return tf.constant(signature[1], tf.int32)
+    return tf.cast(tf.random.normal(signature[1]), signature[2])
