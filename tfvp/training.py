@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import tempfile
+import traceback
 
 import numpy as np
 import tensorflow as tf
@@ -43,6 +44,9 @@ def train(config, logdir):
         if worker.count == 1:
             raise
         reason = " ".join(str(error).split())[:200]
+        # They hold a thread pool of TensorFlow's that a failed call left open. Left to the garbage collector, its
+        # queue may be closed first, which prints a stack trace at exit.
+        traceback.clear_frames(error.__traceback__)
         raise UserError(
             f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}: {reason}); start all"
             " workers again with the same command, and they go on from the last finished epoch"
