@@ -69,7 +69,7 @@ def test_label_encoders_and_decoders(kind, cells):
     for i, skip in enumerate(skips):
         case.check(f"skip{i}", channels_first(skip[:, 0]))
     drawn = golden.draw(1, "normal", 1, tuple(int(n) for n in case.outputs["code.shape"]))
-    log_probs = decoder(tf.nn.relu(channels_last(drawn))[:, None], skips)
+    log_probs = decoder(tf.nn.relu(channels_last(drawn))[:, None], decoder.skip_terms(skips))
     case.check("log_probs", channels_first(log_probs[:, 0]))
 
 
@@ -121,9 +121,8 @@ def test_structure_rollout(monkeypatch):
     drawn = {i: channels_last(golden.draw(1, "normal", 60 + i, (hyper["B"], 128, 8, 8))) for i in range(1, total)}
     table = tf.constant(np.stack([np.zeros_like(drawn[1]), *drawn.values()], axis=1))
     monkeypatch.setattr(model, "_draw", lambda seeds, stream, frames: tf.gather(table, frames, axis=1), raising=False)
-    seen = []
-    decoder = model.decoder
-    model.decoder = lambda codes, skips: seen.append(decoder(codes, skips)) or seen[-1]
+    seen, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda *arguments: seen.append(decode(*arguments)) or seen[-1])
     state = model.observe(frames_of(case, past))
     carried = {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior")}
     for i in range(past, total):
@@ -189,18 +188,22 @@ def test_divergence_is_a_sum_over_the_latent_map():
 
 
 @pytest.mark.parametrize("refresh", [False, True])
-def test_training_freezes_the_maps_of_the_last_observed_frame(refresh):
+def test_training_freezes_the_maps_of_the_last_observed_frame(refresh, monkeypatch):
     model = StructureGenerator(
         (16, 16, 4), classes=3, width=2, code_size=4, latents=2, rnn_size=4, context=2, refresh_skips=refresh
     )
+    for layer in model.decoder.convs:
+        layer.bias.assign(np.full(layer.filters, 0.1))
     labels = np.random.RandomState(0).randint(0, 3, (1, 5, 16, 16))
     video = label_maps.pack(tf.zeros([1, 5, 16, 16, 3]), labels)
-    seen, decoder = [], model.decoder
-    model.decoder = lambda codes, skips: seen.append(skips[0]) or decoder(codes, skips)
+    seen, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda codes, given, mode: seen.append(given) or decode(codes, given, mode))
     model.elbo(video, tf.zeros([1, 4, *model.latent_shape]), "train")
-    _, skips = model.encode(video, "train")
-    expected = range(4) if refresh else [0, 1, 1, 1]
-    np.testing.assert_allclose(seen[0], tf.gather(skips[0], list(expected), axis=1), atol=1e-6)
+    terms = model.skip_terms(model.encode(video, "train")[1])
+    expected = list(range(4)) if refresh else [0, 1, 1, 1]
+    assert len(seen[0]) == len(terms) == 3
+    for found, term in zip(seen[0], terms):
+        np.testing.assert_allclose(found, tf.gather(term, expected, axis=1), atol=1e-6)
 
 
 def generator_variables(layer):

@@ -46,7 +46,7 @@ def test_encoders_and_decoders(kind, side):
         case.check(f"{name}.code", codes[:, 0], factor=4.0 if batch < 4 and name == "train" else 1.0)
         for i, skip in enumerate(skips):
             case.check(f"{name}.skip{i}", channels_first(skip[:, 0]))
-        case.check(f"{name}.frame", channels_first(decoder(vector, skips, mode=mode)[:, 0]))
+        case.check(f"{name}.frame", channels_first(decoder(vector, decoder.skip_terms(skips), mode=mode)[:, 0]))
 
 
 def test_recurrent_modules():
@@ -153,19 +153,21 @@ def test_published_sizes(options, channels, count):
 
 @pytest.mark.parametrize("past", [2, 5, 10])
 @pytest.mark.parametrize(("skip_frame", "lag"), [("last", 1), ("reference", 2)])
-def test_frozen_maps_are_those_of_the_right_frame(past, skip_frame, lag):
+def test_frozen_maps_are_those_of_the_right_frame(past, skip_frame, lag, monkeypatch):
     model = SVG((64, 64, 1), width=1, code_size=4, latents=2, rnn_size=4, context=past, skip_frame=skip_frame)
     video = tf.random.stateless_uniform([1, past + 3, 64, 64, 1], [1, 2])
-    _, skips = model.encoder(video, mode="running")
+    terms = model.skip_terms(model.encoder(video, mode="running")[1])
     for cut in range(1, past):
         state = model.observe(video[:, cut:past], model.observe(video[:, :cut]))
-        np.testing.assert_allclose(state["skips"]["map0"], skips[0][:, past - lag], atol=1e-6)
-    seen = []
-    decoder = model.decoder
-    model.decoder = lambda vectors, skips, mode: seen.append(skips[0]) or decoder(vectors, skips, mode=mode)
+        np.testing.assert_allclose(state["skip_terms"]["map0"], terms[0][:, past - lag], atol=1e-6)
+    seen, decode = [], model.decode
+    monkeypatch.setattr(model, "decode", lambda codes, given, mode: seen.append(given) or decode(codes, given, mode))
     model.elbo(video, tf.zeros([1, past + 2, 2]), "running")
     expected = [min(t, past - lag) for t in range(past + 2)]
-    np.testing.assert_allclose(seen[0], tf.gather(skips[0], expected, axis=1), atol=1e-6)
+    assert len(seen[0]) == len(terms) == 4
+    for found, term in zip(seen[0], terms):
+        np.testing.assert_allclose(found, tf.gather(term, expected, axis=1), atol=1e-6)
+    assert np.abs(terms[0][:, 0] - terms[0][:, 1]).max() > 1e-4, "frames that do not differ test nothing"
 
 
 def test_biases_start_as_published():

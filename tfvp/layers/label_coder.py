@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import split_conv
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.svg_coder import grouped, normal_weights
 
@@ -76,6 +77,8 @@ class LabelEncoder(keras.layers.Layer):
 class LabelDecoder(keras.layers.Layer):
     """Codes and an encoder's maps -> log-probabilities [B, T, H, W, classes], float32.
 
+    What the first convolution of every block makes of its maps is apart, as in SVG's decoder.
+
     Args:
         kind, code_size, width, initializer: as in `LabelEncoder`.
         classes: K.
@@ -91,7 +94,7 @@ class LabelDecoder(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = self.code_size
-        for block, skip in zip(grouped(self.convs, self.sizes), self.skip_channels):
+        for block, skip in zip(self.blocks, self.skip_channels):
             channels += skip
             for layer in block:
                 layer.build((None, None, None, channels))
@@ -99,13 +102,29 @@ class LabelDecoder(keras.layers.Layer):
         self.last.build((None, None, None, channels))
         self.built = True
 
-    def call(self, codes, skips):
+    @property
+    def blocks(self):
+        """The layers of each block, in order."""
+        return grouped(self.convs, self.sizes)
+
+    def skip_terms(self, skips):
+        """What the decoder makes of an encoder's maps, a list of [B, T, h, w, c] in the same order."""
+
+        def term(layer, maps):
+            return per_frame(lambda frames: split_conv.of_last(layer, frames), maps)
+
+        return [term(block[0], maps) for block, maps in zip(self.blocks, skips[::-1])][::-1]
+
+    def call(self, codes, skip_terms):
+        """`skip_terms`: from `skip_terms`, [B, T, h, w, c] each."""
         x = codes
-        for n, (block, skip) in enumerate(zip(grouped(self.convs, self.sizes), skips[::-1])):
+        for n, (block, skip_term) in enumerate(zip(self.blocks, skip_terms[::-1])):
             if n or self.grow_first:
                 x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
-            x = tf.concat([tf.cast(x, skip.dtype), skip], axis=-1)
-            for layer in block:
+            first = block[0]
+            x = per_frame(lambda frames, layer=first: split_conv.of_first(layer, frames), tf.cast(x, skip_term.dtype))
+            x = first.activation(x + skip_term)
+            for layer in block[1:]:
                 x = per_frame(layer, x)
         return tf.nn.log_softmax(tf.cast(per_frame(self.last, x), tf.float32))
 

@@ -6,6 +6,7 @@ Those for 64 and 128 pixels are the published ones; those for 32 leave their dee
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import split_conv
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.timed_norm import TimedBatchNorm
 
@@ -62,8 +63,16 @@ class ConvBlock(keras.layers.Layer):
             self.norm.build((None, None, None, None, self.filters))
         self.built = True
 
-    def call(self, inputs, mode):
-        x = per_frame(self.conv, inputs)
+    def skip_term(self, maps):
+        """What the convolution makes of its last input channels: [B, T, h, w, c] -> [B, T, h', w', filters]."""
+        return per_frame(lambda frames: split_conv.of_last(self.conv, frames), maps)
+
+    def call(self, inputs, mode, skip_term=None):
+        """`skip_term`: from `skip_term`, of the channels that `inputs` lacks then."""
+        if skip_term is None:
+            x = per_frame(self.conv, inputs)
+        else:
+            x = per_frame(lambda frames: split_conv.of_first(self.conv, frames), inputs) + skip_term
         if self.norm is None:
             x = tf.cast(x, tf.float32)
         else:
@@ -118,6 +127,9 @@ class FrameEncoder(keras.layers.Layer):
 class FrameDecoder(keras.layers.Layer):
     """Vectors [B, T, code_size] and an encoder's maps -> frames [B, T, H, W, channels] in (0, 1), float32.
 
+    The first convolution of every block gets maps beside the block before it. What it makes of
+    them is apart, so that it is computed once for maps that serve many frames.
+
     Args:
         kind, side, code_size, width: as in `FrameEncoder`.
         channels: of a frame.
@@ -155,13 +167,18 @@ class FrameDecoder(keras.layers.Layer):
         """The layers of each block, in order."""
         return grouped(self.convs, self.sizes)
 
-    def call(self, vectors, skips, mode):
+    def skip_terms(self, skips):
+        """What the decoder makes of an encoder's maps, a list of [B, T, h, w, c] in the same order."""
+        return [block[0].skip_term(maps) for block, maps in zip(self.blocks, skips[::-1])][::-1]
+
+    def call(self, vectors, skip_terms, mode):
+        """`skip_terms`: from `skip_terms`, [B, T, h, w, c] each; `mode` as in `TimedBatchNorm`."""
         x = self.first(vectors[:, :, None, None], mode=mode)
-        for block, skip in zip(self.blocks, skips[::-1]):
+        for block, skip_term in zip(self.blocks, skip_terms[::-1]):
             if self.kind == "vgg":
                 x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
-            x = tf.concat([x, tf.cast(skip, x.dtype)], axis=-1)
-            for layer in block:
+            x = block[0](x, mode=mode, skip_term=skip_term)
+            for layer in block[1:]:
                 x = layer(x, mode=mode)
         return tf.cast(x, tf.float32)
 

@@ -19,8 +19,8 @@ class LatentVideoModel(VideoModel):
     The loss of a clip is the sum over its T - 1 predicted frames of the error of pixels and
     `beta` times the KL divergence in nats; every prediction is made from true frames.
 
-    An author sets the attributes below and writes `encode`, `decode`, `errors` and, where
-    predictions are fed back in another form, `feedback` and `as_frame`.
+    An author sets the attributes below and writes `encode`, `skip_terms`, `decode`, `errors`
+    and, where predictions are fed back in another form, `feedback` and `as_frames`.
 
     Attributes:
         predictor: a `tfvp.layers.recurrent.Recurrent` with the head "code".
@@ -45,8 +45,12 @@ class LatentVideoModel(VideoModel):
         """(codes [B, T, ...] float32, maps: list of [B, T, h, w, c]) of frames [B, T, H, W, C]."""
         raise TypeError(f"{type(self).__name__} does not define encode")
 
-    def decode(self, codes, skips, mode):
-        """What [B, T, ...] is made of codes and maps."""
+    def skip_terms(self, skips):
+        """What the decoder makes of maps: a list of [B, T, ...], of whatever code they are decoded with."""
+        raise TypeError(f"{type(self).__name__} does not define skip_terms")
+
+    def decode(self, codes, skip_terms, mode):
+        """What [B, T, ...] is made of codes and the terms of maps."""
         raise TypeError(f"{type(self).__name__} does not define decode")
 
     def errors(self, decoded, frames):
@@ -99,9 +103,9 @@ class LatentVideoModel(VideoModel):
             divergence = tf.reduce_sum(divergence, axes[:-1])
         zero = self.predictor.zero_state(batch)
         predicted, _ = self.predictor(tf.concat([codes[:, :-1], latents], axis=-1), zero)
-        last = max(self.context - self.skip_lag, 0)
-        chosen = [t if self.refresh_skips else min(t, last) for t in range(frames - 1)]
-        decoded = self.decode(predicted["code"], [tf.gather(s, chosen, axis=1) for s in skips], mode)
+        seen = frames - 1 if self.refresh_skips else min(max(self.context - self.skip_lag, 0) + 1, frames - 1)
+        terms = [_continued(term, frames - 1) for term in self.skip_terms([s[:, :seen] for s in skips])]
+        decoded = self.decode(predicted["code"], terms, mode)
         error = self.errors(decoded, video[:, 1:])
         total, kl = tf.reduce_sum(error, axis=1), tf.reduce_sum(divergence, axis=1)
         return {"loss": total + self.beta * kl, self.error_name: total, "kl": kl}, decoded, (error, divergence)
@@ -132,12 +136,12 @@ class LatentVideoModel(VideoModel):
         batch = tf.shape(context)[0]
         if state is None:
             seed = noise.example_seeds(tf.range(batch)) if seed is None else seed
-        return self._condition(context, *self.encode(context, self.inference_mode), state, seed)
+        return self._condition(context, *self._encoded(context), state, seed)
 
     def observe_samples(self, context, seeds):
         """Encodes each context once, whatever the number of samples."""
         samples = seeds.shape[1]
-        parts = (context, *self.encode(context, self.inference_mode))
+        parts = (context, *self._encoded(context))
         parts = (tf.nest.map_structure(lambda x: tf.repeat(x, samples, axis=0), part) for part in parts)
         return self._condition(*parts, None, tf.reshape(seeds, [-1, 2]))
 
@@ -145,8 +149,13 @@ class LatentVideoModel(VideoModel):
         """Further tensors [B, ...] of the state, from frames just observed and the state before them, or None."""
         return {}
 
-    def _condition(self, context, codes, skips, state, seeds):
-        """Advances the recurrent networks over observed frames, whose codes and maps are given."""
+    def _encoded(self, context):
+        """(codes, terms of the maps that may be frozen) of observed frames."""
+        codes, skips = self.encode(context, self.inference_mode)
+        return codes, self.skip_terms([s[:, -self.skip_lag :] for s in skips])
+
+    def _condition(self, context, codes, terms, state, seeds):
+        """Advances the recurrent networks over observed frames, given what `_encoded` made of them."""
         batch = tf.shape(codes)[0]
         frames = codes.shape[1] if codes.shape[1] is not None else tf.shape(codes)[1]
         first = state is None
@@ -176,11 +185,11 @@ class LatentVideoModel(VideoModel):
             _, after["predictor"] = self.predictor(tf.concat([inputs, latents], axis=-1), state["predictor"])
             if self.prior is not None:
                 _, after["prior"] = self.prior(inputs, state["prior"])
-        after["skips"] = _at(skips, -1)
+        after["skip_terms"] = _at(terms, -1)
         if self.skip_lag == 2:  # the frame before the last one may have been observed by an earlier call
-            earlier = state.get("newest_skips", _at(skips, 0))
-            after["newest_skips"] = after["skips"]
-            after["skips"] = _at([tf.concat([e[:, None], s], axis=1) for e, s in zip(earlier.values(), skips)], -2)
+            earlier = state.get("newest_terms", _at(terms, 0)).values()
+            after["newest_terms"] = after["skip_terms"]
+            after["skip_terms"] = _at([tf.concat([e[:, None], t], axis=1) for e, t in zip(earlier, terms)], -2)
         return after
 
     def imagine(self, state, horizon, seed=None):
@@ -195,13 +204,13 @@ class LatentVideoModel(VideoModel):
     @staticmethod
     def carried(state):
         """The part of a state that `predict_next` takes and gives."""
-        return {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior", "newest_skips")}
+        return {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior", "newest_terms")}
 
     def predict_next(self, carried, seeds, number):
         """One predicted frame.
 
         Args:
-            carried: what of the state changes: "code", "skips", the networks' states.
+            carried: what of the state changes: "code", "skip_terms", the networks' states.
             seeds: [B, 2].
             number: of the frame, an int32 scalar.
 
@@ -216,12 +225,13 @@ class LatentVideoModel(VideoModel):
             z = prior["mean"] + tf.exp(0.5 * prior["logvar"]) * z
         inputs = tf.concat([carried["code"][:, None], z], axis=-1)
         predicted, after["predictor"] = self.predictor(inputs, carried["predictor"])
-        decoded = self.decode(predicted["code"], [s[:, None] for s in carried["skips"].values()], self.inference_mode)
+        terms = [term[:, None] for term in carried["skip_terms"].values()]
+        decoded = self.decode(predicted["code"], terms, self.inference_mode)
         frame = self.feedback(decoded[:, 0], carried)
         codes, skips = self.encode(frame[:, None], self.inference_mode)
         after["code"] = codes[:, 0]
         if self.refresh_predicted_skips:
-            after["skips"] = _at(skips, 0)
+            after["skip_terms"] = _at(self.skip_terms(skips), 0)
         return frame, after
 
     def _draw(self, seeds, stream, frames):
@@ -229,6 +239,16 @@ class LatentVideoModel(VideoModel):
         return noise.normal_at(noise.fold_in(seeds, stream), frames, self.latent_shape)
 
 
-def _at(skips, t):
-    """The maps of one frame, {"map<n>": [B, h, w, c]}, of a list of [B, T, h, w, c]."""
-    return {f"map{n}": s[:, t] for n, s in enumerate(skips)}
+def _at(terms, t):
+    """Those of one frame, {"map<n>": [B, h, w, c]}, of a list of [B, T, h, w, c]."""
+    return {f"map{n}": term[:, t] for n, term in enumerate(terms)}
+
+
+def _continued(x, frames):
+    """[B, n, ...] -> [B, frames, ...]: the last one is repeated."""
+    missing = frames - x.shape[1]
+    if not missing:
+        return x
+    last = x[:, -1:]
+    shape = tf.concat([tf.shape(last)[:1], [missing], tf.shape(last)[2:]], axis=0)
+    return tf.concat([x, tf.ensure_shape(tf.broadcast_to(last, shape), [None, missing, *x.shape[2:]])], axis=1)

@@ -130,8 +130,11 @@ class StructureGenerator(LatentVideoModel):
             tf.one_hot(label_maps.labels_of(frames, self.classes), self.classes, dtype=self.compute_dtype)
         )
 
-    def decode(self, codes, skips, mode):
-        return self.decoder(codes, skips)
+    def skip_terms(self, skips):
+        return self.decoder.skip_terms(skips)
+
+    def decode(self, codes, skip_terms, mode):
+        return self.decoder(codes, skip_terms)
 
     def errors(self, decoded, frames):
         truth = label_maps.labels_of(frames, self.classes)

@@ -137,8 +137,11 @@ class SVG(LatentVideoModel):
     def encode(self, frames, mode):
         return self.encoder(frames, mode=mode)
 
-    def decode(self, codes, skips, mode):
-        return self.decoder(codes, skips, mode=mode)
+    def skip_terms(self, skips):
+        return self.decoder.skip_terms(skips)
+
+    def decode(self, codes, skip_terms, mode):
+        return self.decoder(codes, skip_terms, mode=mode)
 
     def errors(self, decoded, frames):
         return tf.reduce_mean(tf.square(decoded - tf.cast(frames, tf.float32)), axis=[2, 3, 4])

@@ -1,0 +1,35 @@
+"""A convolution of concatenated maps, taken apart, so that what some of them contribute can be kept.
+
+conv(concat([x, kept])) = of_first(x) + of_last(kept).
+"""
+
+import tensorflow as tf
+from tensorflow import keras
+
+
+def of_first(layer, images):
+    """What a convolution makes of its first input channels.
+
+    Args:
+        layer: a built `Conv2D` or `Conv2DTranspose` with padding "same".
+        images: [N, h, w, c], with c at most the layer's input channels.
+
+    Returns:
+        [N, h', w', filters], without bias and activation.
+    """
+    return _convolved(layer, images, slice(None, images.shape[-1]))
+
+
+def of_last(layer, images):
+    """What a convolution makes of its last input channels, and its bias; else as `of_first`."""
+    return tf.nn.bias_add(_convolved(layer, images, slice(-images.shape[-1], None)), tf.cast(layer.bias, images.dtype))
+
+
+def _convolved(layer, images, channels):
+    kernel = tf.cast(tf.convert_to_tensor(layer.kernel), images.dtype)
+    if not isinstance(layer, keras.layers.Conv2DTranspose):
+        return tf.nn.conv2d(images, kernel[:, :, channels], layer.strides, "SAME")
+    size = tf.shape(images)
+    stride = layer.strides
+    shape = [size[0], images.shape[1] * stride[0], images.shape[2] * stride[1], layer.filters]
+    return tf.nn.conv2d_transpose(images, kernel[..., channels], shape, stride, "SAME")
