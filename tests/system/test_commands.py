@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -36,14 +37,38 @@ def command(script, *arguments, check=True, **options):
     return result
 
 
-def refused(*arguments, script="train.py", **options):
-    """The sentence that a command ends with; no stack trace, exit status 2."""
-    result = command(script, *arguments, check=False, **options)
-    assert result.returncode == 2, result.stdout[-2000:] + result.stderr[-4000:]
-    assert "Traceback" not in result.stderr
-    last = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert last, result.stderr
-    return result.stderr[result.stderr.index("error: ") :]
+def sentence_of(status, said):
+    """The sentence that a command ended with; no stack trace, exit status 2."""
+    assert status == 2 and "Traceback" not in said, said[-4000:]
+    assert [line for line in said.splitlines() if line.startswith("error: ")], said
+    return said[said.index("error: ") :]
+
+
+@pytest.fixture
+def here(monkeypatch, capfd):
+    """Runs a command in this process, which saves its start: (exit status, standard output, standard error)."""
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(here):
+    """Runs a command in this process; the sentence that it ends with."""
+
+    def run(*arguments, script="train.py"):
+        status, _, said = here(script, *arguments)
+        return sentence_of(status, said)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -173,16 +198,15 @@ def test_the_export_needs_nothing_but_tensorflow(trained, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".npy"])
-def test_the_future_of_one_video(trained, tmp_path, suffix):
+def test_the_future_of_one_video(trained, tmp_path, suffix, here, refused):
     from tests.layouts import marked_clip
     from tfvp import video_io
 
     clip, out = tmp_path / "clip.avi", tmp_path / f"future{suffix}"
     video_io.write_video(clip, marked_clip(1, 9, 48, 64), 8)
-    result = command(
-        "eval_with_lpips.py", "--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out
-    )
-    assert str(out) in result.stdout
+    arguments = ("--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out)
+    status, said, errors = here("eval_with_lpips.py", *arguments)
+    assert status == 0 and str(out) in said, errors
     expected = (6, 32, 32, 1) if suffix == ".npy" else (10, 34, 34, 3)
     assert video_io.read_video(out).shape == expected
     assert "fewer than the 20 to observe" in refused(
@@ -216,17 +240,17 @@ def test_another_export_gets_the_next_number(trained):
     ],
     ids=lambda value: value[-1].split("=")[0] if isinstance(value, list) else "",
 )
-def test_wrong_options_get_a_sentence_and_leave_nothing(tiny, tmp_path, changes, sentence):
+def test_wrong_options_get_a_sentence_and_leave_nothing(tiny, tmp_path, changes, sentence, refused):
     assert sentence in refused("--logdir", tmp_path / "logs", "--config", tiny, "--set", *changes)
     assert not (tmp_path / "logs" / "tiny").exists()
 
 
-def test_a_run_of_another_configuration_is_refused(trained, tiny):
+def test_a_run_of_another_configuration_is_refused(trained, tiny, refused):
     message = refused("--logdir", trained.parent, "--config", tiny, "--set", "train.learning_rate=0.5")
     assert "train.learning_rate: 0.01 -> 0.5" in message
 
 
-def test_an_unwritable_logdir_is_refused(tiny, tmp_path):
+def test_an_unwritable_logdir_is_refused(tiny, tmp_path, refused):
     (tmp_path / "file").write_text("")
     assert "cannot write into" in refused("--logdir", tmp_path / "file" / "logs", "--config", tiny)
 
@@ -241,15 +265,16 @@ def test_an_unwritable_logdir_is_refused(tiny, tmp_path):
         (["--num-samples", "0"], "--num-samples"),
     ],
 )
-def test_evaluations_that_make_no_sense_are_refused(trained, arguments, sentence):
+def test_evaluations_that_make_no_sense_are_refused(trained, arguments, sentence, refused):
     assert sentence in refused("--logdir", trained, *arguments, script="eval_with_lpips.py")
 
 
 def test_a_logdir_without_runs_is_refused(tmp_path):
-    assert "train one first" in refused("--logdir", tmp_path, script="eval_with_lpips.py")
+    result = command("eval_with_lpips.py", "--logdir", tmp_path, check=False)
+    assert "train one first" in sentence_of(result.returncode, result.stderr)
 
 
-def test_damaged_weights_are_refused(trained, tmp_path):
+def test_damaged_weights_are_refused(trained, tmp_path, refused):
     import shutil
 
     copy = tmp_path / "tiny"
