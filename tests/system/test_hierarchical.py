@@ -34,14 +34,14 @@ def train(logdir, name, model, **settings):
 
 
 def image_options(**changes):
-    options = {"window": 3, "load": 6, "width": 4, "blocks": 1, "discriminator_width": 4, "foreground": [1]}
-    options["temporal_scales"] = 1
+    options = {"window": 3, "load": 3, "width": 4, "blocks": 1, "discriminator_width": 4, "foreground": [1]}
+    options |= {"double_every": 2, "temporal_scales": 0}
     return {"name": "hierarchical", "structure": STRUCTURE, "perceptual": "off", **options, **changes}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(run of the structure generator, run of the pair)."""
+    """(run of the structure generator, run of the pair, whose second epoch paints twice as far as its first)."""
     logdir = tmp_path_factory.mktemp("logs")
     first = train(logdir, "structure", {"name": "hierarchical_structure", **STRUCTURE})
     second = train(
@@ -50,6 +50,7 @@ def trained(tmp_path_factory):
         image_options(structure_run=str(first.path)),
         schedule="linear",
         optimizer_options={"beta_1": 0.5},
+        epochs=2,
     )
     return first, second
 
@@ -108,11 +109,11 @@ def test_the_pair_is_evaluated_with_and_without_labels(trained):
 def test_resuming_keeps_the_discriminators_optimizers(tmp_path, trained):
     import tfvp
 
-    model = image_options(structure_run=str(trained[0].path), double_every=2, temporal_scales=0, load=3)
-    runs_made = [train(tmp_path / "whole", "run", model, epochs=2, seq_len=8)]
-    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
-    (tmp_path / "parts" / "run" / "backup" / "epoch-000002.npz").unlink()  # as if killed in the second epoch
-    runs_made.append(train(tmp_path / "parts", "run", model, epochs=2, seq_len=8))
+    whole_run = trained[1]
+    ignored = shutil.ignore_patterns("eval", "painted", "tensorboard")
+    shutil.copytree(whole_run.path, tmp_path / "image", ignore=ignored)
+    (tmp_path / "image" / "backup" / "epoch-000002.npz").unlink()  # as if killed in the second epoch
+    runs_made = [whole_run, training.train(config.from_dict(whole_run.config.to_dict(), "image"), tmp_path)]
     whole, parts = (tfvp.load_run(run.path, "last") for run in runs_made)
     for ours, theirs in zip(whole.variables, parts.variables, strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
