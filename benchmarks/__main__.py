@@ -30,7 +30,7 @@ PUBLISHED = [
     ("configs/convlstm/mmnist_openstl.yml", 4),
     ("configs/svg/smmnist.yml", 16),
     ("configs/iam4vp/mmnist.yml", 1),
-    ("configs/simvp/mmnist.yml", 1),
+    ("configs/simvp/mmnist.yml", 4),
     ("configs/cwvae/mmnist.yml", 4),
     ("configs/hierarchical/kitti_structure.yml", 1),
     ("configs/hierarchical/kitti_image.yml", 1),
