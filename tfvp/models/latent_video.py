@@ -247,8 +247,4 @@ def _at(terms, t):
 def _continued(x, frames):
     """[B, n, ...] -> [B, frames, ...]: the last one is repeated."""
     missing = frames - x.shape[1]
-    if not missing:
-        return x
-    last = x[:, -1:]
-    shape = tf.concat([tf.shape(last)[:1], [missing], tf.shape(last)[2:]], axis=0)
-    return tf.concat([x, tf.ensure_shape(tf.broadcast_to(last, shape), [None, missing, *x.shape[2:]])], axis=1)
+    return tf.concat([x, tf.repeat(x[:, -1:], missing, axis=1)], axis=1) if missing else x
