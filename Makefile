@@ -28,7 +28,7 @@ demo: install
 
 test: install
 	@"$(RUN)" -m pip install --disable-pip-version-check -q -r requirement-test.txt
-	"$(RUN)" -m pytest -n 2 --dist loadscope
+	"$(RUN)" -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 clean:
 	rm -rf "$(VENV)"

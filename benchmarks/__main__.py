@@ -93,7 +93,9 @@ def loader_lines(paths, seconds):
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose path has a part")
-    parser.add_argument("--skip-published", action="store_true", help="only the small sizes: six minutes, not seventeen")
+    parser.add_argument(
+        "--skip-published", action="store_true", help="only the small sizes: six minutes, not seventeen"
+    )
     options = parser.parse_args()
     chosen = SMALL + ([] if options.skip_published else PUBLISHED)
     if options.only:

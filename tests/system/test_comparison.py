@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.golden import ROOT
-from tests.system.test_commands import TINY, command, refused
+from tests.system.commands import TINY, command
 from tfvp import comparison, comparison_page, config, evaluation, training
 from tfvp.errors import UserError
 
@@ -47,7 +47,7 @@ def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path):
     assert 0 < difference["p"] <= 1 and "tiny (2)" in done.stdout and "difference" in done.stdout
 
 
-def test_runs_on_other_clips_are_not_compared(evaluated, tmp_path):
+def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(evaluated[0], other)
     path = other / "eval" / "default" / "metrics.json"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.system.test_commands import TINY
+from tests.system.commands import TINY
 from tfvp import client, config, export, training, video_io, warmup
 from tfvp.errors import UserError
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.system.test_commands import ROOT, TINY, refused, weights
+from tests.system.commands import ROOT, TINY, command, sentence_of, weights
 from tfvp import compat, config, strategies, training
 from tfvp.errors import UserError
 
@@ -91,9 +91,9 @@ def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
 def test_keras_3_says_what_to_use_for_several_workers(tmp_path):
     path = tmp_path / "tiny.yml"
     path.write_text(TINY)
-    said = refused(
-        "--logdir", tmp_path / "logs", "--config", path, env={**os.environ, "TF_CONFIG": tf_config([1234, 1235], 0)}
-    )
+    environment = {**os.environ, "TF_CONFIG": tf_config([1234, 1235], 0)}
+    done = command("train.py", "--logdir", tmp_path / "logs", "--config", path, env=environment, check=False)
+    said = sentence_of(done.returncode, done.stderr)
     assert "TF_CONFIG names 2 workers" in said and "Python 3.10 or 3.11" in said
     assert not (tmp_path / "logs").exists()
 
