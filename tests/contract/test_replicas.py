@@ -12,6 +12,14 @@ from tfvp import strategies
 FIRST_VARIANTS = list({name: case for case, (name, _) in reversed(CASES.items())}.values())
 
 
+@pytest.fixture(autouse=True, scope="module")
+def plain_graphs():
+    """Graphs as they are traced: rewriting them takes a fifth of these tests' time, and is tested by all others."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 def train_two_steps(case, devices, batch, **compile_options):
     strategy = strategies.make_strategy(devices)
     keras.utils.set_random_seed(0)
