@@ -37,7 +37,7 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
             f" known: {', '.join(names)}"
         )
     if cls in (keras.optimizers.Adam, keras.optimizers.AdamW):
-        cls = in_one_kernel(cls)
+        cls = _in_one_kernel(cls)
     options = settings.optimizer_options
     options = options.to_dict() if hasattr(options, "to_dict") else dict(options)
     rate = _learning_rate(settings, batches, batches_per_epoch, updates_per_batch)
@@ -162,7 +162,7 @@ def _with_momentum_cycle(cls, cycle, name):
     return WithMomentumCycle
 
 
-def in_one_kernel(cls):
+def _in_one_kernel(cls):
     """`cls`, Adam or AdamW, whose update of a variable is one operation of TensorFlow.
 
     It computes the same, but for 1 - beta_2 in float32 (1.3e-5 of the second moment). Keras

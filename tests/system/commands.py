@@ -1,10 +1,10 @@
 """Commands as a user types them, and a tiny run to try them on."""
 
-import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.golden import ROOT
+
 TINY = """
 # Tests only.
 model: {name: convlstm_openstl, hidden: [6], kernel: 3, patch: 4, context: 4, sampling_rate: 0.05}

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from tests.system.commands import ROOT, sentence_of
+from tests.golden import ROOT
+from tests.system.commands import sentence_of
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.system.commands import ROOT, TINY, command, sentence_of, weights
+from tests.golden import ROOT
+from tests.system.commands import TINY, command, sentence_of, weights
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.system.commands import ROOT, TINY, command, sentence_of, weights
+from tests.golden import ROOT
+from tests.system.commands import TINY, command, sentence_of, weights
 from tfvp import compat, config, strategies, training
 from tfvp.errors import UserError
 

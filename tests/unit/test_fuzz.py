@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.system.commands import ROOT
+from tests.golden import ROOT
 from tfvp import config, training, video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError

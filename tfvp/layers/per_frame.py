@@ -3,8 +3,12 @@
 import tensorflow as tf
 
 
+def sizes(x):
+    """The sizes of a tensor: integers where they are known while tracing, scalar tensors elsewhere."""
+    return [known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape)]
+
+
 def per_frame(function, video):
     """`function` of images [B * T, ...], for a video [B, T, ...] whose sizes after T are known: [B, T, ...]."""
-    lead = [known if known is not None else tf.shape(video)[axis] for axis, known in enumerate(video.shape[:2])]
     result = function(tf.reshape(video, [-1, *video.shape[2:]]))
-    return tf.reshape(result, [*lead, *result.shape[1:]])
+    return tf.reshape(result, [*sizes(video)[:2], *result.shape[1:]])

@@ -3,6 +3,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers.per_frame import sizes
+
 NORM_EPSILON = 1e-6
 
 
@@ -13,18 +15,14 @@ def exact_gelu(x):
 
 def folded(x):
     """[B, T, h, w, C] -> [B, h, w, T * C]; channels are slot-major."""
-    batch, slots, height, width, channels = _sizes(x)
+    batch, slots, height, width, channels = sizes(x)
     return tf.reshape(tf.transpose(x, [0, 2, 3, 1, 4]), [batch, height, width, slots * channels])
 
 
 def unfolded(x, slots):
     """[B, h, w, T * C] -> [B, T, h, w, C]."""
-    batch, height, width, channels = _sizes(x)
+    batch, height, width, channels = sizes(x)
     return tf.transpose(tf.reshape(x, [batch, height, width, slots, channels // slots]), [0, 3, 1, 2, 4])
-
-
-def _sizes(x):
-    return [known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape)]
 
 
 class ConvUnit(keras.layers.Layer):
@@ -226,7 +224,7 @@ class BottleBlock(QueryBlock):
         """(convolved, residual) of the observed frames (part 0) or of the queue (part 1)."""
         mixed = self.depthwise[part](x)
         if self.pairs:
-            batch, height, width, channels = _sizes(mixed)
+            batch, height, width, channels = sizes(mixed)
             mixed = tf.reduce_sum(tf.reshape(mixed, [batch, height, width, channels // 2, 2]), axis=-1)
         else:
             mixed = self.pointwise[part](mixed)

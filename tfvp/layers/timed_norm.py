@@ -3,6 +3,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers.per_frame import sizes
+
 EPSILON = 1e-5
 MOMENTUM = 0.9
 
@@ -34,8 +36,7 @@ class TimedBatchNorm(keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=False, dtype="float32")
 
     def call(self, inputs, mode):
-        shape = [known if known is not None else tf.shape(inputs)[axis] for axis, known in enumerate(inputs.shape)]
-        batch, steps, height, width, channels = shape
+        batch, steps, height, width, channels = shape = sizes(inputs)
         # [B * T, h * w, c] and [B * T, 1, c] throughout: sums over the middle axis, in the forward pass and in the
         # gradient of what is broadcast over it, take a tenth of the time of sums over three of five axes.
         x = tf.reshape(tf.cast(inputs, tf.float32), [batch * steps, height * width, channels])
