@@ -14,10 +14,11 @@ def main():
 
     from tfvp import config as configuration
     from tfvp import video_io
-    from tfvp.datasets import base, overview
+    from tfvp.datasets.build import build_dataset
+    from tfvp.pipeline import overview
 
     config = configuration.load(options.config, options.overrides)
-    dataset = base.build_dataset(config)
+    dataset = build_dataset(config)
     print(overview.describe(dataset))
     dataset.prepare()
     if options.check:

@@ -38,7 +38,7 @@ def main():
     )
     options = parser.parse_args()
     if options.compare:
-        from tfvp import comparison
+        from tfvp.evaluation import comparison
 
         document, paths = comparison.compare(
             options.compare, options.protocol or "default", options.out or "comparison"
@@ -47,7 +47,7 @@ def main():
         print("written:\n" + "\n".join(f"  {path}" for path in paths))
         return
     if options.video:
-        from tfvp import forecast
+        from tfvp.prediction import forecast
 
         path = forecast.forecast(
             options.logdir,
@@ -63,10 +63,11 @@ def main():
     if options.horizon or options.out:
         parser.error("--horizon goes with --video, --out with --video or --compare")
 
-    from tfvp import evaluation, report, run
+    from tfvp import run
+    from tfvp.evaluation import evaluator, report
 
     found = run.find(options.logdir)
-    protocol = evaluation.choose_protocol(
+    protocol = evaluator.choose_protocol(
         found.config,
         options.protocol,
         options.open_loop_ctx,
@@ -76,7 +77,7 @@ def main():
         options.split,
     )
     print(f"evaluating {found.path}: {protocol.describe()}")
-    document, paths = evaluation.evaluate(
+    document, paths = evaluator.evaluate(
         found, protocol, options.datadir, options.weights, not options.no_save_grid, use_obs=options.use_obs
     )
     print(f"\n{report.table(document)}\n")

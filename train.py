@@ -12,9 +12,11 @@ def main():
     parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
     options = parser.parse_args()
 
-    from tfvp import config, export, strategies, training
+    from tfvp import config
+    from tfvp.serving import export
+    from tfvp.training import loop, strategies
 
-    run = training.train(config.load(options.config, options.overrides), options.logdir)
+    run = loop.train(config.load(options.config, options.overrides), options.logdir)
     print(f"\nrun: {run.path}\n  curves:  {run.path / 'curves.png'}\n  samples: {run.path / 'samples'}")
     if options.export and strategies.this_worker().chief:
         print(f"  export:  {export.export(run)}")

@@ -59,7 +59,7 @@ class Workplace:
             "training": ["train.py", "--logdir", logdir, "--config", self.config],
             "prepare": ["data_loader.py", "--config", self.config, "--out", logdir / "sheet.png"],
             "evaluation": ["eval_with_lpips.py", "--logdir", logdir / "tiny"],
-            "export": ["-m", "tfvp.export", "--logdir", logdir / "tiny"],
+            "export": ["-m", "tfvp.serving.export", "--logdir", logdir / "tiny"],
         }[name]
         return [sys.executable, *map(str, arguments)]
 
@@ -84,9 +84,9 @@ def outcome(name, place, logdir):
         return found
     if name == "prepare":
         from tfvp import config
-        from tfvp.datasets import base
+        from tfvp.datasets.build import build_dataset
 
-        dataset = base.build_dataset(config.load(place.config))
+        dataset = build_dataset(config.load(place.config))
         dataset.prepare(progress=False)
         assert dataset.check() > 0
         return {

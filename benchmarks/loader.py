@@ -18,7 +18,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 
 from tfvp import registry, video_io  # noqa: E402
-from tfvp.datasets import base, kth, pipeline  # noqa: E402
+from tfvp.datasets import base, kth
+from tfvp.pipeline import batching  # noqa: E402
 
 BATCH, LENGTH, FRAMES = 16, 20, 200
 GENERATED = {"moving_mnist": 1, "stochastic_mnist": 1, "mmnist_long": 1, "shapes": 3}
@@ -46,7 +47,7 @@ def per_second(step, frames, seconds):
 
 
 def through_pipeline(dataset, seconds):
-    batches = iter(pipeline.training_batches(dataset, batch_size=BATCH, length=LENGTH, steps_per_epoch=100, seed=1))
+    batches = iter(batching.training_batches(dataset, batch_size=BATCH, length=LENGTH, steps_per_epoch=100, seed=1))
     return per_second(lambda: next(batches), BATCH * LENGTH, seconds)
 
 

@@ -14,7 +14,7 @@ from benchmarks import arithmetic
 CHUNK = 10  # frames per graph call of a rollout
 PATIENCE = 45.0  # seconds; a rollout that would take longer is left out
 # What runs in Python only while a training step is traced.
-TRACED = ("train_step", "frame_step", "load_step", "before_the_first_load")
+TRACED = ("train_step", "frame_step", "chunk_step", "before_first_chunk")
 REPEATS = 3
 
 
@@ -69,7 +69,9 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
     import numpy as np
     import tensorflow as tf
 
-    from tfvp import config, strategies, training
+    from tfvp import config
+    from tfvp.models.build import build_model
+    from tfvp.training import loop, strategies
 
     loaded = config.load(path, overrides)
     settings = loaded.train
@@ -77,8 +79,8 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
     shape = (*((size, size) if isinstance(size, int) else size), loaded.data.channels)
     strategy = strategies.make_strategy(replicas)
     with strategy.scope():
-        model = training.build_model(loaded, shape, batch_size // replicas)
-        training.compile_model(loaded, model, settings.steps_per_epoch or 1000)
+        model = build_model(loaded, shape, batch_size // replicas)
+        loop.compile_model(loaded, model, settings.steps_per_epoch or 1000)
     row = {"parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
     traces = _count_traces(model)
     data = tf.data.Dataset.from_tensors(example_batch(loaded, model, batch_size)).repeat()

@@ -17,9 +17,9 @@ import tensorflow as tf
 import tfvp
 from tfvp import cli
 from tfvp import run as runs
-from tfvp.datasets import base as datasets
-from tfvp.datasets import draws
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.pipeline import draws
 
 FEWEST = 30  # frames behind a line of the table
 
@@ -67,7 +67,7 @@ def main():
     run = runs.find(options.logdir)
     if run.config.data.name != "stochastic_mnist" or run.config.data.get("num_digits", 2) != 1:
         raise UserError(f"{run.path} was not trained on stochastic_mnist with data.num_digits=1")
-    model, dataset = tfvp.load_run(run.path), datasets.build_dataset(run.config)
+    model, dataset = tfvp.load_run(run.path), build_dataset(run.config)
     if model.prior is None:
         raise UserError(f"{run.path} has no learned prior; use a run with model.prior=learned")
     clips = np.arange(options.clips)

@@ -3,15 +3,32 @@
 `build_model(config, image_shape)` gives a built model, `load_run(path)` a trained one.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import os
+import typing
+
+if typing.TYPE_CHECKING:
+    from tfvp.config import Config
+    from tfvp.models.base import VideoModel
+
+__version__ = "0.2.0"
+
+__all__ = ["__version__", "build_model", "load_run"]
+
+# TensorFlow takes seconds to import; it is imported by the first call, so that `import tfvp` and the command's help
+# are quick.
 
 
-def build_model(config, image_shape=None):
+def build_model(
+    config: str | os.PathLike | dict | Config, image_shape: tuple[int, int, int] | None = None
+) -> VideoModel:
     """A built model with fresh weights.
 
     Args:
-        config: a path of a YAML file, a nested dict, or a `tfvp.config.Config`.
-        image_shape: (height, width, channels); what the configuration says where left out.
+        config: a path of a YAML file, the name of a shipped one ("svg/smmnist"), a nested dict, or a
+            `tfvp.config.Config`.
+        image_shape: (height, width, channels). Defaults to what the configuration says.
 
     Returns:
         A `tfvp.models.base.VideoModel`.
@@ -19,20 +36,12 @@ def build_model(config, image_shape=None):
     Raises:
         tfvp.errors.UserError: the configuration, or its fit to the image, is wrong.
     """
-    from tfvp import config as configuration
-    from tfvp import training
+    from tfvp.models import build
 
-    if isinstance(config, dict):
-        config = configuration.from_dict(config)
-    elif not isinstance(config, configuration.Config):
-        config = configuration.load(config)
-    if image_shape is None:
-        size = config.data.image_size
-        image_shape = (*((size, size) if isinstance(size, int) else size), config.data.channels)
-    return training.build_model(config, image_shape)
+    return build.build_model(config, image_shape)
 
 
-def load_run(path, weights="best"):
+def load_run(path: str | os.PathLike, weights: str = "best") -> VideoModel:
     """The trained model of a run.
 
     Args:
@@ -40,15 +49,11 @@ def load_run(path, weights="best"):
         weights: "best" or "last".
 
     Returns:
-        A `tfvp.models.base.VideoModel` with those weights, the moving average where the run
-        keeps one.
+        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one.
 
     Raises:
         tfvp.errors.UserError: no run, no weights, or weights that do not fit.
     """
-    from tfvp import run as runs
+    from tfvp.models import build
 
-    found = runs.find(path)
-    model = build_model(found.config)
-    runs.load_weights(model, found.weights_file(weights))
-    return model
+    return build.load_run(path, weights)

@@ -73,6 +73,12 @@ class Config(Section):
     def name(self):
         return self._name
 
+    @property
+    def frame_shape(self):
+        """(height, width, channels) of the frames, as `data.image_size` and `data.channels` say."""
+        size = self.data.image_size
+        return (*((size, size) if isinstance(size, int) else size), self.data.channels)
+
     def options(self, section):
         """The options of `model` or `data` that its class, not base.yml, declares."""
         chosen = self[section]

@@ -9,7 +9,7 @@ from tfvp.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """Yields a temporary path of the same suffix; on success it takes the place of `path`.
 
     Raises:
@@ -34,7 +34,7 @@ def replacing(path):
 
 def write_json(path, value):
     """Writes `value` as indented JSON."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=True) + "\n", encoding="utf-8")
 
 

@@ -60,7 +60,7 @@ class Run:
                 )
             return run
         files.writable_folder(path)
-        with files.replacing(path / "config.yml") as temporary:
+        with files.atomic_write(path / "config.yml") as temporary:
             config.save(temporary)
         return cls(path)
 
@@ -123,7 +123,7 @@ class Run:
     def rewind_metrics(self, epochs):
         """Drops the lines of epochs that a killed session began and that will be trained again."""
         kept = [line for line in self.read_metrics() if line["epoch"] <= epochs]
-        with files.replacing(self.path / "metrics.jsonl") as temporary:
+        with files.atomic_write(self.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
@@ -194,3 +194,9 @@ def load_weights(model, path):
         raise UserError(
             f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})"
         ) from None
+
+
+def save_weights(model, path):
+    """Writes a model's weights as `path`, which must end in .weights.h5."""
+    with files.atomic_write(path) as temporary:
+        model.save_weights(str(temporary))

@@ -146,7 +146,7 @@ def write_video(path, frames, fps=8.0, codec=None):
     }
     if path.suffix.lower() not in writer:
         raise UserError(f"cannot write {path}: the suffix must be one of {', '.join(writer)}")
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         writer[path.suffix.lower()](temporary, frames, fps, codec)
 
 

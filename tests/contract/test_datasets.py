@@ -12,8 +12,10 @@ import yaml
 from tests import layouts
 from tfvp import config as configuration
 from tfvp import registry
-from tfvp.datasets import base, overview, pipeline
+from tfvp.datasets import base
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.pipeline import batching, overview
 
 FOLDER = ("a.mp4", "b.avi", "sub/c.gif", "d.npy", "e.npz", "images", "f.avi", "g.avi", "h.npy", "i.mp4")
 
@@ -257,13 +259,13 @@ def test_preparing_again_changes_nothing(made, name, label):
 @pytest.mark.parametrize("name, label", LABELS)
 def test_through_the_pipeline(made, name, label):
     dataset = made(name, label)
-    batches = pipeline.training_batches(dataset, batch_size=2, length=6, steps_per_epoch=2, seed=1, flip=True)
+    batches = batching.training_batches(dataset, batch_size=2, length=6, steps_per_epoch=2, seed=1, flip=True)
     assert batches.element_spec["video"] == tf.TensorSpec([2, 6, *dataset.frame_shape], tf.float32)
     for batch in batches.take(3):
         video = batch["video"].numpy()
         assert video.min() >= 0.0 and 0.05 < video.max() <= 1.0
     for split in dataset.splits:
-        batches, count = pipeline.evaluation_batches(dataset, split, batch_size=2, length=8, num_examples=3)
+        batches, count = batching.evaluation_batches(dataset, split, batch_size=2, length=8, num_examples=3)
         found = [batch for batch in batches]
         assert count == min(3, len(dataset.clip_lengths(split))) and len(found) == -(-count // 2)
         first = read_one(dataset, split, int(found[0]["id"][0]))[:8]
@@ -290,7 +292,7 @@ def test_from_a_configuration(name):
     config = configuration.from_dict(
         {"data": {"name": name, "image_size": 32, "channels": channels}, "train": {"seed": 5}}
     )
-    dataset = base.build_dataset(config)
+    dataset = build_dataset(config)
     assert dataset.name == name and dataset.frame_shape == (32, 32, channels) and dataset.settings.seed == 5
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests import layouts
 from tfvp import registry, video_io
-from tfvp.datasets import base, listing
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
 
 
 def build(name, root, options=None, **settings):
@@ -217,18 +218,18 @@ def test_truncated_files_in_a_folder(tmp_path, capsys):
     test=st.floats(0.01, 0.4),
 )
 def test_dealing_leaves_no_split_empty(names, validation, test):
-    dealt = listing.deal(sorted(names), test=test, validation=validation)
+    dealt = listing.assign_splits(sorted(names), test=test, validation=validation)
     assert set(dealt) == names and set(dealt.values()) == {"train", "validation", "test"}
     counts = {split: list(dealt.values()).count(split) for split in ("train", "validation", "test")}
     for split, fraction in (("validation", validation), ("test", test)):
         assert counts[split] <= max(1, 2 * fraction * len(names))
-    assert listing.deal(sorted(names, reverse=True), test=test, validation=validation) == dealt
+    assert listing.assign_splits(sorted(names, reverse=True), test=test, validation=validation) == dealt
 
 
 def test_dealing_is_stable_and_in_proportion():
     names = [f"video{i:04d}.mp4" for i in range(2000)]
-    before = listing.deal(names[:1000], test=0.1, validation=0.2)
-    after = listing.deal(names, test=0.1, validation=0.2)
+    before = listing.assign_splits(names[:1000], test=0.1, validation=0.2)
+    after = listing.assign_splits(names, test=0.1, validation=0.2)
     assert all(after[name] == split for name, split in before.items())
     share = {split: list(after.values()).count(split) / 2000 for split in ("train", "validation", "test")}
     assert abs(share["test"] - 0.1) < 0.02 and abs(share["validation"] - 0.2) < 0.03

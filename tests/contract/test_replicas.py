@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.contract.test_models import CASES, Case
-from tfvp import strategies
+from tfvp.training import strategies
 
 # What replicas share, gradients, statistics and seeds, is the same code in all variants of a model.
 FIRST_VARIANTS = list({name: case for case, (name, _) in reversed(CASES.items())}.values())

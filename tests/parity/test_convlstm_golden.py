@@ -7,12 +7,7 @@ import tensorflow as tf
 from tests import golden
 from tfvp.layers import patches
 from tfvp.layers.convlstm import ConvLSTM, KerasConvLSTM
-from tfvp.models.convlstm import (
-    ForecasterConvLSTM,
-    KerasExampleConvLSTM,
-    NotebookConvLSTM,
-    OpenSTLConvLSTM,
-)
+from tfvp.models.convlstm import ForecasterConvLSTM, KerasExampleConvLSTM, NotebookConvLSTM, OpenSTLConvLSTM
 
 
 def to_tf(kernel):

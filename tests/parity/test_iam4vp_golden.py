@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tests import golden
-from tfvp import config, optimizers
+from tfvp import config
 from tfvp.errors import UserError
 from tfvp.importers import iam4vp as importer
 from tfvp.layers import simvp
 from tfvp.models.iam4vp import IAM4VP
+from tfvp.training import optimizers
 
 SHAPE = (64, 64, 1)
 

@@ -11,8 +11,10 @@ from PIL import Image
 
 from tests.golden import ROOT
 from tests.system.commands import TINY, command
-from tfvp import comparison, comparison_page, config, evaluation, training
+from tfvp import config
 from tfvp.errors import UserError
+from tfvp.evaluation import comparison, comparison_page, evaluator
+from tfvp.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def evaluated(tmp_path_factory):
     found = []
     for seed, epochs in ((1, 1), (2, 2)):
         settings = [f"train.seed={seed}", f"train.epochs={epochs}", "eval.num_examples=12"]
-        run = training.train(config.load(path, settings), folder / f"seed{seed}")
-        evaluation.evaluate(run, evaluation.choose_protocol(run.config))
+        run = loop.train(config.load(path, settings), folder / f"seed{seed}")
+        evaluator.evaluate(run, evaluator.choose_protocol(run.config))
         found.append(run.path)
     return found
 

@@ -1,4 +1,4 @@
-"""The five steps of hierarchical video prediction, from generated label maps to painted video."""
+"""The five steps of hierarchical video prediction, from generated label maps to rendered video."""
 
 import json
 import shutil
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests.golden import ROOT
-from tfvp import config, paint, structures, training, video_io
+from tfvp import config, video_io
 from tfvp import run as runs
 from tfvp.errors import UserError
+from tfvp.prediction import predict_labels, render_labels
+from tfvp.training import loop
 
 STRUCTURE = {"classes": 5, "width": 4, "code_size": 8, "latents": 2, "rnn_size": 8}
 SHARED = {
@@ -30,18 +32,18 @@ TRAIN = {
 
 def train(logdir, name, model, **settings):
     values = {"model": model, **SHARED, "train": {**TRAIN, **settings}}
-    return training.train(config.from_dict(values, name), logdir)
+    return loop.train(config.from_dict(values, name), logdir)
 
 
 def image_options(**changes):
-    options = {"window": 3, "load": 3, "width": 4, "blocks": 1, "discriminator_width": 4, "foreground": [1]}
+    options = {"window": 3, "chunk": 3, "width": 4, "blocks": 1, "discriminator_width": 4, "foreground": [1]}
     options |= {"double_every": 2, "temporal_scales": 0}
     return {"name": "hierarchical", "structure": STRUCTURE, "perceptual": "off", **options, **changes}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(run of the structure generator, run of the pair, whose second epoch paints twice as far as its first)."""
+    """(run of the structure generator, run of the pair, whose second epoch renders twice as far as its first)."""
     logdir = tmp_path_factory.mktemp("logs")
     first = train(logdir, "structure", {"name": "hierarchical_structure", **STRUCTURE})
     second = train(
@@ -65,22 +67,22 @@ def test_the_pair_takes_the_structure_over(trained):
 
 def test_structures_are_written_and_painted(trained, tmp_path):
     first, second = trained
-    folder = structures.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
+    folder = predict_labels.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
     index = json.loads((folder / "index.json").read_text())
     assert index["clips"] == 2 and index["horizon"] == 20 and index["true_frames"] == 16
-    maps = [structures.read_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
+    maps = [predict_labels.read_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
     assert [len(m) for m in maps] == [16, 25, 25] and max(m.max() for m in maps) < 5
     for sample in maps[1:]:
         np.testing.assert_array_equal(sample[:5], maps[0][:5])
     said = []
-    painted = paint.paint(second, folder.parent, "gif", progress=said.append)
+    rendered = render_labels.render(second, folder.parent, "gif", progress=said.append)
     assert len(said) == 2
-    video = video_io.read_video(painted / "clip_00001" / "sample_00002.gif")
+    video = video_io.read_video(rendered / "clip_00001" / "sample_00002.gif")
     assert video.shape == (25, 16, 16, 3)
-    with pytest.raises(UserError, match="painting needs one of hierarchical"):
-        paint.paint(first, folder)
+    with pytest.raises(UserError, match="rendering needs one of hierarchical"):
+        render_labels.render(first, folder)
     with pytest.raises(UserError, match="no index.json"):
-        paint.paint(second, tmp_path)
+        render_labels.render(second, tmp_path)
 
 
 def test_painting_in_chunks_is_painting_at_once(trained, monkeypatch):
@@ -89,9 +91,9 @@ def test_painting_in_chunks_is_painting_at_once(trained, monkeypatch):
     model = tfvp.load_run(trained[1].path)
     random = np.random.default_rng(0)
     before, maps = random.uniform(size=(2, 16, 16, 3)).astype(np.float32), random.integers(0, 5, (15, 16, 16))
-    whole = paint.painted(model, before, maps)
-    monkeypatch.setattr(paint, "CHUNK", 4)
-    parts = paint.painted(model, before, maps)
+    whole = render_labels.render_clip(model, before, maps)
+    monkeypatch.setattr(render_labels, "CHUNK", 4)
+    parts = render_labels.render_clip(model, before, maps)
     assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1 and whole.shape == (15, 16, 16, 3)
 
 
@@ -113,7 +115,7 @@ def test_resuming_keeps_the_discriminators_optimizers(tmp_path, trained):
     ignored = shutil.ignore_patterns("eval", "painted", "tensorboard")
     shutil.copytree(whole_run.path, tmp_path / "image", ignore=ignored)
     (tmp_path / "image" / "backup" / "epoch-000002.npz").unlink()  # as if killed in the second epoch
-    runs_made = [whole_run, training.train(config.from_dict(whole_run.config.to_dict(), "image"), tmp_path)]
+    runs_made = [whole_run, loop.train(config.from_dict(whole_run.config.to_dict(), "image"), tmp_path)]
     whole, parts = (tfvp.load_run(run.path, "last") for run in runs_made)
     for ours, theirs in zip(whole.variables, parts.variables, strict=True):
         np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
@@ -134,7 +136,7 @@ def test_what_does_not_fit_is_refused(tmp_path, trained):
     with pytest.raises(UserError, match="gives none"):
         values = {"model": {"name": "hierarchical_structure", **STRUCTURE}, **SHARED, "train": TRAIN}
         values["data"] = {**values["data"], "labels": "none"}
-        training.train(config.from_dict(values, "e"), tmp_path)
+        loop.train(config.from_dict(values, "e"), tmp_path)
     with pytest.raises(UserError, match="moving_mnist does not provide"):
         values["data"] = {"name": "moving_mnist", "channels": 3}
-        training.train(config.from_dict(values, "f"), tmp_path)
+        loop.train(config.from_dict(values, "f"), tmp_path)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvp import config, export, training
+from tfvp import config
+from tfvp.models.build import build_model
+from tfvp.serving import export
 
 MODELS = {
     "convlstm_openstl": {"hidden": [6], "kernel": 3},
@@ -34,7 +36,7 @@ def test_openvino_predicts_the_same(name, tmp_path):
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
     settings = config.from_dict({"model": {"name": name, **MODELS[name]}, "data": {"image_size": 32}})
-    model = training.build_model(settings, (32, 32, 1))
+    model = build_model(settings, (32, 32, 1))
     export.save(model, tmp_path / "served")
     context = np.random.default_rng(0).uniform(size=(2, 10, 32, 32, 1)).astype(np.float32)
     np.savez(tmp_path / "given.npz", context=context)

@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 
 from tests.system.commands import TINY
-from tfvp import client, config, export, training, video_io, warmup
+from tfvp import config, video_io
 from tfvp.errors import UserError
+from tfvp.serving import client, export, warmup
+from tfvp.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     (folder / "tiny.yml").write_text(TINY)
     settings = config.load(folder / "tiny.yml", ["train.epochs=1", "train.steps_per_epoch=2"])
-    run = training.train(settings, folder)
+    run = loop.train(settings, folder)
     return run, export.export(run)
 
 

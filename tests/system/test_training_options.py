@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import tfvp
-from tfvp import config, training
+from tfvp import config
 from tfvp.errors import UserError
+from tfvp.models.build import build_model
+from tfvp.training import loop
 
 BASE = {
     "model": {"name": "convlstm_openstl", "hidden": [4], "kernel": 3, "patch": 4, "context": 4},
@@ -26,7 +28,7 @@ BASE = {
 
 def run(tmp_path, **changes):
     settings = {**BASE, "train": {**BASE["train"], **changes}}
-    return training.train(config.from_dict(settings, name="case"), tmp_path)
+    return loop.train(config.from_dict(settings, name="case"), tmp_path)
 
 
 def last_line(started):
@@ -71,14 +73,14 @@ def test_schedules_and_optimizers_run(tmp_path, changes):
 def test_the_average_is_what_is_saved(tmp_path):
     """With a decay of nearly one, the saved weights are those of the start, not the trained ones."""
     started = run(tmp_path, ema_decay=0.999999, learning_rate=0.05)
-    fresh = training.build_model(started.config, (32, 32, 1))
+    fresh = build_model(started.config, (32, 32, 1))
     import tensorflow as tf
 
-    from tfvp.datasets import base
+    from tfvp.datasets.build import build_dataset
 
     tf.keras.utils.set_random_seed(started.config.train.seed)
-    base.build_dataset(started.config)
-    fresh = training.build_model(started.config, (32, 32, 1))
+    build_dataset(started.config)
+    fresh = build_model(started.config, (32, 32, 1))
     saved = tfvp.load_run(started.path, "last")
     raw = np.load(sorted((started.path / "backup").glob("*.npz"))[-1])
     for i, (initial, kept) in enumerate(zip(fresh.trainable_variables, saved.trainable_variables)):

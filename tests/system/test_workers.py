@@ -13,8 +13,9 @@ import pytest
 
 from tests.golden import ROOT
 from tests.system.commands import TINY, command, sentence_of, weights
-from tfvp import compat, config, strategies, training
+from tfvp import compat, config
 from tfvp.errors import UserError
+from tfvp.training import loop, strategies
 
 
 def free_ports(count):
@@ -60,7 +61,7 @@ class Workers:
 def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tmp_path):
     path, shared = tmp_path / "tiny.yml", tmp_path / "shared"
     path.write_text(TINY)
-    alone = training.train(config.load(path, SETTINGS), tmp_path / "alone")
+    alone = loop.train(config.load(path, SETTINGS), tmp_path / "alone")
     broken = Workers(path, shared)
     deadline = time.monotonic() + 150
     while not (shared / "tiny" / "backup" / "epoch-000001.npz").exists():

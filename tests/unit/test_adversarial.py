@@ -13,7 +13,7 @@ def test_temporal_triplets_are_the_published_ones():
     ]
     assert frames(0, 10, 1) == [[7, 8, 9], [4, 5, 6], [1, 2, 3]]
     assert frames(0, 10, 3) == [[3, 6, 9], [0, 3, 6]]
-    assert frames(0, 6, 3) == []  # the first load on Cityscapes has none
+    assert frames(0, 6, 3) == []  # the first chunk on Cityscapes has none
     assert frames(6, 10, 3) == [[9, 12, 15], [6, 9, 12], [3, 6, 9], [0, 3, 6]]
 
 
@@ -36,7 +36,7 @@ def test_adversarial_terms():
     real = [tf.fill([2, 1, 3, 3, 1], v) for v in (1.5, 2.5, 3.5, 4.5, 9.0)]
     np.testing.assert_allclose(adversarial.least_squares([scale], 1.0), [0.5625] * 2)
     np.testing.assert_allclose(adversarial.least_squares([scale, scale], 0.0), [0.125] * 2)
-    np.testing.assert_allclose(adversarial.feature_matching([scale], [real]), [2.0] * 2)  # the verdict is left out
+    np.testing.assert_allclose(adversarial.feature_matching([scale], [real]), [2.0] * 2)  # the logits is left out
     np.testing.assert_allclose(adversarial.feature_matching([scale] * 2, [real] * 2), [2.0] * 2)
 
 

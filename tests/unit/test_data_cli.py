@@ -9,8 +9,9 @@ from PIL import Image
 
 import data_loader
 from tests import golden, layouts
-from tfvp.datasets import base, overview
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import overview
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests import layouts
 from tfvp import registry
-from tfvp.datasets import base, digits, draws, stochastic_mnist
+from tfvp.datasets import base, digits, stochastic_mnist
 from tfvp.errors import UserError
+from tfvp.pipeline import draws
 
 # Of the first 20 frames of clips 0 to 31, drawn from the embedded digits.
 FIXED_SETS = {

@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from tests.golden import ROOT
-from tfvp import config, training, video_io
-from tfvp.datasets import base
+from tfvp import config, video_io
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.models.build import make_model
+from tfvp.training import checks
 
 CONFIGS, PARTS, FILES = 1000, 4, 200
 LARGE = ("kitti_image", "cityscapes_image", "pose_image")  # seconds to make, and like shapes_image otherwise
@@ -69,9 +71,9 @@ def mangled_values(values, pick):
 def everything_before_training(path):
     """What `train.py` does with a configuration before it builds weights and looks for files."""
     loaded = config.load(path)
-    training.check(loaded, 1)
-    base.build_dataset(loaded)
-    training.make_model(loaded, (64, 64, loaded.data.channels))
+    checks.check(loaded, 1)
+    build_dataset(loaded)
+    make_model(loaded, (64, 64, loaded.data.channels))
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -5,8 +5,9 @@ import pytest
 
 from tests import layouts
 from tfvp import registry
-from tfvp.datasets import base, kth, pipeline
+from tfvp.datasets import base, kth
 from tfvp.errors import UserError
+from tfvp.pipeline import batching
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_windows_are_those_of_the_published_draw(whole):
 
 def test_batches_are_cut_from_these_windows(whole):
     windows = whole.evaluation_windows("srvp", 40)
-    batches, count = pipeline.evaluation_batches(
+    batches, count = batching.evaluation_batches(
         whole, "test", batch_size=4, length=40, num_examples=6, windows=windows
     )
     batches = list(batches)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tfvp import registry
-from tfvp.datasets import base, pipeline
-from tfvp.datasets.optical_flow import reference_flow
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import batching
+from tfvp.pipeline.optical_flow import reference_flow
 
 FRAMES, SIDE = 20, 16
 
@@ -48,7 +49,7 @@ def dataset_of(root, flow, name="folder"):
 
 def test_flow_files_are_read_where_the_frames_are(films):
     dataset = dataset_of(*films)
-    batches = pipeline.training_batches(
+    batches = batching.training_batches(
         dataset, batch_size=2, length=6, steps_per_epoch=4, seed=3, stride=3, needs=("flow", "flow3")
     )
     numbers = {name: n for n, name in enumerate(("a.npy", "b.npy", "sub/c.npy"))}
@@ -79,17 +80,17 @@ def test_missing_or_wrong_flow_is_refused_before_training(films, damage, sentenc
     split = next(split for split in ("train", "validation", "test") if "b.npy" in dataset.store.clip_names(split))
     damage(flow / "b.npy.flow.npy")
     with pytest.raises(UserError, match=sentence) as refusal:
-        pipeline.evaluation_batches(dataset, split, batch_size=1, length=4, needs=("flow",))
+        batching.evaluation_batches(dataset, split, batch_size=1, length=4, needs=("flow",))
     assert "b.npy.flow.npy" in str(refusal.value)
 
 
 def test_flow_of_nothing_is_refused(films, tmp_path):
     root, _ = films
     with pytest.raises(UserError, match="is no folder"):
-        pipeline.evaluation_batches(
+        batching.evaluation_batches(
             dataset_of(root, tmp_path / "nowhere"), "train", batch_size=1, length=4, needs=("flow",)
         )
     with pytest.raises(UserError, match="have no names"):
-        pipeline.evaluation_batches(
+        batching.evaluation_batches(
             dataset_of("", tmp_path, "shapes"), "train", batch_size=1, length=4, needs=("flow",)
         )

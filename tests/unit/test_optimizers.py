@@ -8,8 +8,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests import golden
-from tfvp import compat, optimizers, strategies
+from tfvp import compat
 from tfvp.errors import UserError
+from tfvp.training import optimizers, strategies
 
 
 def settings(**changes):

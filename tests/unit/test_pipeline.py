@@ -9,8 +9,9 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfvp.datasets import base, pipeline
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import batching
 
 SPLITS = ("train", "validation", "test")
 INFO = base.DatasetInfo("counting", "", "", None, "nothing to download", "no files", 1, 1)
@@ -57,7 +58,7 @@ def parsed(batch):
 
 def stream(dataset, steps, **options):
     options = {"batch_size": 4, "length": 3, "steps_per_epoch": 5, "seed": 1, **options}
-    batches = pipeline.training_batches(dataset, **options)
+    batches = batching.training_batches(dataset, **options)
     return [{k: v.numpy() for k, v in batch.items()} for batch in batches.take(steps)]
 
 
@@ -116,7 +117,7 @@ def test_a_pass_has_every_window_once(train, window, length, stride, batch, seed
     expected = {c for c, _ in usable}
     if window == "split":
         expected = {(c, s * span) for c, n in usable for s in range(n // span)}
-    steps = pipeline.steps_in_one_pass(dataset, batch, length, window, stride)
+    steps = batching.steps_in_one_pass(dataset, batch, length, window, stride)
     assert steps == len(expected) // batch
     passes = 3
     total = passes * len(expected)
@@ -221,7 +222,7 @@ def test_endless_clips_are_not_drawn_anew_outside_of_training():
 
 
 def test_batches_have_static_shapes_and_unit_range():
-    batches = pipeline.training_batches(Counting({"train": [9]}), batch_size=4, length=3, steps_per_epoch=2, seed=1)
+    batches = batching.training_batches(Counting({"train": [9]}), batch_size=4, length=3, steps_per_epoch=2, seed=1)
     assert batches.element_spec == {
         "video": tf.TensorSpec([4, 3, 1, 6, 1], tf.float32),
         "id": tf.TensorSpec([4], tf.int64),
@@ -245,9 +246,9 @@ def test_evaluation_takes_the_first_frames_of_each_clip_once(lengths, length, st
     options = {"batch_size": batch, "length": length, "num_examples": wanted, "stride": stride}
     if not usable:
         with pytest.raises(UserError, match=f"longest has {max(lengths)}; lower eval.eval_seq_len"):
-            pipeline.evaluation_batches(dataset, "test", **options)
+            batching.evaluation_batches(dataset, "test", **options)
         return
-    batches, count = pipeline.evaluation_batches(dataset, "test", **options)
+    batches, count = batching.evaluation_batches(dataset, "test", **options)
     assert count == (min(wanted, len(usable)) if wanted else len(usable))
     assert batches.cardinality() == -(-count // batch)
     clips = []
@@ -264,7 +265,7 @@ def test_evaluation_takes_the_first_frames_of_each_clip_once(lengths, length, st
 
 def test_an_empty_split_is_an_error():
     with pytest.raises(UserError, match="the validation split of .* is empty"):
-        pipeline.evaluation_batches(Counting({"validation": []}), "validation", batch_size=1, length=1)
+        batching.evaluation_batches(Counting({"validation": []}), "validation", batch_size=1, length=1)
     with pytest.raises(UserError, match="did you mean 'validation'"):
         Counting({}).usable_clips("valdation", 1)
 
@@ -272,7 +273,7 @@ def test_an_empty_split_is_an_error():
 def test_short_clips_are_counted_once(capsys):
     dataset = Counting({"train": [3, 30, 4, 50, 31]})
     for _ in range(2):
-        pipeline.training_batches(dataset, batch_size=1, length=29, steps_per_epoch=1, seed=1)
+        batching.training_batches(dataset, batch_size=1, length=29, steps_per_epoch=1, seed=1)
     said = capsys.readouterr().out
     assert said.count("2 of 5 train clips") == 1 and "shorter than 29 frames" in said
 
@@ -288,7 +289,7 @@ def test_replicas_get_the_halves_of_a_batch():
         pytest.skip("needs two logical devices")
     strategy = tf.distribute.MirroredStrategy(devices)
     dataset = Counting({"train": [9, 12, 30, 7]})
-    batches = pipeline.training_batches(dataset, batch_size=4, length=3, steps_per_epoch=3, seed=1)
+    batches = batching.training_batches(dataset, batch_size=4, length=3, steps_per_epoch=3, seed=1)
     distributed = iter(strategy.experimental_distribute_dataset(batches))
     for expected in stream(dataset, 6, steps_per_epoch=3):
         parts = strategy.experimental_local_results(next(distributed))

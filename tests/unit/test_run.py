@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp import config, files, run
-from tfvp.backup import Backup
 from tfvp.errors import UserError
+from tfvp.training.backup import Backup
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_metrics_lines_survive_a_cut_and_are_rewound(tmp_path, settings):
 def test_files_are_whole_or_absent(tmp_path):
     target = tmp_path / "x.weights.h5"
     target.write_text("old")
-    with pytest.raises(RuntimeError), files.replacing(target) as temporary:
+    with pytest.raises(RuntimeError), files.atomic_write(target) as temporary:
         assert temporary.name.endswith(".weights.h5") and temporary != target
         temporary.write_text("half")
         raise RuntimeError

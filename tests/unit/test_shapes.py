@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tfvp import compat, registry
-from tfvp.datasets import base, pipeline
-from tfvp.datasets.optical_flow import reference_flow
+from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.frames import as_rgb, palette
 from tfvp.layers import label_maps
+from tfvp.pipeline import batching
+from tfvp.pipeline.optical_flow import reference_flow
 
 LABELLED = ("labels", "flow", "flow3")
 
@@ -56,19 +57,19 @@ def test_flow_of_a_known_motion():
 def test_batches_carry_labels_and_flow():
     data = shapes((32, 32), labels="true", clip_length=12)
     settings = {"batch_size": 4, "length": 8, "steps_per_epoch": 2, "seed": 3, "needs": LABELLED}
-    plain = next(iter(pipeline.training_batches(data, **settings)))
+    plain = next(iter(batching.training_batches(data, **settings)))
     assert plain["video"].shape == (4, 8, 32, 32, 4) and "labels" not in plain
     assert plain["flow"].shape == plain["flow3"].shape == (4, 8, 32, 32, 2)
     labels = label_maps.labels_of(plain["video"])
     assert set(np.unique(labels)) <= set(range(5))
-    flipped = next(iter(pipeline.training_batches(data, **settings, flip=True)))
+    flipped = next(iter(batching.training_batches(data, **settings, flip=True)))
     mirrored = [b for b in range(4) if not np.array_equal(flipped["video"][b], plain["video"][b])]
     assert 0 < len(mirrored) < 4
     for b in mirrored:
         np.testing.assert_array_equal(flipped["video"][b], plain["video"][b][:, :, ::-1])
         np.testing.assert_array_equal(flipped["flow"][b], plain["flow"][b][:, :, ::-1] * np.float32([-1, 1]))
     with pytest.raises(UserError, match="data.labels=none gives none"):
-        pipeline.training_batches(shapes(), **settings)
+        batching.training_batches(shapes(), **settings)
 
 
 def test_packed_frames_survive_bytes():
@@ -98,9 +99,9 @@ def test_classes_keep_the_colour_of_their_last_frame():
 def test_random_crops_move_whole_windows():
     data = shapes((32, 32), labels="true", clip_length=12)
     settings = {"batch_size": 6, "length": 5, "steps_per_epoch": 2, "seed": 3, "needs": LABELLED}
-    plain = next(iter(pipeline.training_batches(data, **settings)))
-    cropped = next(iter(pipeline.training_batches(data, **settings, crop_padding=4)))
-    again = next(iter(pipeline.training_batches(data, **settings, crop_padding=4)))
+    plain = next(iter(batching.training_batches(data, **settings)))
+    cropped = next(iter(batching.training_batches(data, **settings, crop_padding=4)))
+    again = next(iter(batching.training_batches(data, **settings, crop_padding=4)))
     seen = set()
     for b in range(6):
         padded = np.pad(plain["video"][b], [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
@@ -117,4 +118,4 @@ def test_random_crops_move_whole_windows():
         np.testing.assert_array_equal(cropped["video"][b], again["video"][b])
     assert len(seen) > 3
     with pytest.raises(UserError, match="crop_padding=32"):
-        pipeline.training_batches(data, **settings, crop_padding=32)
+        batching.training_batches(data, **settings, crop_padding=32)

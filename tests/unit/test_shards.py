@@ -13,9 +13,9 @@ import pytest
 
 from tests import golden, layouts
 from tfvp import video_io
-from tfvp.datasets import decoding, shards
-from tfvp.datasets.decoding import Source
 from tfvp.errors import UserError
+from tfvp.pipeline import decoding, shards
+from tfvp.pipeline.decoding import Source
 
 SHAPE = (6, 8, 1)
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvp import config, registry, shotwise, training
+from tfvp import config, registry
 from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.evaluation import shotwise_fvd
+from tfvp.training import loop
 
 
 def features(video):
@@ -20,17 +22,17 @@ def features(video):
 def test_shots_are_windows_of_training_clips():
     dataset = registry.lookup("dataset", "shapes")(base.Settings(image_size=(16, 16), channels=3), clip_length=14)
     dataset.clip_lengths = lambda split: np.array([14, 12, 9, 14])
-    found = np.concatenate([shot.numpy() for shot in shotwise.training_shots(dataset, 12, 100)])
+    found = np.concatenate([shot.numpy() for shot in shotwise_fvd.training_shots(dataset, 12, 100)])
     expected = [dataset.read("train", np.array([c]), np.array([s]), 12) for c, s in ((0, 0), (0, 1), (0, 2), (1, 0))]
     assert len(found) == 3 + 1 + 3
     for shot, truth in zip(found, expected):
         np.testing.assert_allclose(shot, truth["video"][0] / np.float32(255))
-    assert len(np.concatenate(list(shotwise.training_shots(dataset, 12, 5)))) == 5
+    assert len(np.concatenate(list(shotwise_fvd.training_shots(dataset, 12, 5)))) == 5
 
 
 def test_moments_are_those_of_numpy():
     values = np.random.default_rng(0).normal(size=(50, 6))
-    moments = shotwise.Moments(6)
+    moments = shotwise_fvd.Moments(6)
     moments.add(values[:20])
     moments.add(values[20:])
     mean, covariance = moments.gaussian()
@@ -39,18 +41,18 @@ def test_moments_are_those_of_numpy():
 
 
 def test_one_number_per_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(shotwise.i3d, "logits", features)
+    monkeypatch.setattr(shotwise_fvd.i3d, "logits", features)
     settings = {
         "model": {"name": "convlstm_keras", "hidden": [2], "kernels": [3]},
         "data": {"name": "moving_mnist", "image_size": 16},
         "train": {"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "seq_len": 6, "validation_examples": 2},
         "eval": {"open_loop_ctx": 4, "eval_seq_len": 6},
     }
-    run = training.train(config.from_dict(settings, "tiny"), tmp_path)
-    result = shotwise.shotwise_fvd(run, 35, 16, num_examples=64, shots=64, progress=lambda line: None)
+    run = loop.train(config.from_dict(settings, "tiny"), tmp_path)
+    result = shotwise_fvd.shotwise_fvd(run, 35, 16, num_examples=64, shots=64, progress=lambda line: None)
     assert list(result["fvd"]) == ["0", "16"] and all(value > 0 for value in result["fvd"].values())
     assert result["futures"] == 64 and result["shots"] == 64 and (run.path / "eval" / "shotwise_fvd.json").is_file()
     with pytest.raises(UserError, match="mostly bias"):
-        shotwise.shotwise_fvd(run, 32, 16, num_examples=20)
+        shotwise_fvd.shotwise_fvd(run, 32, 16, num_examples=20)
     with pytest.raises(UserError, match="--window=8 must be at least 10"):
-        shotwise.shotwise_fvd(run, 32, 8)
+        shotwise_fvd.shotwise_fvd(run, 32, 8)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import optimizers, strategies
 from tfvp.models.base import VideoModel
+from tfvp.training import optimizers, strategies
 
 SHAPE = (4, 4, 1)
 

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from tfvp import scoring, weights
+from tfvp import weights
 from tfvp.errors import UserError
+from tfvp.evaluation import scoring
 from tfvp.metrics import protocols
 
 

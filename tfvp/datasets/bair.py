@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 
-from tfvp.datasets import base, listing, records
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.frames import Converter
+from tfvp.pipeline import listing, tfrecords
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 VALIDATION_EVERY = 20  # one training clip in as many is held out
@@ -71,7 +72,7 @@ class BAIR(base.FileDataset):
             yield from super().decode(source)
             return
         convert = Converter(self.settings.image_size, self.settings.channels, "area")
-        for number, example in enumerate(records.examples(source.path)):
+        for number, example in enumerate(tfrecords.examples(source.path)):
             held_out = "validation" if number % VALIDATION_EVERY == 0 else "train"
             if source.split == "test" or source.split == held_out:
                 frames = _raw_frames(example, source.path)

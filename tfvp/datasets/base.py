@@ -2,7 +2,7 @@
 
 A `GeneratedDataset` makes clip number n of a split when it is asked for; its author writes
 `generate`. A `FileDataset` has files that are decoded once into shards (see
-`tfvp.datasets.shards`); its author lists them in `sources`. Either is one short file.
+`tfvp.pipeline.shards`); its author lists them in `sources`. Either is one short file.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvp import registry, video_io
-from tfvp.datasets import draws, shards
 from tfvp.errors import UserError
+from tfvp.pipeline import draws, shards
 
 _said = set()
 
@@ -195,11 +195,11 @@ class VideoDataset:
         Raises:
             UserError: no clip is long enough.
         """
-        from tfvp.datasets import pipeline
+        from tfvp.pipeline import batching
 
         self.prepare()
         clips = self.usable_clips(split, length, stride)
-        return pipeline.first_windows(self, split, clips, length, stride)
+        return batching.first_windows(self, split, clips, length, stride)
 
     def usable_clips(self, split, length, stride=1, option="eval.eval_seq_len (train.seq_len when training)"):
         """Numbers of the clips that hold `length` frames, int64 [n]; says once how many do not.
@@ -223,13 +223,13 @@ class VideoDataset:
                 f" lower {option}{also}{longer}"
             )
         if len(usable) < len(lengths):
-            self.say_once(
+            self.warn_once(
                 f"{len(lengths) - len(usable)} of {len(lengths)} {split} clips of {self.name} are left out:"
                 f" they are shorter than {span} frames"
             )
         return usable
 
-    def say_once(self, sentence):
+    def warn_once(self, sentence):
         """Prints a sentence, unless this process has printed it before."""
         if sentence not in _said:
             _said.add(sentence)
@@ -249,7 +249,7 @@ class GeneratedDataset(VideoDataset):
 
         Args:
             split: one of `splits`.
-            random: uint64 [N], a random key for each clip; see `tfvp.datasets.draws`.
+            random: uint64 [N], a random key for each clip; see `tfvp.pipeline.draws`.
             starts, length, stride: as in `read`.
 
         Returns:
@@ -271,7 +271,7 @@ class FileDataset(VideoDataset):
     """
 
     def sources(self):
-        """The files that are there: a list of `tfvp.datasets.decoding.Source`; [] if there are none."""
+        """The files that are there: a list of `tfvp.pipeline.decoding.Source`; [] if there are none."""
         raise TypeError(f"{type(self).__name__} does not define sources")
 
     def arrays(self):
@@ -336,7 +336,7 @@ class FileDataset(VideoDataset):
         self.store.prepare(sources, self.decode, progress)
         unreadable = self.store.manifest["unreadable"]
         if unreadable:
-            self.say_once(_left_out(self.name, unreadable, len(self.store.manifest["sources"])))
+            self.warn_once(_left_out(self.name, unreadable, len(self.store.manifest["sources"])))
 
     def check(self, progress=True):
         return self.store.check(progress)
@@ -364,26 +364,6 @@ def at_least_one(**options):
     for key, value in options.items():
         if value < 1:
             raise UserError(f"data.{key}={value} must be at least 1")
-
-
-def build_dataset(config):
-    """The data set that a configuration asks for, not yet prepared.
-
-    Args:
-        config: a `tfvp.config.Config`.
-
-    Returns:
-        A `VideoDataset`.
-
-    Raises:
-        UserError: an unknown name, or settings that it cannot take.
-    """
-    data = config.data
-    size = (data.image_size, data.image_size) if isinstance(data.image_size, int) else tuple(data.image_size)
-    if len(size) != 2:
-        raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
-    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow)
-    return registry.lookup("dataset", data.name)(settings, **config.options("data"))
 
 
 def _left_out(name, unreadable, total):

@@ -4,8 +4,9 @@ import re
 import typing
 
 from tfvp import video_io
-from tfvp.datasets import base, driving, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base, driving
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 _FRAME = re.compile(r"(?P<snippet>\w+?_\d{6})_(?P<number>\d{6})_leftImg8bit\.png")
@@ -50,7 +51,7 @@ class Cityscapes(driving.LabelledFrames):
             cities = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
             dealt = dict.fromkeys([c.name for c in cities], split)
             if split == "train":
-                dealt = listing.deal(list(dealt), validation=0.05)
+                dealt = listing.assign_splits(list(dealt), validation=0.05)
             sources += [Source(f"{name}/{city.name}", dealt[city.name], city) for city in cities]
         return sources
 

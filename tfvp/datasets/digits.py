@@ -15,8 +15,9 @@ import zlib
 
 import numpy as np
 
-from tfvp.datasets import base, draws
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import draws
 
 EMBEDDED = pathlib.Path(__file__).resolve().parent.parent / "data" / "mnist_digits.npz"
 SIZE = 28
@@ -254,7 +255,7 @@ class MovingDigits(base.GeneratedDataset):
         return (path * free).astype(np.int64)
 
     def prepare(self, progress=True):
-        self.say_once(f"{self.name} is drawn from {self.digits.source}")
+        self.warn_once(f"{self.name} is drawn from {self.digits.source}")
 
     @property
     def digits(self):

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfvp import video_io
-from tfvp.datasets import base, listing
-from tfvp.datasets.decoding import Source
-from tfvp.datasets.pseudo_labels import KMeansLabels, ModelLabels
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
+from tfvp.pipeline.pseudo_labels import KMeansLabels, ModelLabels
 from tfvp.registry import register
 
 SAMPLED_VIDEOS = 32  # that kmeans looks at
@@ -46,7 +47,7 @@ class Folder(base.FileDataset):
         test_fraction: of the files, for the test split.
         labels: label maps to go with the frames. none; kmeans = classes of colour and place,
             found on training videos; or the path of a Keras segmentation model (see
-            `tfvp.datasets.pseudo_labels`).
+            `tfvp.pipeline.pseudo_labels`).
         classes: of kmeans.
     """
 
@@ -145,7 +146,7 @@ class Folder(base.FileDataset):
                 " cut them into more files, or sort parts of them into subfolders train, validation and test"
             )
         fractions = {split: self.options[f"{split}_fraction"] for split in ("test", "validation")}
-        splits = listing.deal(list(paths), **fractions)
+        splits = listing.assign_splits(list(paths), **fractions)
         return [Source(name, splits[name], path) for name, path in paths.items()]
 
     def decode(self, source):
@@ -170,6 +171,6 @@ class Folder(base.FileDataset):
             if split == "train" and not folders["validation"]:
                 if len(paths) == 1:
                     raise UserError(f"{folder} holds one video, and there is no folder validation beside it; add one")
-                splits = listing.deal(list(paths), validation=self.options["validation_fraction"])
+                splits = listing.assign_splits(list(paths), validation=self.options["validation_fraction"])
             sources += [Source(name, splits[name], path) for name, path in paths.items()]
         return sources

@@ -3,9 +3,10 @@
 import numpy as np
 
 from tfvp import video_io
-from tfvp.datasets import base, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 
@@ -54,13 +55,15 @@ class Human36M(base.FileDataset):
                 if line.strip()
             ]
             videos = sorted({prefix for prefix, _ in clips})
-            splits = listing.deal(videos, validation=0.05) if split == "train" else dict.fromkeys(videos, "test")
+            splits = (
+                listing.assign_splits(videos, validation=0.05) if split == "train" else dict.fromkeys(videos, "test")
+            )
             for prefix, first in sorted(set(clips)):
                 path = self._frame(lists[0].parent, prefix, first)
                 sources.append(Source(f"{split}:{prefix}{first:06d}", splits[prefix], path, member=f"{prefix},{first}"))
         missing = [s for s in sources if not s.path.is_file()]
         if missing:
-            self.say_once(
+            self.warn_once(
                 f"{len(missing)} of {len(sources)} clips of {self.name} are left out: {missing[0].path} is missing"
             )
         return [s for s in sources if s.path.is_file()]

@@ -4,8 +4,9 @@ import re
 import typing
 
 from tfvp import video_io
-from tfvp.datasets import base, driving, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base, driving
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 VALIDATION = ("2011_09_26_drive_0005_sync",)

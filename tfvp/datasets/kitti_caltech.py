@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 
 from tfvp import video_io
-from tfvp.datasets import base, driving, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base, driving
 from tfvp.datasets.kitti import KITTI
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 KEPT_EVERY = 3  # of Caltech's 30 frames a second, the third, sixth, ...

@@ -7,9 +7,10 @@ import zipfile
 import numpy as np
 
 from tfvp import video_io
-from tfvp.datasets import base, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 ACTIONS = ("walking", "jogging", "running", "boxing", "handwaving", "handclapping")
@@ -141,7 +142,7 @@ class KTH(base.FileDataset):
             above = [listing.plain(part) for part in name.split("/")[:-1]]
             inside[name] = next((part for part in reversed(above) if part in ("train", "test", "validation")), None)
         training = [name for name, split in inside.items() if split == "train"]
-        dealt = {} if "validation" in inside.values() else listing.deal(training, validation=0.1)
+        dealt = {} if "validation" in inside.values() else listing.assign_splits(training, validation=0.1)
         return {**inside, **dealt}
 
     def _segments(self):

@@ -1,7 +1,7 @@
 """GQN mazes, as CW-VAE (Saxena, Ba and Hafner, NeurIPS 2021, arXiv 2102.09532) and HTSR use them."""
 
 from tfvp.datasets import base
-from tfvp.datasets.train_test import TrainTestFolders
+from tfvp.datasets.split_folders import TrainTestFolders
 from tfvp.registry import register
 
 

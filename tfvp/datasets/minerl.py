@@ -1,7 +1,7 @@
 """MineRL Navigate (Guss et al. 2019, arXiv 1907.13440), as CW-VAE (arXiv 2102.09532) uses it."""
 
 from tfvp.datasets import base
-from tfvp.datasets.train_test import TrainTestFolders
+from tfvp.datasets.split_folders import TrainTestFolders
 from tfvp.registry import register
 
 

@@ -5,8 +5,9 @@ import typing
 
 import numpy as np
 
-from tfvp.datasets import base, digits, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base, digits
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 _INFO = base.DatasetInfo(
@@ -63,7 +64,11 @@ class _Published(base.FileDataset):
         sources = []
         for split, folder in self.folders(self.settings).items():
             paths = {path.relative_to(folder.parent).as_posix(): path for path in listing.videos(folder)}
-            splits = listing.deal(list(paths), validation=0.05) if split == "train" else dict.fromkeys(paths, "test")
+            splits = (
+                listing.assign_splits(list(paths), validation=0.05)
+                if split == "train"
+                else dict.fromkeys(paths, "test")
+            )
             sources += [Source(name, splits[name], path) for name, path in paths.items()]
         return sources
 

@@ -6,9 +6,10 @@ import typing
 
 import numpy as np
 
-from tfvp.datasets import base, digits, draws
+from tfvp.datasets import base, digits
 from tfvp.datasets.moving_mnist import MovingMNIST
 from tfvp.errors import UserError
+from tfvp.pipeline import draws
 from tfvp.registry import register
 
 SIDE, RECORD = 32, 1 + 3 * 32 * 32

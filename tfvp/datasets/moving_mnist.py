@@ -74,7 +74,7 @@ class MovingMNIST(digits.MovingDigits):
     def prepare(self, progress=True):
         super().prepare(progress)
         if self.settings.root and self.published_test_file and self._published is None:
-            self.say_once(f"{TEST_FILE} is not in data.root, so the test split is drawn, too")
+            self.warn_once(f"{TEST_FILE} is not in data.root, so the test split is drawn, too")
 
     def notes(self):
         test = f"{TEST_FILE} in {self.settings.root}" if self._published is not None else f"drawn; {self.info.download}"

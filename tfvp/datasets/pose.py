@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from tfvp import video_io
-from tfvp.datasets import base, driving, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base, driving
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 _FRAME = re.compile(r"frame\d{6}\.(png|jpg|jpeg)")
@@ -62,7 +63,7 @@ class Pose(driving.LabelledFrames):
             raise UserError(f"{path} is not {{split: {{video: [clips]}}}} ({error})") from None
         dealt = {}
         if not pairs["validation"]:
-            dealt = listing.deal(sorted({video for video, _ in pairs["train"]}), validation=0.1)
+            dealt = listing.assign_splits(sorted({video for video, _ in pairs["train"]}), validation=0.1)
         sources = []
         for split, chosen in pairs.items():
             for video, clip in chosen:

@@ -5,10 +5,11 @@ import datetime
 
 import numpy as np
 
-from tfvp.datasets import base, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.frames import Converter
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 SPLIT_DATES = ("2019-01-01", "2019-06-01")  # from which on events are validation, and test
@@ -60,7 +61,7 @@ class SEVIR(base.FileDataset):
                 Source(f"{row['id']}@{row['file_name']}#{row['file_index']}", split, path, member=row["file_index"])
             )
         if missing:
-            self.say_once(
+            self.warn_once(
                 f"{len(missing)} files of {self.name} are left out: {sorted(missing)[0]} and others are missing"
             )
         return sources

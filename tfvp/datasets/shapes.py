@@ -5,7 +5,8 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tfvp.datasets import base, digits, draws
+from tfvp.datasets import base, digits
+from tfvp.pipeline import draws
 from tfvp.registry import register
 
 CLASSES = ("background", "disc", "square", "triangle", "ring")

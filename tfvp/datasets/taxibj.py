@@ -4,9 +4,10 @@ import zipfile
 
 import numpy as np
 
-from tfvp.datasets import base, listing
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.errors import UserError
+from tfvp.pipeline import listing
+from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 KEYS = {"train": ("X_train", "Y_train"), "test": ("X_test", "Y_test")}

@@ -1,7 +1,7 @@
 """Published checkpoints of other frameworks, turned into runs; one file per model."""
 
-from tfvp import callbacks, files
-from tfvp.run import Run
+from tfvp import files
+from tfvp.run import Run, save_weights
 
 
 def write_run(model, config, logdir, source):
@@ -22,7 +22,7 @@ def write_run(model, config, logdir, source):
     files.writable_folder(logdir)
     run = Run.start(logdir, config)
     for which in ("best", "last"):
-        callbacks.save_weights(model, run.folder("model") / f"{which}.weights.h5")
+        save_weights(model, run.folder("model") / f"{which}.weights.h5")
     files.write_json(run.path / "model" / "status.json", {"imported": str(source)})
     print(f"wrote {run.path}; next: python eval_with_lpips.py --logdir {run.path}")
     return run

@@ -12,11 +12,11 @@ import pathlib
 
 import tensorflow as tf
 
-import tfvp
 from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import write_run
+from tfvp.models.build import build_model
 
 IGNORED = ("/Adam", "/ExponentialMovingAverage", "beta1_power", "beta2_power", "global_step", "RMSProp", "Momentum")
 
@@ -140,7 +140,7 @@ def main(arguments=None):
         raise UserError(
             f"{options.config} does not describe a published CW-VAE or HTSR; use configs/cwvae/*.yml or configs/kth.yml"
         )
-    model = tfvp.build_model(config)
+    model = build_model(config)
     load_checkpoint(model, options.checkpoint)
     write_run(model, config, options.logdir, options.checkpoint)
 

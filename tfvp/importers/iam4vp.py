@@ -11,11 +11,11 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-import tfvp
 from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import torch_file, write_run
+from tfvp.models.build import build_model
 
 CONTAINERS = ("ema", "state_dict", "model")
 # The released code allocates a block that it never runs.
@@ -195,7 +195,7 @@ def main(arguments=None):
     for key in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    model = tfvp.build_model(config)
+    model = build_model(config)
     assign(model, {name.removeprefix("module."): array for name, array in torch_file.state_dict(content).items()})
     write_run(model, config, options.logdir, options.checkpoint)
 

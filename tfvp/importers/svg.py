@@ -10,12 +10,12 @@ import argparse
 import numpy as np
 import tensorflow as tf
 
-import tfvp
 from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import torch_file, write_run
 from tfvp.layers.svg_coder import FrameDecoder, FrameEncoder
+from tfvp.models.build import build_model
 
 NETWORKS = {
     "encoder": "encoder",
@@ -126,7 +126,7 @@ def main(arguments=None):
     if config.model.name != "svg":
         raise UserError(f"{options.config} does not describe SVG; use configs/svg/*.yml")
     content = torch_file.read(options.checkpoint)
-    model = tfvp.build_model(config)
+    model = build_model(config)
     load(model, content)
     write_run(model, config, options.logdir, options.checkpoint)
 

@@ -19,7 +19,7 @@ def l1(first, second, mask=None):
 
 
 def least_squares(outputs, target):
-    """LSGAN: the squared distance of a discriminator's verdicts from `target`, summed over scales.
+    """LSGAN: the squared distance of a discriminator's logits from `target`, summed over scales.
 
     Args:
         outputs: from `tfvp.layers.vid2vid.PatchDiscriminator`.
@@ -29,7 +29,7 @@ def least_squares(outputs, target):
 
 
 def feature_matching(fake, real, layers=3):
-    """Mean absolute differences of a discriminator's features; its verdict left out.
+    """Mean absolute differences of a discriminator's features; its logits left out.
 
     Summed over features, times 4 / (layers + 1), averaged over scales; `real` gets no gradient.
     """

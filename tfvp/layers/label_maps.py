@@ -48,6 +48,6 @@ def class_colours(frames, classes, known=None):
     return tf.where(latest[..., None] >= 0, found, known)
 
 
-def painted(labels, colours):
+def colorize(labels, colours):
     """Frames [B, ..., H, W, 4] of classes [B, ..., H, W], each class in its colour [B, K, 3]."""
     return pack(tf.gather(colours, labels, axis=1, batch_dims=1), labels)

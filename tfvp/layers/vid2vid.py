@@ -134,7 +134,7 @@ def _head(filters, activation):
 
 
 class FrameGenerator(keras.layers.Layer):
-    """The composite generator: a painted image, a warped previous one, and a weight between them.
+    """The composite generator: a rendered image, a warped previous one, and a weight between them.
 
     Args:
         width: channels of the first convolutions; 128 as published.
@@ -221,7 +221,7 @@ class PatchDiscriminator(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        """A list per scale, finest first, of the outputs of all convolutions; the last is the verdict."""
+        """A list per scale, finest first, of the outputs of all convolutions; the last is the logits."""
         found, x = [], inputs
         for scale in range(self.scales):
             if scale:

@@ -13,7 +13,7 @@ from tensorflow import keras
 from tfvp import compat
 from tfvp.errors import UserError
 from tfvp.layers import noise
-from tfvp.models.updates import Held, accumulated_gradients, apply_if_finite
+from tfvp.models.updates import Untracked, accumulated_gradients, apply_if_finite
 
 
 class VideoModel(keras.Model):
@@ -69,15 +69,15 @@ class VideoModel(keras.Model):
         bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs)
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
-        object.__setattr__(instance, "_arguments", Held(arguments))
+        object.__setattr__(instance, "_arguments", Untracked(arguments))
         return instance
 
     def __init__(self, image_shape):
         super().__init__()
         self.image_shape = tuple(int(n) for n in image_shape)
-        self._settings = Held({"clip_norm": 0.0, "accumulate": 1, "average": None})
-        self._trackers = Held({})
-        self._graphs = Held({})
+        self._settings = Untracked({"clip_norm": 0.0, "accumulate": 1, "average": None})
+        self._trackers = Untracked({})
+        self._graphs = Untracked({})
 
     def get_config(self):
         """The constructor's arguments, as plain JSON types."""
@@ -206,7 +206,7 @@ class VideoModel(keras.Model):
             optimizer: a `keras.optimizers.Optimizer`; it is built here.
             clip_norm: largest global norm of an update's gradient; 0 turns clipping off.
             accumulate: micro-batches that each batch is cut into.
-            average: a `tfvp.optimizers.WeightAverage`, or None.
+            average: a `tfvp.training.optimizers.WeightAverage`, or None.
             **kwargs: `jit_compile`, `steps_per_execution` and the like, as Keras takes them.
         """
         super().compile(optimizer=optimizer, **kwargs)

@@ -1,4 +1,4 @@
-"""Hierarchical video prediction: a structure generator, and an image generator that paints its label maps."""
+"""Hierarchical video prediction: a structure generator, and an image generator that renders its label maps."""
 
 from typing import Literal
 
@@ -7,39 +7,39 @@ import tensorflow as tf
 from tfvp import registry, weights
 from tfvp.errors import UserError
 from tfvp.layers import label_maps, unroll, vgg
-from tfvp.models.image_painter import ImagePainter
 from tfvp.models.structure import StructureGenerator
-from tfvp.models.updates import Held
+from tfvp.models.updates import Untracked
+from tfvp.models.vid2vid import ImageGenerator
 from tfvp.registry import register
 
 
 @register("model", "hierarchical")
-class HierarchicalVideo(ImagePainter):
+class HierarchicalVideo(ImageGenerator):
     """Lee et al. (ICLR 2021, arXiv 2104.06697): structure first, then vid2vid (arXiv 1808.06601).
 
     The structure generator is trained in a run of its own, which `structure_run` names; it is
-    taken over, and stays as it is, while the image generator learns to paint true label maps.
+    taken over, and stays as it is, while the image generator learns to render true label maps.
     Together they observe frames with label maps and imagine both (see `tfvp.layers.label_maps`).
 
-    A clip is painted in loads of `load` frames, from its first `window` - 1 true frames on, each
-    frame from the generated ones before it and without gradients through them. Every load makes
+    A clip is rendered in chunks of `chunk` frames, from its first `window` - 1 true frames on, each
+    frame from the generated ones before it and without gradients through them. Every chunk makes
     one update of the generator and one of each discriminator.
 
-    Loss terms, all per load: `loss` (the generator's, the weighted sum of the next five), gan,
+    Loss terms, all per chunk: `loss` (the generator's, the weighted sum of the next five), gan,
     feature, flow, warp, perceptual; and d_image and d_temporal, the discriminators' own.
 
     Args:
         image_shape: (height, width, 4); sides divide by 4 and by what the structure needs.
         structure: options of `StructureGenerator`, as in the run that is taken over.
         structure_run: that run; read once, when training begins.
-        window: label maps that a frame is painted from, its own included; one frame less.
-        load: frames between updates.
+        window: label maps that a frame is rendered from, its own included; one frame less.
+        chunk: frames between updates.
         width, blocks: of the image generator (see `tfvp.layers.vid2vid.FrameGenerator`).
-        foreground: classes that a branch of their own paints, for example [13], cars; [] = none.
+        foreground: classes that a branch of their own renders, for example [13], cars; [] = none.
         discriminator_width: channels of the first convolution.
         temporal_scales: temporal discriminators, on every frame, every third, ...
-        double_every: batches after which clips are painted twice as far, beginning with one
-            load, up to train.seq_len; 0 = all of the clip from the start.
+        double_every: batches after which clips are rendered twice as far, beginning with one
+            chunk, up to train.seq_len; 0 = all of the clip from the start.
         flow_scale: pixels per unit of the flow head.
         feature_weight, flow_weight, warp_weight, perceptual_weight: of the loss terms.
         perceptual: vgg16, or off; auto = vgg16 where its weights are installed.
@@ -57,7 +57,7 @@ class HierarchicalVideo(ImagePainter):
         "perceptual": "off",
         "flow_scale": 0.25,
     }
-    small_variants = {"": {**_tiny, "window": 2, "load": 7, "foreground": [1], "temporal_scales": 1}}
+    small_variants = {"": {**_tiny, "window": 2, "chunk": 7, "foreground": [1], "temporal_scales": 1}}
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class HierarchicalVideo(ImagePainter):
         structure: dict = {},  # noqa: B006 - never changed
         structure_run: str = "",
         window: int = 6,
-        load: int = 10,
+        chunk: int = 10,
         width: int = 128,
         blocks: int = 9,
         foreground: list[int] = (13,),
@@ -83,7 +83,7 @@ class HierarchicalVideo(ImagePainter):
             perceptual = "vgg16" if weights.available(vgg.WEIGHTS) else "off"
         options = {
             "window": window,
-            "load": load,
+            "chunk": chunk,
             "width": width,
             "blocks": blocks,
             "foreground": foreground,
@@ -100,7 +100,7 @@ class HierarchicalVideo(ImagePainter):
         super().__init__(image_shape, made.classes, options)
         self.structure = made
         self.structure.built, self.structure.trainable = True, False
-        self._pretrained = Held({"structure": structure_run})
+        self._pretrained = Untracked({"structure": structure_run})
         self.size_multiple = max(4, made.size_multiple)
         self.check_image_size()
 
@@ -138,7 +138,7 @@ class HierarchicalVideo(ImagePainter):
         def step(carried, t):
             flat, structure = model.predict_next(carried["structure"], seeds, begin + t)
             labels = tf.concat([carried["labels"], label_maps.labels_of(flat, self.classes)[:, None]], axis=1)
-            frame = self.painted_frame(carried["previous"], labels)["final"]
+            frame = self.render_frame(carried["previous"], labels)["final"]
             after = {
                 "structure": structure,
                 "previous": tf.concat([carried["previous"][:, 1:], frame[:, None]], axis=1),

@@ -8,93 +8,6 @@ from tfvp.layers import simvp, unroll
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
-GROUPS = 2  # of group norm
-SCALE = 1e-2  # initial factor of the translator's branches
-
-
-class NormedConv(keras.layers.Layer):
-    """3x3 convolution, group norm, SiLU; one pixel of padding on every side.
-
-    Args:
-        filters: output channels.
-        stride: 1 or 2.
-        upsample: double the resolution instead.
-    """
-
-    def __init__(self, filters, stride=1, upsample=False, **kwargs):
-        super().__init__(**kwargs)
-        self.filters, self.stride, self.upsample = filters, stride, upsample
-        self.conv = keras.layers.Conv2D(
-            4 * filters if upsample else filters,
-            3,
-            strides=stride,
-            padding="valid" if stride == 2 else "same",
-            kernel_initializer=keras.initializers.TruncatedNormal(0.0, 0.02),
-        )
-        self.norm = keras.layers.GroupNormalization(GROUPS, epsilon=1e-5)
-
-    def build(self, input_shape):
-        self.conv.build((None, None, None, input_shape[-1]))
-        self.norm.build((None, None, None, self.filters))
-        self.built = True
-
-    def call(self, x):
-        if self.stride == 2:
-            x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        x = self.conv(x)
-        return tf.nn.silu(self.norm(tf.nn.depth_to_space(x, 2) if self.upsample else x))
-
-
-class GatedBlock(keras.layers.Layer):
-    """Large-kernel attention with a gate, then a pointwise network with a depthwise 3x3 in it.
-
-    Args:
-        channels: of the input.
-        out: of the output; another number is reached by a 1x1 convolution.
-        ratio: width of the pointwise network relative to `channels`.
-    """
-
-    def __init__(self, channels, out, ratio, **kwargs):
-        super().__init__(**kwargs)
-        self.channels, self.ratio = channels, ratio
-        pointwise = lambda filters: keras.layers.Conv2D(filters, 1)  # noqa: E731
-        norm = lambda: keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True)  # noqa: E731
-        self.norms = [norm(), norm()]
-        self.into, self.gate, self.out = pointwise(channels), pointwise(2 * channels), pointwise(channels)
-        self.local = keras.layers.DepthwiseConv2D(5, padding="same")
-        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3)
-        self.expand, self.project = pointwise(ratio * channels), pointwise(channels)
-        self.mix = keras.layers.DepthwiseConv2D(3, padding="same")
-        self.resize = pointwise(out) if out != channels else None
-
-    def build(self, input_shape):
-        small, large = (None, None, None, self.channels), (None, None, None, self.ratio * self.channels)
-        for layer in (*self.norms, self.into, self.gate, self.out, self.local, self.wide, self.expand, self.resize):
-            if layer is not None:
-                layer.build(small)
-        for layer in (self.mix, self.project):
-            layer.build(large)
-        self.scales = [
-            self.add_weight(
-                name=f"scale_{i}",
-                shape=(self.channels,),
-                initializer=keras.initializers.Constant(SCALE),
-                dtype="float32",
-            )
-            for i in range(2)
-        ]
-        self.built = True
-
-    def call(self, x, training=False):
-        y = normed = self.norms[0](x, training=training)
-        y = self.wide(self.local(simvp.exact_gelu(self.into(y))))
-        value, gate = tf.split(self.gate(y), 2, axis=-1)
-        y = normed + self.out(tf.sigmoid(gate) * value)
-        x += tf.cast(self.scales[0], x.dtype) * y
-        y = self.mix(self.expand(self.norms[1](x, training=training)))
-        x += tf.cast(self.scales[1], x.dtype) * self.project(simvp.exact_gelu(y))
-        return x if self.resize is None else self.resize(x)
-
 
 @register("model", "simvp")
 class SimVP(VideoModel):
@@ -134,10 +47,10 @@ class SimVP(VideoModel):
         self.size_multiple = 2 ** (depth // 2)
         self.check_image_size()
         size, strides = context * filters, simvp.strides(depth)
-        self.encoder = [NormedConv(filters, stride) for stride in strides]
-        self.decoder = [NormedConv(filters, upsample=stride == 2) for stride in strides[::-1]]
+        self.encoder = [simvp.NormedConv(filters, stride) for stride in strides]
+        self.decoder = [simvp.NormedConv(filters, upsample=stride == 2) for stride in strides[::-1]]
         widths = [size, *[hidden] * (blocks - 1), size]
-        self.translator = [GatedBlock(a, b, ratio) for a, b in zip(widths[:-1], widths[1:])]
+        self.translator = [simvp.GatedBlock(a, b, ratio) for a, b in zip(widths[:-1], widths[1:])]
         self.readout = keras.layers.Conv2D(self.image_shape[-1], 1, dtype="float32")
         channels = self.image_shape[-1]
         for unit in (*self.encoder, *self.decoder):

@@ -145,8 +145,8 @@ class StructureGenerator(LatentVideoModel):
         return {"colours": label_maps.class_colours(context, self.classes, known)}
 
     def feedback(self, decoded, carried):
-        return label_maps.painted(tf.argmax(decoded, axis=-1, output_type=tf.int32), carried["colours"])
+        return label_maps.colorize(tf.argmax(decoded, axis=-1, output_type=tf.int32), carried["colours"])
 
     def as_frames(self, decoded, video):
         colours = label_maps.class_colours(video, self.classes)
-        return label_maps.painted(tf.argmax(decoded, axis=-1, output_type=tf.int32), colours)
+        return label_maps.colorize(tf.argmax(decoded, axis=-1, output_type=tf.int32), colours)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tfvp import compat
 
 
-class Held:
+class Untracked:
     """Keeps values on a model without Keras taking them for layers or weights."""
 
     def __init__(self, values):

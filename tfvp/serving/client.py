@@ -1,4 +1,4 @@
-"""Asks a served model for the future of a video: `python -m tfvp.client --url URL --video clip.mp4 --horizon 20`.
+"""Asks a served model for the future of a video: `tfvp client --url URL --video clip.mp4 --horizon 20`.
 
 URL is TF Serving's REST address of a model, http://host:8501/v1/models/NAME. With --grpc host:8500
 the same request goes by gRPC, which needs tensorflow-serving-api. Both were tested against
@@ -13,8 +13,9 @@ import urllib.request
 
 import numpy as np
 
-from tfvp import cli, report, video_io
+from tfvp import cli, video_io
 from tfvp.errors import UserError
+from tfvp.evaluation import report
 
 SIGNATURE = "serving_uint8"
 TIMEOUT = 300.0  # seconds
@@ -108,7 +109,9 @@ def _ask(url, body=None):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m tfvp.client", description="Ask a served model for the future.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tfvp.serving.client", description="Ask a served model for the future."
+    )
     parser.add_argument("--url", required=True, help="http://host:8501/v1/models/NAME")
     parser.add_argument("--grpc", help="host:8500, to send the request by gRPC")
     parser.add_argument("--video", required=True, help="a film, an image sequence or an array")

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 from tfvp import video_io
-from tfvp.datasets import draws
+from tfvp.pipeline import draws
 
 
 def plain(name):
@@ -54,7 +54,7 @@ def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
     return sorted(found, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
 
 
-def deal(names, **fractions):
+def assign_splits(names, **fractions):
     """Deals names out to splits, by a hash of the name.
 
     A name keeps its split when others come or go, except at two bounds that matter in small

@@ -5,10 +5,11 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-import tfvp
-from tfvp import report, scoring, video_io
 from tfvp import run as runs
+from tfvp import video_io
 from tfvp.errors import UserError
+from tfvp.evaluation import report, scoring
+from tfvp.models.build import load_run
 
 
 def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, weights="best"):
@@ -39,7 +40,7 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
-    model = tfvp.load_run(found.path, weights)
+    model = load_run(found.path, weights)
     if "labels" in model.needs:
         raise UserError(
             f"{config.model.name} observes label maps beside the frames, which --video has not; evaluate it on a data"

@@ -7,85 +7,13 @@ import tensorflow as tf
 from tensorflow import keras
 from tqdm import tqdm
 
-from tfvp import files, registry, report, scoring, video_io
+from tfvp import files, video_io
 from tfvp.errors import UserError
+from tfvp.evaluation import report
+from tfvp.run import save_weights
 
 VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
 RISING = ("psnr", "ssim")  # endings of monitored names for which higher is better
-
-
-class Validation:
-    """Open-loop rollouts and the loss, on fixed clips of the validation and training splits.
-
-    Args:
-        model: a compiled model.
-        sets: {"val" and "train": (dataset of evaluation batches, number of clips)}.
-        seq_len: frames that the loss is computed on.
-        context: observed frames of the rollouts.
-        horizon: predicted frames of the rollouts.
-        chunk: predicted frames per graph call.
-        kept: clips whose rollouts are drawn.
-    """
-
-    def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
-        self.sets, self.seq_len, self.context, self.frames = sets, seq_len, context, context + horizon
-        self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
-        self.reconstruct = tf.function(lambda video: model.reconstruct(video)) if model.has_posterior else None
-        self.scorers = {
-            split: scoring.Scorer(
-                model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1
-            )
-            for split in sets
-        }
-
-    def run(self):
-        """Validates.
-
-        Returns:
-            ({"val_loss", "val_mse", "train_mse", ...}, {tag: (truth [n, T, H, W, C], predictions
-            [n, S, t, H, W, C], observed frames)} of the clips to draw, uint8).
-        """
-        logs = self._losses(self.sets["val"][0])
-        for split, (batches, count) in self.sets.items():
-            trimmed = batches.map(self._trim(self.frames))
-            scores, truth = scoring.run({"model": self.scorers[split]}, trimmed, count)
-            summaries = scores["model"].summaries
-            logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
-            if split == "val":
-                drawn = {"open_loop": (truth, scores["model"].examples, self.context)}
-                if self.reconstruct is not None:
-                    video = next(iter(batches))["video"][: len(truth), : self.seq_len]
-                    rebuilt = scoring.to_uint8(self.reconstruct(video))
-                    drawn["reconstruction"] = (scoring.to_uint8(video), rebuilt[:, None], 0)
-        return logs, drawn
-
-    def _losses(self, batches):
-        totals, clips = {}, 0.0
-        for batch in batches.map(self._trim(self.seq_len)):
-            real = tf.reduce_max(batch.pop("mask"), axis=1)
-            for name, values in self.terms(batch).items():
-                totals[name] = totals.get(name, 0.0) + float(tf.reduce_sum(values * real))
-            clips += float(tf.reduce_sum(real))
-        return {f"val_{name}": total / clips for name, total in totals.items()}
-
-    @staticmethod
-    def _trim(frames):
-        return lambda batch: {k: v if k == "id" else v[:, :frames] for k, v in batch.items()}
-
-
-def check_monitor(name, model):
-    """Refuses to monitor what a validation does not measure.
-
-    Raises:
-        UserError: `name` is unknown.
-    """
-    known = [f"val_{term}" for term in model.term_names]
-    known += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
-    if name not in known:
-        raise UserError(
-            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose"
-            f" one of {', '.join(known)}"
-        )
 
 
 class Progress(keras.callbacks.Callback):
@@ -152,7 +80,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         run: the `tfvp.run.Run`.
         settings: `config.train`.
         validation: a `Validation`.
-        backup: a `tfvp.backup.Backup`.
+        backup: a `tfvp.training.backup.Backup`.
         average: the `WeightAverage` that is evaluated and saved in place of the weights, or None.
         progress: the `Progress` callback, whose rates are recorded.
         state: what `state` returned in the session that is resumed, or None.
@@ -176,10 +104,10 @@ class EndOfEpoch(keras.callbacks.Callback):
         last = done == self.params["epochs"] or self.model.stop_training
         validate = done % self.settings.validate_every == 0 or last
         if self.average is None:
-            self._judge(done, line, validate)
+            self._validate_and_save(done, line, validate)
         else:
             with self.average.in_place():
-                self._judge(done, line, validate)
+                self._validate_and_save(done, line, validate)
         self.run.append_metrics(line)
         with self.writer.as_default(step=done):
             for key, value in line.items():
@@ -189,7 +117,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         report.draw_training(self.run.path / "curves.png", self.run.read_metrics())
         self.backup.save(done, self.state)
 
-    def _judge(self, epoch, line, validate):
+    def _validate_and_save(self, epoch, line, validate):
         """Validates and saves the weights that are in the model now."""
         save_weights(self.model, self.run.folder("model") / "last.weights.h5")
         if not validate:
@@ -217,9 +145,9 @@ class EndOfEpoch(keras.callbacks.Callback):
         files.write_json(
             self.run.path / "model" / "status.json", {"epoch": epoch, "monitor": self.settings.monitor, **self.state}
         )
-        self._react()
+        self._adjust_schedule()
 
-    def _react(self):
+    def _adjust_schedule(self):
         """Lowers the rate on a plateau and stops early, where the configuration asks for it."""
         if self.settings.schedule == "plateau" and self.state["plateau_waited"] > self.settings.plateau_patience:
             optimizer = self.model.optimizer
@@ -244,9 +172,3 @@ class EndOfEpoch(keras.callbacks.Callback):
         summary = tf.compat.v1.Summary(value=[tf.compat.v1.Summary.Value(tag=tag, image=image)])
         with self.writer.as_default():
             tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=epoch)
-
-
-def save_weights(model, path):
-    """Writes a model's weights as `path`, which must end in .weights.h5."""
-    with files.replacing(path) as temporary:
-        model.save_weights(str(temporary))

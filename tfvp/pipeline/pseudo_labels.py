@@ -43,7 +43,7 @@ class KMeansLabels:
         order = np.argsort(-np.bincount(labels.ravel(), minlength=classes), kind="stable")
         self.centres = centres[order]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(self.path) as temporary, open(temporary, "wb") as file:
+        with files.atomic_write(self.path) as temporary, open(temporary, "wb") as file:
             np.save(file, self.centres)
 
     def __call__(self, video):

@@ -1,6 +1,6 @@
-"""Label maps to video: `python -m tfvp.paint --logdir RUN --structures FOLDER`.
+"""Label maps to video: `python -m tfvp.prediction.render_labels --logdir RUN --structures FOLDER`.
 
-Reads what `tfvp.structures` wrote and paints every sample of every clip:
+Reads what `tfvp.prediction.predict_labels` wrote and renders every sample of every clip:
 <run>/painted/<split>/clip_00007/sample_00001.mp4. The first frames, as many as the image
 generator starts from, are the true ones.
 """
@@ -11,20 +11,22 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-import tfvp
-from tfvp import cli, files, scoring, structures, video_io
+from tfvp import cli, files, video_io
 from tfvp import run as runs
 from tfvp.errors import UserError
+from tfvp.evaluation import scoring
+from tfvp.models.build import load_run
+from tfvp.prediction import predict_labels
 
 CHUNK = 50  # frames per graph call
 
 
-def paint(run, folder, kind="mp4", weights="best", progress=print):
-    """Paints a folder of label maps.
+def render(run, folder, kind="mp4", weights="best", progress=print):
+    """Renders a folder of label maps.
 
     Args:
         run: a `tfvp.run.Run` of the model "hierarchical".
-        folder: what `structures.extract` returned.
+        folder: what `predict_labels.extract` returned.
         kind: mp4, avi or gif.
         weights: "best" or "last".
         progress: called with a sentence per clip.
@@ -38,10 +40,10 @@ def paint(run, folder, kind="mp4", weights="best", progress=print):
     folder = pathlib.Path(folder)
     if not (folder / "index.json").is_file() and (folder / "test" / "index.json").is_file():
         folder = folder / "test"
-    index = structures.read_index(folder)
-    model = tfvp.load_run(run.path, weights)
+    index = predict_labels.read_index(folder)
+    model = load_run(run.path, weights)
     if run.config.model.name != "hierarchical":
-        raise UserError(f"{run.path} is a run of {run.config.model.name}; painting needs one of hierarchical")
+        raise UserError(f"{run.path} is a run of {run.config.model.name}; rendering needs one of hierarchical")
     if index["frame_stride"] != run.config.data.frame_stride:
         progress(
             f"the label maps are {index['frame_stride']} frames apart, the image generator was trained on frames"
@@ -50,9 +52,9 @@ def paint(run, folder, kind="mp4", weights="best", progress=print):
     target = files.writable_folder(run.path / "painted" / index["split"])
     for clip in sorted(folder.glob("clip_*")):
         number = int(clip.name.split("_")[1])
-        before = structures.frames_of_clip(run.config, number, model.window - 1, index["split"])
+        before = predict_labels.frames_of_clip(run.config, number, model.window - 1, index["split"])
         for sample in sorted(clip.glob("sample_*")):
-            video = painted(model, before, structures.read_maps(sample))
+            video = render_clip(model, before, predict_labels.read_maps(sample))
             path = target / clip.name / f"{sample.name}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             video_io.write_video(path, video, fps=8)
@@ -60,7 +62,7 @@ def paint(run, folder, kind="mp4", weights="best", progress=print):
     return target
 
 
-def painted(model, before, maps):
+def render_clip(model, before, maps):
     """Frames uint8 [T, H, W, 3] of label maps [T, H, W]; the first are `before` [window - 1, H, W, 3], as they are.
 
     Raises:
@@ -68,10 +70,10 @@ def painted(model, before, maps):
     """
     if maps.shape[1:] != model.image_shape[:2] or len(maps) <= len(before):
         raise UserError(
-            f"label maps of shape {maps.shape} do not fit: the model paints {model.image_shape[0]} x"
+            f"label maps of shape {maps.shape} do not fit: the model renders {model.image_shape[0]} x"
             f" {model.image_shape[1]} pixels, after {len(before)} frames"
         )
-    brush, count = model.graph("paint", model.paint), len(before)
+    brush, count = model.graph("render", model.render), len(before)
     previous, frames = 2.0 * before[None] - 1.0, [scoring.to_uint8(before)]
     for start in range(count, len(maps), CHUNK):
         part = np.clip(maps[start - count : start + CHUNK], 0, model.classes - 1)
@@ -84,13 +86,17 @@ def painted(model, before, maps):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m tfvp.paint", description="Paint predicted label maps.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tfvp.prediction.render_labels", description="Render predicted label maps."
+    )
     parser.add_argument("--logdir", default="logs", help="a run of hierarchical, or a folder of runs (then the newest)")
-    parser.add_argument("--structures", required=True, help="folder that python -m tfvp.structures wrote")
+    parser.add_argument(
+        "--structures", required=True, help="folder that python -m tfvp.prediction.predict_labels wrote"
+    )
     parser.add_argument("--format", choices=("mp4", "avi", "gif"), default="mp4")
     parser.add_argument("--weights", choices=("best", "last"), default="best")
     options = parser.parse_args(arguments)
-    print(f"wrote {paint(runs.find(options.logdir), options.structures, options.format, options.weights)}")
+    print(f"wrote {render(runs.find(options.logdir), options.structures, options.format, options.weights)}")
 
 
 if __name__ == "__main__":

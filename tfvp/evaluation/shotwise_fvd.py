@@ -1,4 +1,4 @@
-"""Shot-wise FVD: `python -m tfvp.shotwise --logdir RUN --horizon 500`.
+"""Shot-wise FVD: `python -m tfvp.evaluation.shotwise_fvd --logdir RUN --horizon 500`.
 
 FVD(t) compares the predicted frames t ... t + window - 1 of many futures with shots of as many
 frames from the training videos (Lee et al. 2021, arXiv 2104.06697): whether frame 400 still
@@ -10,14 +10,14 @@ import argparse
 import numpy as np
 import tensorflow as tf
 
-import tfvp
 from tfvp import cli, files
 from tfvp import run as runs
-from tfvp.datasets import base as datasets
-from tfvp.datasets import pipeline
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.metrics import fvd, i3d
 from tfvp.metrics.base import FEWEST_CLIPS
+from tfvp.models.build import load_run
+from tfvp.pipeline import batching
 
 SEED = 0
 BATCH = 8
@@ -63,7 +63,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     config = run.config
     if window < fvd.FEWEST_FRAMES or horizon < window:
         raise UserError(f"--window={window} must be at least {fvd.FEWEST_FRAMES}, and --horizon at least that")
-    model, context, stride = tfvp.load_run(run.path, weights), config.eval.open_loop_ctx, config.data.frame_stride
+    model, context, stride = load_run(run.path, weights), config.eval.open_loop_ctx, config.data.frame_stride
     model.check_context(context)
     samples = samples if model.stochastic else 1
     if min(num_examples * samples, shots) < FEWEST_CLIPS:
@@ -71,7 +71,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
             f"FVD of {min(num_examples * samples, shots)} clips is mostly bias; make --num-examples times"
             f" --num-samples, and --shots, at least {FEWEST_CLIPS}"
         )
-    dataset = datasets.build_dataset(config)
+    dataset = build_dataset(config)
     dataset.prepare()
     logits = tf.function(i3d.logits)
     reference = Moments(fvd.FVD.size)
@@ -79,7 +79,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         reference.add(logits(videos))
     progress(f"{reference.count} shots of the training videos")
     needs = [key for key in model.needs if key == "labels"]
-    batches, count = pipeline.evaluation_batches(
+    batches, count = batching.evaluation_batches(
         dataset, "test", batch_size=BATCH, length=context, num_examples=num_examples, stride=stride, needs=needs
     )
     found = [Moments(fvd.FVD.size) for _ in range(horizon // window)]
@@ -121,7 +121,7 @@ def training_shots(dataset, window, shots, stride=1):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m tfvp.shotwise", description="FVD over time, against training shots."
+        prog="python -m tfvp.evaluation.shotwise_fvd", description="FVD over time, against training shots."
     )
     parser.add_argument("--logdir", default="logs", help="a run, or a folder of runs (then the newest)")
     parser.add_argument("--horizon", type=int, default=160, help="frames to predict")

@@ -26,7 +26,7 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
         folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, frames.npz
             (the kept clips), GIFs, strips and report.html go there.
         document: what metrics.json holds: "protocol", and {predictor: {metric: summary}}.
-        scores: {predictor: tfvp.scoring.Scores}.
+        scores: {predictor: tfvp.evaluation.scoring.Scores}.
         truth: uint8 [clips, T, H, W, C], the true frames of the kept clips.
         context: observed frames among them.
         fps: frame rate of the GIFs.
@@ -39,10 +39,10 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
     files.write_json(paths[0], document)
     write_curves(paths[1], scores)
     draw_curves(paths[2], scores, context)
-    with files.replacing(paths[3]) as temporary:
+    with files.atomic_write(paths[3]) as temporary:
         np.savez_compressed(temporary, **{f"{p}/{m}": v for p, s in scores.items() for m, v in s.values.items()})
     frames = folder / "frames.npz"
-    with files.replacing(frames) as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(frames) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, truth=truth, model=scores["model"].examples[: len(truth), 0])
     drawn = [frames]
     for clip in range(len(truth) if pictures else 0):
@@ -52,7 +52,7 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
         video_io.write_video(strip, comparison_strip(truth[clip], samples, context)[None], fps)
         drawn += [gif, strip]
     page = folder / "report.html"
-    with files.replacing(page) as temporary:
+    with files.atomic_write(page) as temporary:
         temporary.write_text(_page(document, paths[2], drawn), encoding="utf-8")
     return [*paths, *drawn, page]
 
@@ -102,7 +102,7 @@ def format_number(value):
 
 def write_curves(path, scores):
     """One CSV row per predictor, metric and predicted frame: mean and spread over clips."""
-    with files.replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with files.atomic_write(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["predictor", "metric", "frame", "mean", "std", "best", "worst"])
         for predictor, result in scores.items():
@@ -181,7 +181,7 @@ def draw_training(path, history):
 def save_figure(figure, path):
     """Writes a matplotlib figure as PNG."""
     FigureCanvasAgg(figure)
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""SavedModels for TF Serving: `python -m tfvp.export --logdir RUN`.
+"""SavedModels for TF Serving: `python -m tfvp.serving.export --logdir RUN`.
 
 A version `export/<n>/` of a run has four signatures. Batch and horizon are free in all of
 them, the number of observed frames as far as the model allows:
@@ -18,10 +18,11 @@ import types
 
 import tensorflow as tf
 
-import tfvp
-from tfvp import cli, compat, files, warmup
+from tfvp import cli, compat, files
 from tfvp import run as runs
 from tfvp.layers import noise
+from tfvp.models.build import load_run
+from tfvp.serving import warmup
 
 
 def export(run, weights="best"):
@@ -37,7 +38,7 @@ def export(run, weights="best"):
     Raises:
         UserError: the run has no such weights, or the folder cannot be written.
     """
-    model = tfvp.load_run(run.path, weights)
+    model = load_run(run.path, weights)
     folder = files.writable_folder(run.path / "export")
     versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
     target = folder / str(max(versions, default=0) + 1)
@@ -131,7 +132,7 @@ def _named_leaves(prefix, structure):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m tfvp.export", description="Write a run as a SavedModel for TF Serving."
+        prog="python -m tfvp.serving.export", description="Write a run as a SavedModel for TF Serving."
     )
     parser.add_argument(
         "--logdir", default="logs", help="a run, its model/ folder, or a folder of runs (then the newest)"

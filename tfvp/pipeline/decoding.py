@@ -1,6 +1,6 @@
 """Raw files into shards: which file is decoded by whom, and what is kept of it.
 
-`tfvp.datasets.shards` describes the folder that this fills.
+`tfvp.pipeline.shards` describes the folder that this fills.
 """
 
 import dataclasses

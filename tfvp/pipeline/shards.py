@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tfvp import files
-from tfvp.datasets import decoding
 from tfvp.errors import UserError
+from tfvp.pipeline import decoding
 
 FORMAT = 1
 

@@ -6,10 +6,11 @@ import pathlib
 
 import numpy as np
 
-from tfvp import files, report
+from tfvp import files
 from tfvp import run as runs
-from tfvp.comparison_page import page
 from tfvp.errors import UserError
+from tfvp.evaluation import report
+from tfvp.evaluation.comparison_page import page
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 95.0
 MUST_AGREE = ("dataset", "split", "context", "seq_len", "mode", "clips")
@@ -45,7 +46,7 @@ def compare(paths, protocol="default", out="comparison"):
     files.write_json(written[0], document)
     _draw(written[1], {n: e.values for n, e in zip(names, read)}, metrics, document["protocol"]["context"])
     videos = {"truth": read[0].frames["truth"], **{n: e.full_clips() for n, e in zip(names, read)}}
-    with files.replacing(written[2]) as temporary:
+    with files.atomic_write(written[2]) as temporary:
         heading = f"{len(read)} runs under protocol {protocol}"
         text = page(heading, html.escape(table(document)), written[1], videos, document["protocol"]["context"])
         temporary.write_text(text, encoding="utf-8")

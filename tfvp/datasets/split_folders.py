@@ -5,9 +5,10 @@ import typing
 
 import numpy as np
 
-from tfvp.datasets import base, listing, records
-from tfvp.datasets.decoding import Source
+from tfvp.datasets import base
 from tfvp.frames import Converter
+from tfvp.pipeline import listing, tfrecords
+from tfvp.pipeline.decoding import Source
 
 _RECORDS = re.compile(r".*-(?P<split>train|test|validation)\.tfrecord-\d{5}-of-\d{5}")
 _EVERY = 20  # one training clip in as many is held out for validation
@@ -39,7 +40,7 @@ class TrainTestFolders(base.FileDataset):
             paths = {p.relative_to(self.root).as_posix(): p for p in listing.videos(folder)} if folder else {}
             dealt = dict.fromkeys(paths, split)
             if split == "train" and not found["validation"]:
-                dealt = listing.deal(list(paths), validation=1 / _EVERY)
+                dealt = listing.assign_splits(list(paths), validation=1 / _EVERY)
             sources += [Source(name, dealt[name], path) for name, path in paths.items()]
         return sources
 
@@ -60,9 +61,9 @@ class TrainTestFolders(base.FileDataset):
             return
         shared = len(source.member.split(":")) > 1
         convert = Converter(self.settings.image_size, self.settings.channels, self.options["resize"])
-        for number, example in enumerate(records.examples(source.path)):
+        for number, example in enumerate(tfrecords.examples(source.path)):
             name = f"{source.name.rsplit(':', 1)[0]}#{number}"
             if shared and source.split != ("validation" if number % _EVERY == 0 else "train"):
                 continue
-            frames = records.encoded_frames(example, source.path)
+            frames = tfrecords.encoded_frames(example, source.path)
             yield name, {"video": convert.colours(np.stack([convert(frame) for frame in frames]))}

@@ -49,7 +49,7 @@ class Backup:
         if not self.writes:  # the arrays were read all the same: some are means over all workers
             return
         state = json.dumps({"epoch": epoch, **state})
-        with files.replacing(self.folder / f"epoch-{epoch:06d}.npz") as temporary:
+        with files.atomic_write(self.folder / f"epoch-{epoch:06d}.npz") as temporary:
             np.savez(temporary, state=np.frombuffer(state.encode(), np.uint8), **arrays)
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tfvp.datasets import draws
-from tfvp.datasets.optical_flow import FlowFiles, reference_flow
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
+from tfvp.pipeline import draws
+from tfvp.pipeline.optical_flow import FlowFiles, reference_flow
 
 WINDOWS = ("random", "split")
 

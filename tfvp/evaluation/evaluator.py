@@ -5,15 +5,16 @@ import dataclasses
 import numpy as np
 from tensorflow import keras
 
-import tfvp
 from tfvp import config as configuration
-from tfvp import registry, report, scoring
+from tfvp import registry
 from tfvp import run as runs
-from tfvp.datasets import base as datasets
-from tfvp.datasets import pipeline
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.evaluation import report, scoring
 from tfvp.metrics import protocols
 from tfvp.models import baselines
+from tfvp.models.build import load_run
+from tfvp.pipeline import batching
 
 
 def choose_protocol(
@@ -87,14 +88,14 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     """
     config, weights = run.config, weights or run.config.eval.weights
     keras.mixed_precision.set_global_policy(config.train.precision)
-    dataset = datasets.build_dataset(data_config(config, datadir, protocol.seq_len))
-    model = tfvp.load_run(run.path, weights)
+    dataset = build_dataset(data_config(config, datadir, protocol.seq_len))
+    model = load_run(run.path, weights)
     model.check_context(protocol.context)
     if use_obs:
         switch_levels(model, use_obs)
     metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
-    batches, count = pipeline.evaluation_batches(
+    batches, count = batching.evaluation_batches(
         dataset,
         protocol.split,
         batch_size=config.eval.batch_size,

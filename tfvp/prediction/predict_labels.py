@@ -1,11 +1,11 @@
-"""Label maps of the future, as files: `python -m tfvp.structures --logdir RUN`.
+"""Label maps of the future, as files: `python -m tfvp.prediction.predict_labels --logdir RUN`.
 
 <run>/structures/<split>/
     index.json                            protocol: clips, context, horizon, samples, stride
     clip_00007/sample_00000/000000.png    the true label maps, as far as there are any
     clip_00007/sample_00001/000000.png    a prediction; observed label maps come first
 
-The files are palette PNGs whose indices are the classes. `tfvp.paint` turns them into video.
+The files are palette PNGs whose indices are the classes. `tfvp.prediction.render_labels` turns them into video.
 """
 
 import argparse
@@ -15,14 +15,15 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-import tfvp
-from tfvp import cli, evaluation, files, video_io
+from tfvp import cli, files, video_io
 from tfvp import run as runs
-from tfvp.datasets import base as datasets
-from tfvp.datasets import pipeline
+from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.evaluation import evaluator
 from tfvp.frames import palette
 from tfvp.layers import label_maps
+from tfvp.models.build import load_run
+from tfvp.pipeline import batching
 
 LABELS_ONLY = ("labels",)
 
@@ -51,14 +52,14 @@ def extract(run, horizon=None, samples=10, num_examples=0, split="test", weights
     horizon = horizon or config.eval.eval_seq_len - context
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
-    model = tfvp.load_run(run.path, weights)
+    model = load_run(run.path, weights)
     if "labels" not in model.needs:
         raise UserError(f"{run.path} is a run of {config.model.name}, which predicts no label maps")
     model.check_context(context)
-    dataset = datasets.build_dataset(config)
+    dataset = build_dataset(config)
     dataset.prepare()
     known = min(context + horizon, int(dataset.clip_lengths(split).max()) // config.data.frame_stride)
-    batches, count = pipeline.evaluation_batches(
+    batches, count = batching.evaluation_batches(
         dataset,
         split,
         batch_size=1,
@@ -100,7 +101,7 @@ def write_maps(folder, maps):
     for number, classes in enumerate(maps):
         image = Image.fromarray(classes.astype(np.uint8), "P")
         image.putpalette(colours)
-        with files.replacing(folder / f"{number:06d}.png") as temporary:
+        with files.atomic_write(folder / f"{number:06d}.png") as temporary:
             image.save(temporary, "PNG")
 
 
@@ -112,7 +113,7 @@ def read_maps(folder):
     """
     maps = [video_io.read_classes(path) for path in sorted(folder.glob("*.png"))]
     if not maps:
-        raise UserError(f"{folder} holds no PNG files; write label maps with python -m tfvp.structures")
+        raise UserError(f"{folder} holds no PNG files; write label maps with python -m tfvp.prediction.predict_labels")
     return np.stack(maps).astype(np.int32)
 
 
@@ -126,13 +127,13 @@ def read_index(folder):
         return json.loads((folder / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{folder} has no index.json that can be read ({error}); run python -m tfvp.structures"
+            f"{folder} has no index.json that can be read ({error}); run python -m tfvp.prediction.predict_labels"
         ) from None
 
 
 def frames_of_clip(config, clip, length, split):
     """The first `length` frames of a clip, float32 [length, H, W, 3] in [0, 1]."""
-    dataset = datasets.build_dataset(evaluation.data_config(config, None, length))
+    dataset = build_dataset(evaluator.data_config(config, None, length))
     dataset.prepare()
     arrays = dataset.read(split, np.array([clip]), np.array([0]), length, config.data.frame_stride)
     return tf.cast(arrays["video"][0], tf.float32) / 255.0
@@ -140,7 +141,8 @@ def frames_of_clip(config, clip, length, split):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m tfvp.structures", description="Predict label maps for hundreds of frames and write them."
+        prog="python -m tfvp.prediction.predict_labels",
+        description="Predict label maps for hundreds of frames and write them.",
     )
     parser.add_argument("--logdir", default="logs", help="a run of hierarchical_structure, or a folder of runs")
     parser.add_argument("--horizon", type=int, help="frames to predict")

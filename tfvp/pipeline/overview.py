@@ -5,8 +5,8 @@ import time
 import numpy as np
 
 from tfvp import video_io
-from tfvp.datasets import pipeline
 from tfvp.frames import as_rgb, to_uint8
+from tfvp.pipeline import batching
 
 _MARGIN = 72  # pixels for the names of the splits
 _LARGEST_FRAME = 96  # pixels of a frame's longer side on the sheet, at most
@@ -88,7 +88,7 @@ def speed(dataset, config, seconds=3.0):
     """
     train = config.train
     batches = iter(
-        pipeline.training_batches(
+        batching.training_batches(
             dataset,
             batch_size=train.batch_size,
             length=train.seq_len,

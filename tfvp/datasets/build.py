@@ -1,0 +1,24 @@
+"""Data sets from configurations."""
+
+from tfvp import registry
+from tfvp.datasets.base import Settings
+from tfvp.errors import UserError
+
+
+def build_dataset(config):
+    """The data set that a configuration asks for, not yet prepared.
+
+    Args:
+        config: a `tfvp.config.Config`.
+
+    Returns:
+        A `VideoDataset`.
+
+    Raises:
+        UserError: an unknown name, or settings that it cannot take.
+    """
+    data, size = config.data, config.frame_shape[:-1]
+    if len(size) != 2:
+        raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
+    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow)
+    return registry.lookup("dataset", data.name)(settings, **config.options("data"))

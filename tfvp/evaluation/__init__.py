@@ -1,0 +1,1 @@
+"""Evaluation: rollouts, scores, reports and comparisons."""

@@ -1,0 +1,233 @@
+"""Blocks of IAM4VP (Seo et al. 2023): spatial coders, large-kernel attention, ConvNeXt blocks with a time query."""
+
+import tensorflow as tf
+from tensorflow import keras
+
+from tfvp.layers.per_frame import sizes
+from tfvp.layers.simvp import exact_gelu, strides
+
+NORM_EPSILON = 1e-6
+
+
+class ConvUnit(keras.layers.Layer):
+    """3x3 convolution, layer norm over channels, SiLU; one pixel of padding on every side.
+
+    Args:
+        filters: output channels.
+        stride: 1 or 2.
+        upsample: double the resolution instead, by convolving to 4 * filters and shuffling pixels.
+        skip: channels of a second input, which is convolved beside the first.
+    """
+
+    def __init__(self, filters, stride=1, upsample=False, skip=0, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.stride, self.upsample = filters, stride, upsample
+        normal = keras.initializers.TruncatedNormal(0.0, 0.02)
+        self.conv = keras.layers.Conv2D(
+            4 * filters if upsample else filters,
+            3,
+            strides=stride,
+            padding="valid" if stride == 2 else "same",
+            kernel_initializer=normal,
+        )
+        # Apart from the first input's convolution, so that it can be kept while that input changes.
+        self.skip_conv = (
+            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=normal) if skip else None
+        )
+        self.skip = skip
+        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
+
+    def build(self, input_shape):
+        self.conv.build((None, None, None, input_shape[-1]))
+        if self.skip_conv is not None:
+            self.skip_conv.build((None, None, None, self.skip))
+        self.norm.build((None, None, None, self.filters))
+        self.built = True
+
+    def call(self, x, skip_term=None):
+        """`skip_term`: what `skip_conv` made of the second input."""
+        if self.stride == 2:
+            x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        x = self.conv(x)
+        if skip_term is not None:
+            x += skip_term
+        if self.upsample:
+            x = tf.nn.depth_to_space(x, 2)
+        return tf.nn.silu(self.norm(x))
+
+
+class SpatialEncoder(keras.layers.Layer):
+    """Frames [N, H, W, C] -> (latents [N, H / 2^(depth // 2), ..., filters], maps of the first unit).
+
+    Args:
+        filters: channels of every unit.
+        depth: units; every second one halves the resolution.
+    """
+
+    def __init__(self, filters, depth, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.units = [ConvUnit(filters, stride) for stride in strides(depth)]
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        for unit in self.units:
+            unit.build((None, None, None, channels))
+            channels = self.filters
+        self.built = True
+
+    def call(self, frames):
+        skip = x = self.units[0](frames)
+        for unit in self.units[1:]:
+            x = unit(x)
+        return x, skip
+
+
+class SpatialDecoder(keras.layers.Layer):
+    """Latents [N, h, w, filters] -> maps [N, H, W, filters], with a skip into the last unit.
+
+    Args:
+        filters, depth: as in `SpatialEncoder`.
+    """
+
+    def __init__(self, filters, depth, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        order = strides(depth)[::-1]
+        self.units = [
+            ConvUnit(filters, upsample=stride == 2, skip=filters if i == depth - 1 else 0)
+            for i, stride in enumerate(order)
+        ]
+
+    def build(self, input_shape):
+        for unit in self.units:
+            unit.build((None, None, None, self.filters))
+        self.built = True
+
+    def skip_term(self, skip):
+        """What the last unit makes of the maps of `SpatialEncoder`; the same for any latents."""
+        return self.units[-1].skip_conv(skip)
+
+    def call(self, latents, skip_term):
+        for unit in self.units[:-1]:
+            latents = unit(latents)
+        return self.units[-1](latents, skip_term=skip_term)
+
+
+class LargeKernelAttention(keras.layers.Layer):
+    """x times a 1x1 convolution of a dilated 7x7 of a 5x5 depthwise convolution of x (arXiv 2202.09741)."""
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.local = keras.layers.DepthwiseConv2D(5, padding="same")
+        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3)
+        self.mix = keras.layers.Conv2D(channels, 1)
+        for layer in (self.local, self.wide, self.mix):
+            layer.build((None, None, None, channels))
+        self.built = True
+
+    def call(self, x):
+        return x * self.mix(self.wide(self.local(x)))
+
+
+class QueryBlock(keras.layers.Layer):
+    """ConvNeXt block with large-kernel attention, to which the embedding of the queried time is added.
+
+    Args:
+        channels: of input and output.
+        hidden: width of the pointwise layers, 4 * channels as published.
+        scale: initial value of the branch's factor per channel.
+    """
+
+    def __init__(self, channels, hidden=None, scale=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.channels, self.hidden, self.scale = channels, hidden or 4 * channels, scale
+        self.time_head = keras.layers.Dense(channels)
+        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
+        self.expand = keras.layers.Dense(self.hidden)
+        self.project = keras.layers.Dense(channels)
+
+    def build(self, input_shape, time_size=64):
+        self.gamma = self.add_weight(
+            name="gamma", shape=(self.channels,), initializer=keras.initializers.Constant(self.scale), dtype="float32"
+        )
+        self.build_mixer()
+        self.time_head.build((None, time_size))
+        for layer in (self.norm, self.expand):
+            layer.build((None, None, None, self.channels))
+        self.project.build((None, None, None, self.hidden))
+        self.built = True
+
+    def build_mixer(self):
+        self.mixer = LargeKernelAttention()
+        self.mixer.build((None, None, None, self.channels))
+
+    def call(self, x, time):
+        """[B, h, w, channels], and the embedding [B, time_size] -> [B, h, w, channels]."""
+        return x + self.branch(self.mixer(x), time)
+
+    def branch(self, mixed, time):
+        mixed += self.time_head(exact_gelu(time))[:, None, None]
+        mixed = self.project(exact_gelu(self.expand(self.norm(mixed))))
+        return mixed * tf.cast(self.gamma, mixed.dtype)
+
+
+class BottleBlock(QueryBlock):
+    """The first block: observed frames and queue, [B, h, w, D_o] and [B, h, w, D_q] -> [B, h, w, D_o].
+
+    A 7x7 convolution sees two channels for each output channel where D_o = D_q, that is a
+    depthwise one whose neighbours are summed; else the depthwise one is followed by a 1x1 one.
+    What the observed frames contribute is apart, so that it can be kept while the queue grows.
+
+    Args:
+        observed, queued: channels of both inputs.
+        hidden, scale: as in `QueryBlock`.
+    """
+
+    def __init__(self, observed, queued, hidden=None, scale=1e-6, **kwargs):
+        super().__init__(observed, hidden, scale, **kwargs)
+        self.observed, self.queued = observed, queued
+        self.pairs = observed == queued
+        self.depthwise = [keras.layers.DepthwiseConv2D(7, padding="same", use_bias=False) for _ in range(2)]
+        self.residual = [keras.layers.Conv2D(observed, 1), keras.layers.Conv2D(observed, 1, use_bias=False)]
+        self.pointwise = None if self.pairs else [keras.layers.Conv2D(observed, 1, use_bias=False) for _ in range(2)]
+
+    def build_mixer(self):
+        for part, channels in enumerate((self.observed, self.queued)):
+            for layers in (self.depthwise, self.residual, self.pointwise or ()):
+                if layers:
+                    layers[part].build((None, None, None, channels))
+        self.bias = self.add_weight(name="bias", shape=(self.observed,), initializer="zeros", dtype="float32")
+
+    def terms(self, x, part):
+        """(convolved, residual) of the observed frames (part 0) or of the queue (part 1)."""
+        mixed = self.depthwise[part](x)
+        if self.pairs:
+            batch, height, width, channels = sizes(mixed)
+            mixed = tf.reduce_sum(tf.reshape(mixed, [batch, height, width, channels // 2, 2]), axis=-1)
+        else:
+            mixed = self.pointwise[part](mixed)
+        return mixed, self.residual[part](x)
+
+    def call(self, observed_terms, queue, time):
+        mixed, residual = self.terms(queue, 1)
+        known, known_residual = observed_terms
+        # Where pairs are summed, the first half of the channels sees the observed frames alone, the rest the queue.
+        mixed = tf.concat([known, mixed], axis=-1) if self.pairs else known + mixed
+        mixed += tf.cast(self.bias, mixed.dtype)
+        return known_residual + residual + self.branch(mixed, time)
+
+
+class Refinement(keras.layers.Layer):
+    """1x1 convolution, GELU, large-kernel attention, 1x1 convolution, and the input."""
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.into, self.out = keras.layers.Conv2D(channels, 1), keras.layers.Conv2D(channels, 1)
+        self.attention = LargeKernelAttention()
+        for layer in (self.into, self.attention, self.out):
+            layer.build((None, None, None, channels))
+        self.built = True
+
+    def call(self, x):
+        return x + self.out(self.attention(exact_gelu(self.into(x))))

@@ -1,0 +1,82 @@
+"""Models from configurations, and trained ones from runs."""
+
+import tensorflow as tf
+
+from tfvp import config as configuration
+from tfvp import registry
+from tfvp import run as runs
+from tfvp.errors import UserError
+from tfvp.layers import label_maps
+
+
+def make_model(config, image_shape):
+    """A model without weights; see `build_model`."""
+    cls = registry.lookup("model", config.model.name)
+    dataset = registry.lookup("dataset", config.data.name)
+    if "labels" in cls.needs:
+        if "labels" not in dataset.provides:
+            raise UserError(
+                f"model {config.model.name} needs label maps, which data set {config.data.name} does not provide"
+            )
+        if image_shape[-1] != 3:
+            raise UserError(f"model {config.model.name} renders in colour; set data.channels to 3")
+        image_shape = (*image_shape[:2], label_maps.CHANNELS)
+    options = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
+    try:
+        return cls(tuple(image_shape), **options)
+    except (ValueError, ArithmeticError) as error:  # a layer was given a size that it cannot have
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"model {config.model.name} cannot be made with these options ({reason}); look for sizes below 1"
+        ) from error
+
+
+def build_model(config, image_shape=None, batch_size=1):
+    """A built model with fresh weights.
+
+    Args:
+        config: a path of a YAML file, a nested dict, or a `tfvp.config.Config`.
+        image_shape: (height, width, channels). Defaults to what the configuration says.
+        batch_size: examples per replica that the model is traced with.
+
+    Returns:
+        A `tfvp.models.base.VideoModel`.
+
+    Raises:
+        UserError: the configuration, or its fit to the image, is wrong.
+    """
+    if isinstance(config, dict):
+        config = configuration.from_dict(config)
+    elif not isinstance(config, configuration.Config):
+        config = configuration.load(config)
+    model = make_model(config, image_shape or config.frame_shape)
+    image_shape = model.image_shape
+    length = config.train.seq_len
+    spec = {
+        "video": tf.TensorSpec([batch_size, length, *image_shape], tf.float32),
+        "id": tf.TensorSpec([batch_size], tf.int64),
+    }
+    for key in model.needs:
+        if key.startswith("flow"):
+            spec[key] = tf.TensorSpec([batch_size, length, *image_shape[:2], 2], tf.float32)
+    model.build_on(spec)
+    return model
+
+
+def load_run(path, weights="best"):
+    """The trained model of a run.
+
+    Args:
+        path: a run, its `model/` folder, or a folder of runs (then the newest).
+        weights: "best" or "last".
+
+    Returns:
+        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one.
+
+    Raises:
+        UserError: no run, no weights, or weights that do not fit.
+    """
+    run = runs.find(path)
+    model = build_model(run.config)
+    runs.load_weights(model, run.weights_file(weights))
+    return model

@@ -1,0 +1,1 @@
+"""SavedModels, warm-up requests and the client of a model server."""

@@ -1,0 +1,89 @@
+"""What a configuration must keep before anything is trained."""
+
+from tfvp import registry
+from tfvp.errors import UserError
+from tfvp.training.validation import VALIDATION_METRICS
+
+
+def check(config, replicas):
+    """Refuses options that contradict one another.
+
+    Raises:
+        UserError: the first contradiction, and what to change.
+    """
+    settings, evaluation = config.train, config.eval
+    positive = {
+        "train.epochs": settings.epochs,
+        "train.batch_size": settings.batch_size,
+        "train.accumulate": settings.accumulate,
+        "train.steps_per_execution": settings.steps_per_execution,
+        "train.validate_every": settings.validate_every,
+        "train.validation_examples": settings.validation_examples,
+        "train.gif_examples": settings.gif_examples,
+        "train.nonfinite_patience": settings.nonfinite_patience,
+        "train.learning_rate": settings.learning_rate,
+        "eval.open_loop_ctx": evaluation.open_loop_ctx,
+        "eval.batch_size": evaluation.batch_size,
+        "eval.chunk": evaluation.chunk,
+        "eval.num_samples": evaluation.num_samples,
+        "data.channels": config.data.channels,
+        "data.frame_stride": config.data.frame_stride,
+        "data.image_size": min(_pair(config.data.image_size), default=0),
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise UserError(f"{key}={value} must be greater than 0")
+    if settings.devices < 0 or settings.steps_per_epoch < 0:
+        raise UserError("train.devices and train.steps_per_epoch must not be negative; 0 lets tfvp choose")
+    if settings.seq_len < 2:
+        raise UserError(f"train.seq_len={settings.seq_len} is too short; a clip needs at least 2 frames")
+    if not 0.0 <= settings.ema_decay < 1.0:
+        raise UserError(f"train.ema_decay={settings.ema_decay} must be at least 0 and below 1; 0 turns the average off")
+    frames = settings.validation_seq_len or settings.seq_len
+    if evaluation.open_loop_ctx >= frames:
+        raise UserError(
+            f"eval.open_loop_ctx={evaluation.open_loop_ctx} leaves nothing to predict in validation clips of {frames}"
+            " frames; raise train.seq_len or train.validation_seq_len, or lower eval.open_loop_ctx"
+        )
+    parts = replicas * settings.accumulate
+    if settings.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={settings.batch_size} does not divide into {replicas} devices x {settings.accumulate}"
+            f" micro-batches; use a multiple of {parts}"
+        )
+    if settings.cycle_momentum and len(settings.cycle_momentum) != 2:
+        raise UserError("train.cycle_momentum takes two numbers, [at the peak, at the ends], or []")
+
+
+def check_steps(config, steps):
+    """Refuses an epoch without steps, or one that executions do not divide."""
+    settings = config.train
+    if steps == 0:
+        raise UserError(
+            f"data set {config.data.name} has fewer training clips than one batch of {settings.batch_size};"
+            " lower train.batch_size or set train.steps_per_epoch"
+        )
+    if steps % settings.steps_per_execution:
+        raise UserError(
+            f"train.steps_per_execution={settings.steps_per_execution} does not divide an epoch of {steps} steps;"
+            " change it or set train.steps_per_epoch"
+        )
+
+
+def _pair(size):
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def check_monitor(name, model):
+    """Refuses to monitor what a validation does not measure.
+
+    Raises:
+        UserError: `name` is unknown.
+    """
+    known = [f"val_{term}" for term in model.term_names]
+    known += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
+    if name not in known:
+        raise UserError(
+            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose"
+            f" one of {', '.join(known)}"
+        )
