@@ -1,4 +1,4 @@
-"""The run directory: what a training leaves behind, and how it is found again.
+"""The run directory: what a training run writes, and how to find it again.
 
 <logdir>/<config name>/
     config.yml          the complete configuration
@@ -6,7 +6,7 @@
     metrics.jsonl       one line per epoch
     curves.png          training curves
     model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json
-    backup/             everything that resuming needs
+    backup/             everything needed to resume
     samples/ tensorboard/ eval/ export/
 """
 
@@ -44,10 +44,10 @@ class Run:
 
     @classmethod
     def start(cls, logdir, config):
-        """Makes the run directory of `config`, or opens the one that is there.
+        """Creates the run directory of `config`, or opens the existing one.
 
         Raises:
-            UserError: the directory cannot be written, or belongs to another configuration.
+            UserError: the directory cannot be written, or was made from another configuration.
         """
         path = pathlib.Path(logdir) / config.name
         if (path / "config.yml").exists():
@@ -66,10 +66,10 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self):
-        """Within the context no other process can train this run.
+        """Context manager: no other process can train this run meanwhile.
 
         Raises:
-            UserError: another process does.
+            UserError: another process is training it.
         """
         with open(self.path / ".lock", "w", encoding="utf-8") as file:
             try:
@@ -81,16 +81,16 @@ class Run:
             yield
 
     def folder(self, name):
-        """The subdirectory `name`, made where it is missing."""
+        """The subdirectory `name`, created if it is missing."""
         path = self.path / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def weights_file(self, which="best"):
-        """Path of the best or last weights.
+        """The path of the "best" or "last" weights.
 
         Raises:
-            UserError: the run has none yet.
+            UserError: there are none yet.
         """
         path = self.path / "model" / f"{which}.weights.h5"
         if not path.is_file():
@@ -98,20 +98,20 @@ class Run:
         return path
 
     def record_environment(self, devices):
-        """Adds this session's versions, hardware and command to environment.json."""
+        """Appends this session's versions, hardware and command to environment.json."""
         path = self.path / "environment.json"
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
         sessions.append(describe_environment(devices))
         files.write_json(path, {"sessions": sessions})
 
     def append_metrics(self, values):
-        """Adds a line to metrics.jsonl; values that are not finite are written as null."""
+        """Appends a line to metrics.jsonl; non-finite values are written as null."""
         clean = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in values.items()}
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
 
     def read_metrics(self):
-        """The lines of metrics.jsonl, as dicts; a line that a crash cut short is left out."""
+        """The lines of metrics.jsonl as dicts, without one that a crash cut short."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         parsed = []
@@ -121,10 +121,10 @@ class Run:
         return parsed
 
     def rewind_metrics(self, epochs):
-        """Drops the lines of epochs that a killed session began and that will be trained again."""
-        kept = [line for line in self.read_metrics() if line["epoch"] <= epochs]
+        """Drops the lines of epochs that a killed session logged and that will be trained again."""
+        lines = [line for line in self.read_metrics() if line["epoch"] <= epochs]
         with files.atomic_write(self.path / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def find(path):
@@ -173,7 +173,7 @@ def _processor():
 
 
 def _commit():
-    """The checkout's commit, with "+" where it has changes; None outside of a checkout."""
+    """The commit of the checkout, with "+" if there are uncommitted changes; None outside of a checkout."""
     command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -82,7 +82,7 @@ def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path):
 def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
     before = weights(trained)
     result = command("train.py", "--logdir", trained.parent, "--config", tiny)
-    assert "trained already" in result.stdout + result.stderr
+    assert "already trained" in result.stdout + result.stderr
     assert all(np.array_equal(before[k], v) for k, v in weights(trained).items())
     assert len(json.loads((trained / "environment.json").read_text())["sessions"]) >= 2
 

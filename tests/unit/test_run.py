@@ -78,9 +78,17 @@ def test_files_are_whole_or_absent(tmp_path):
         files.writable_folder(tmp_path / "file" / "logs")
 
 
+class Compiled(keras.Sequential):
+    """A Keras model with the one attribute that backups need of a `VideoModel`."""
+
+    @property
+    def optimizers(self):
+        return [self.optimizer]
+
+
 def small_model(seed):
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    model = Compiled([keras.layers.Dense(3), keras.layers.BatchNormalization()])
     model.build((None, 2))
     model.compile(optimizer=keras.optimizers.Adam(0.1), loss="mse", jit_compile=False)
     model.optimizer.build(model.trainable_variables)
@@ -129,7 +137,7 @@ def test_a_damaged_backup_is_passed_over(tmp_path, damage):
 
 def test_a_backup_of_another_model_is_refused(tmp_path):
     Backup(tmp_path, small_model(0)).save(1, {})
-    other = keras.Sequential([keras.layers.Dense(4)])
+    other = Compiled([keras.layers.Dense(4)])
     other.build((None, 2))
     other.compile(optimizer="sgd", loss="mse")
     other.optimizer.build(other.trainable_variables)

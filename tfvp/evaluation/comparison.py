@@ -1,4 +1,4 @@
-"""Several evaluated runs side by side: a table, curves with confidence intervals, paired tests, one HTML page."""
+"""Comparison of evaluated runs: a table, curves with confidence intervals, paired tests, one HTML page."""
 
 import html
 import json
@@ -20,34 +20,34 @@ def compare(paths, protocol="default", out="comparison"):
     """Compares runs that were evaluated under the same protocol.
 
     Args:
-        paths: runs; the first is what the others are tested against.
+        paths: runs. The others are tested against the first.
         protocol: name of the folder below each run's `eval`.
-        out: folder for comparison.json, curves.png and report.html.
+        out: folder to write comparison.json, curves.png and report.html to.
 
     Returns:
         (the contents of comparison.json, list of paths written).
 
     Raises:
-        UserError: fewer than two runs, one that is not evaluated, or other clips.
+        UserError: there are fewer than two runs, one is not evaluated, or they were evaluated on different clips.
     """
     if len(paths) < 2:
         raise UserError("--compare needs at least two runs")
-    read = [_Evaluated(path, protocol) for path in paths]
-    names = _names(read)
-    _check_same_clips(read, names)
-    metrics = [m for m in read[0].values if all(m in other.values for other in read)]
-    document = {"protocol": read[0].document["protocol"], "confidence": LEVEL, "runs": {}}
-    for name, evaluated in zip(names, read):
-        found = {m: _summary(evaluated, read[0], m) for m in metrics}
-        sets = {m: {"mean": s["mean"]} for m, s in evaluated.document["model"].items() if m not in evaluated.values}
-        document["runs"][name] = {"path": str(evaluated.run.path), "metrics": {**found, **sets}}
+    evaluations = [_Evaluation(path, protocol) for path in paths]
+    names = _names(evaluations)
+    _check_same_clips(evaluations, names)
+    metrics = [m for m in evaluations[0].values if all(m in other.values for other in evaluations)]
+    document = {"protocol": evaluations[0].document["protocol"], "confidence": LEVEL, "runs": {}}
+    for name, evaluation in zip(names, evaluations):
+        per_clip = {m: _summary(evaluation, evaluations[0], m) for m in metrics}
+        sets = {m: {"mean": s["mean"]} for m, s in evaluation.document["model"].items() if m not in evaluation.values}
+        document["runs"][name] = {"path": str(evaluation.run.path), "metrics": {**per_clip, **sets}}
     folder = files.writable_folder(pathlib.Path(out))
     written = [folder / "comparison.json", folder / "curves.png", folder / "report.html"]
     files.write_json(written[0], document)
-    _draw(written[1], {n: e.values for n, e in zip(names, read)}, metrics, document["protocol"]["context"])
-    videos = {"truth": read[0].frames["truth"], **{n: e.full_clips() for n, e in zip(names, read)}}
+    _draw(written[1], {n: e.values for n, e in zip(names, evaluations)}, metrics, document["protocol"]["context"])
+    videos = {"truth": evaluations[0].frames["truth"], **{n: e.full_clips() for n, e in zip(names, evaluations)}}
     with files.atomic_write(written[2]) as temporary:
-        heading = f"{len(read)} runs under protocol {protocol}"
+        heading = f"{len(evaluations)} runs under protocol {protocol}"
         text = page(heading, html.escape(table(document)), written[1], videos, document["protocol"]["context"])
         temporary.write_text(text, encoding="utf-8")
     return document, written
@@ -58,10 +58,10 @@ def table(document):
     names, rows = list(document["runs"]), []
     for metric in document["runs"][names[0]]["metrics"]:
         for name in names:
-            found = document["runs"][name]["metrics"].get(metric, {"mean": None})
-            cells = [metric if name == names[0] else "", name, report.format_number(found["mean"])]
-            cells.append(_interval(found.get("interval")))
-            difference = found.get("difference")
+            summary = document["runs"][name]["metrics"].get(metric, {"mean": None})
+            cells = [metric if name == names[0] else "", name, report.format_number(summary["mean"])]
+            cells.append(_interval(summary.get("interval")))
+            difference = summary.get("difference")
             cells += (
                 [report.format_number(difference["mean"]), _interval(difference["interval"]), f"{difference['p']:.4f}"]
                 if difference
@@ -76,8 +76,8 @@ def table(document):
 
 def bootstrap(values, seed=SEED):
     """The mean of values [clips, ...] and its confidence interval over clips: (mean, low, high), each [...]."""
-    chosen = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    counts = np.stack([np.bincount(row, minlength=len(values)) for row in chosen]) / len(values)
+    resamples = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    counts = np.stack([np.bincount(row, minlength=len(values)) for row in resamples]) / len(values)
     means = np.tensordot(counts, values, 1)
     low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
     return values.mean(axis=0), low, high
@@ -90,8 +90,8 @@ def paired_p(differences, seed=SEED):
     return float((1 + extreme.sum()) / (1 + RESAMPLES))
 
 
-class _Evaluated:
-    """What an evaluation left in a run's folder."""
+class _Evaluation:
+    """The files that an evaluation wrote into a run."""
 
     def __init__(self, path, protocol):
         self.run = runs.find(path)
@@ -114,7 +114,7 @@ class _Evaluated:
         self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
 
     def facts(self):
-        """What must be the same for clips to be the same ones."""
+        """The facts that must agree for two evaluations to have used the same clips."""
         data = {
             k: v
             for k, v in self.run.config.data.to_dict().items()
@@ -130,32 +130,32 @@ class _Evaluated:
         return np.concatenate([truth[:, : truth.shape[1] - predicted.shape[1]], predicted], axis=1)
 
 
-def _names(read):
-    """A name for each run: its folder's, with a number where two are alike."""
+def _names(evaluations):
+    """A name for each run: that of its folder, with a number appended to duplicates."""
     names = []
-    for evaluated in read:
-        name, number = evaluated.run.path.name, 2
+    for evaluation in evaluations:
+        name, number = evaluation.run.path.name, 2
         while name in names:
-            name, number = f"{evaluated.run.path.name} ({number})", number + 1
+            name, number = f"{evaluation.run.path.name} ({number})", number + 1
         names.append(name)
     return names
 
 
-def _check_same_clips(read, names):
-    first = read[0].facts()
-    for name, evaluated in zip(names[1:], read[1:]):
-        other = evaluated.facts()
+def _check_same_clips(evaluations, names):
+    first = evaluations[0].facts()
+    for name, evaluation in zip(names[1:], evaluations[1:]):
+        other = evaluation.facts()
         differing = [key for key in first if first[key] != other[key]]
         if differing:
             what = "; ".join(f"{key}: {first[key]!r} in {names[0]}, {other[key]!r} in {name}" for key in differing)
             raise UserError(f"the runs were not evaluated on the same clips, so they cannot be compared: {what}")
 
 
-def _summary(evaluated, reference, metric):
-    clips = np.nanmean(evaluated.values[metric], axis=1)
+def _summary(evaluation, reference, metric):
+    clips = np.nanmean(evaluation.values[metric], axis=1)
     mean, low, high = bootstrap(clips)
     result = {"mean": float(mean), "interval": [float(low), float(high)]}
-    if evaluated is not reference:
+    if evaluation is not reference:
         differences = clips - np.nanmean(reference.values[metric], axis=1)
         mean, low, high = bootstrap(differences)
         interval = [float(low), float(high)]
@@ -171,8 +171,8 @@ def _draw(path, values, metrics, context):
     """Curves over predicted frames with bootstrap bands, a panel per metric."""
     with report.metric_panels(path, metrics, context) as panels:
         for metric, axes in panels.items():
-            for name, found in values.items():
-                mean, low, high = bootstrap(found[metric])
+            for name, per_clip in values.items():
+                mean, low, high = bootstrap(per_clip[metric])
                 frames = np.arange(1, len(mean) + 1)
                 (line,) = axes.plot(frames, mean, label=name)
                 axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())

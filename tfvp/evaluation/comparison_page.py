@@ -1,4 +1,4 @@
-"""One HTML page with videos that play in step; everything is inside the file."""
+"""One self-contained HTML page with videos that play in step."""
 
 import base64
 import html

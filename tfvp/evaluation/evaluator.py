@@ -20,19 +20,19 @@ from tfvp.pipeline import batching
 def choose_protocol(
     config, name=None, open_loop_ctx=None, eval_seq_len=None, num_examples=None, num_samples=None, split=None
 ):
-    """The protocol of an evaluation: a named one, or the configuration's with what the command changes.
+    """The protocol of an evaluation: a named one, or the configuration's, with the command's changes.
 
     Args:
         config: the run's `tfvp.config.Config`.
-        name: a name from `tfvp.metrics.protocols`; the run's `eval.protocol` where left out.
-        open_loop_ctx, eval_seq_len, split: changes to the default protocol; a named one fixes them.
+        name: a name from `tfvp.metrics.protocols`. Defaults to the run's `eval.protocol`.
+        open_loop_ctx, eval_seq_len, split: changes to the default protocol. Named protocols fix them.
         num_examples, num_samples: changes to any protocol; the report records them.
 
     Returns:
         A `tfvp.metrics.protocols.Protocol`.
 
     Raises:
-        UserError: an unknown name, a change to what the protocol fixes, or nothing to predict.
+        UserError: the name is unknown, the protocol fixes what is changed, or nothing is left to predict.
     """
     name = name or config.eval.protocol
     free = {"default": protocols.from_config, "all": protocols.every_convention}
@@ -72,10 +72,10 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     Args:
         run: a `tfvp.run.Run`.
         protocol: a `tfvp.metrics.protocols.Protocol`.
-        datadir: folder of the data, where it is not the configuration's `data.root`.
-        weights: "best" or "last"; the configuration's `eval.weights` where left out.
-        save_grid: whether to draw GIFs and strips.
-        progress: whether to show a bar.
+        datadir: folder of the data. Defaults to the configuration's `data.root`.
+        weights: "best" or "last". Defaults to the configuration's `eval.weights`.
+        save_grid: whether to write GIFs and strips.
+        progress: whether to show a progress bar.
         use_obs: "T" or "F" per level of a hierarchical model, bottom first: levels with "F" stay
             at their prior during the context (HTSR and CW-VAE; what each level remembers).
 
@@ -83,8 +83,8 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         (the contents of metrics.json, list of paths written).
 
     Raises:
-        UserError: missing weights or data, clips that are too short, a context that the model
-            cannot take.
+        UserError: weights or data are missing, clips are too short, or the model cannot take the
+            context.
     """
     config, weights = run.config, weights or run.config.eval.weights
     keras.mixed_precision.set_global_policy(config.train.precision)

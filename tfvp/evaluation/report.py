@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: JSON, CSV, curves, GIFs, strips and one HTML page."""
+"""The files that an evaluation writes: JSON, CSV, curves, GIFs, strips and one HTML page."""
 
 import base64
 import contextlib
@@ -25,12 +25,12 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
     Args:
         folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, frames.npz
             (the kept clips), GIFs, strips and report.html go there.
-        document: what metrics.json holds: "protocol", and {predictor: {metric: summary}}.
+        document: the contents of metrics.json: "protocol", and {predictor: {metric: summary}}.
         scores: {predictor: tfvp.evaluation.scoring.Scores}.
         truth: uint8 [clips, T, H, W, C], the true frames of the kept clips.
         context: observed frames among them.
         fps: frame rate of the GIFs.
-        pictures: whether to draw GIFs and strips.
+        pictures: whether to write GIFs and strips.
 
     Returns:
         The paths written, report.html last.
@@ -58,7 +58,7 @@ def write(folder, document, scores, truth, context, fps=8.0, pictures=True):
 
 
 def table(document, best=True):
-    """The numbers of a report as text: one row per predictor, one column per metric; of many metrics, the reverse."""
+    """The numbers of a report as text: a row per predictor and a column per metric, or transposed if there are many."""
     predictors = [name for name in document if name not in ("protocol", "notes", "run")]
     if len(document[predictors[0]]) > MOST_COLUMNS:
         return _long_table(document, predictors)
@@ -96,7 +96,7 @@ def _long_table(document, predictors):
 
 
 def format_number(value):
-    """Four significant digits, or a dash where there is no number."""
+    """`value` with four significant digits, or a dash for None."""
     return "-" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
 
 
@@ -137,7 +137,7 @@ def _draw_curve(axes, name, summary):
 
 @contextlib.contextmanager
 def metric_panels(path, metrics, context):
-    """A figure with a panel per metric, over predicted frames; written as PNG when the context ends.
+    """Context manager of a figure with a panel per metric over predicted frames, written as PNG at the end.
 
     Yields:
         {metric: matplotlib axes}.
@@ -212,7 +212,7 @@ def futures(observed, predicted):
         predicted: uint8 [S, horizon, H, W, C], what follows.
 
     Returns:
-        uint8 [T + horizon, H', W', 3], with even sides, as video encoders want them.
+        uint8 [T + horizon, H', W', 3]; the sides are even, as video encoders require.
     """
     colours = [OBSERVED] * len(observed) + [PREDICTED] * predicted.shape[1]
     video = np.concatenate([_bordered(np.concatenate([observed, sample]), colours) for sample in predicted], axis=2)
@@ -222,8 +222,8 @@ def futures(observed, predicted):
 def comparison_strip(truth, samples, context):
     """Frames of `comparison` side by side in time, truth above predictions above difference."""
     video = comparison(truth, samples, context)
-    chosen = np.unique(np.linspace(0, len(video) - 1, STRIP_FRAMES).round().astype(int))
-    panels = np.split(video[chosen], video.shape[2] // (truth.shape[2] + 2), axis=2)
+    times = np.unique(np.linspace(0, len(video) - 1, STRIP_FRAMES).round().astype(int))
+    panels = np.split(video[times], video.shape[2] // (truth.shape[2] + 2), axis=2)
     return np.concatenate([np.concatenate(list(panel), axis=1) for panel in panels], axis=0)
 
 

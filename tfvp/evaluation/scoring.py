@@ -18,10 +18,10 @@ FRAMES_PER_CALL = 3200
 
 @dataclasses.dataclass
 class Scores:
-    """What `score` found out about one predictor.
+    """The scores of one predictor.
 
     Attributes:
-        summaries: {metric: what its `summary()` says}.
+        summaries: {metric: the result of its `summary()`}.
         values: {metric: float32 [clips, samples, horizon]}, per frame, NaN where masked.
         examples: uint8 [clips, samples, horizon, H, W, C], the first few predictions.
     """
@@ -32,10 +32,13 @@ class Scores:
 
 
 def usable_metrics(names):
-    """Splits metric names into those that can run here and sentences about the others.
+    """Separates metrics whose weights are installed from the others.
+
+    Returns:
+        (names of usable metrics, a sentence about each of the others).
 
     Raises:
-        UserError: an unknown name, or nothing is left.
+        UserError: a name is unknown, or none can be used.
     """
     usable, notes = [], []
     for name in names:
@@ -64,7 +67,7 @@ def score(
     num_examples_kept=4,
     progress=None,
 ):
-    """Scores predictors on the same clips, in memory that does not grow with their number.
+    """Scores predictors on the same clips, in memory that does not grow with the number of clips.
 
     Args:
         predictors: {name: VideoModel}; only stochastic ones are given more than one sample.
@@ -82,16 +85,16 @@ def score(
 
 
 def run(scorers, batches, count, progress=None):
-    """Gives every scorer the same clips.
+    """Scores the same clips with every scorer.
 
     Args:
-        scorers: {name: Scorer}; they start anew.
+        scorers: {name: Scorer}; they are reset first.
         batches: dataset of {"video": [B, context + horizon, H, W, C], "id": [B], "mask": [B, T]}.
-        count: clips in `batches`, without padding.
-        progress: label of a progress bar, or None for no bar.
+        count: number of clips in `batches`, without padding.
+        progress: label of a progress bar; None shows none.
 
     Returns:
-        {name: Scores}, and the truth of the kept clips as uint8 [clips, T, H, W, C].
+        ({name: Scores}, true frames of the kept clips, uint8 [clips, T, H, W, C]).
     """
     kept = max(scorer.kept for scorer in scorers.values())
     truth = []
@@ -114,39 +117,42 @@ def to_uint8(video):
 
 
 class Scorer:
-    """Rolls one predictor out and keeps its metrics.
+    """Rolls out one predictor and accumulates its metrics.
 
-    To be made outside of a strategy's scope, once for any number of runs: its graphs are traced
-    once, and its sums are this process's own.
+    Create it outside of a strategy's scope, so that its metrics are not mirrored, and reuse it: its
+    graphs are traced once.
 
     Args:
         predictor: a VideoModel.
         metrics: names of registered metrics.
         context: observed frames.
         horizon: predicted frames.
-        samples: futures per clip, of a stochastic predictor; others have one.
+        samples: futures per clip; deterministic predictors have one.
         chunk: predicted frames per graph call.
         mode: "open_loop", or "teacher_forced": every frame is predicted from the true ones
             before it, and all but the first of `context + horizon` frames are scored.
-        kept: clips whose predictions are returned.
+        kept: number of clips whose predictions are kept.
     """
 
     def __init__(self, predictor, metrics, context, horizon, samples=1, chunk=50, mode="open_loop", kept=4):
-        self.predictor, self.context, self.mode, self.kept = predictor, context, mode, kept
+        self.predictor = predictor
+        self.context = context
+        self.mode = mode
+        self.kept = kept
         self.samples = samples if predictor.stochastic else 1
         self.first = predictor.fewest_context if mode == "teacher_forced" else context
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
         self.labelled = predictor.image_shape[-1] == label_maps.CHANNELS
-        made = {name: registry.lookup("metric", name) for name in metrics}
-        if not self.labelled and any(metric.of_labels for metric in made.values()):
+        classes = {name: registry.lookup("metric", name) for name in metrics}
+        if not self.labelled and any(metric.of_labels for metric in classes.values()):
             raise UserError(
-                f"{', '.join(n for n, m in made.items() if m.of_labels)} compare label maps, which this model does not"
-                " predict; leave them out of eval.metrics"
+                f"{', '.join(n for n, m in classes.items() if m.of_labels)} compare label maps, which this model does"
+                " not predict; leave them out of eval.metrics"
             )
-        made = {n: self._make(m) for n, m in made.items() if predictor.predicts_labels or not m.of_labels}
-        self.frame_metrics = {n: m for n, m in made.items() if not isinstance(m, SetMetric)}
-        self.set_metrics = {n: m for n, m in made.items() if isinstance(m, SetMetric)}
+        metrics = {n: self._make(m) for n, m in classes.items() if predictor.predicts_labels or not m.of_labels}
+        self.frame_metrics = {n: m for n, m in metrics.items() if not isinstance(m, SetMetric)}
+        self.set_metrics = {n: m for n, m in metrics.items() if isinstance(m, SetMetric)}
         self.per_frame = tf.function(functools.partial(self._per_frame))
         self.reset()
 
@@ -155,7 +161,7 @@ class Scorer:
         return metric(horizon=self.first + self.horizon if whole else self.horizon)
 
     def reset(self):
-        """Forgets all clips."""
+        """Discards the scores of all clips so far."""
         for metric in (*self.frame_metrics.values(), *self.set_metrics.values()):
             metric.reset_state()
         self.values = {name: [] for name in self.frame_metrics}
@@ -181,8 +187,8 @@ class Scorer:
             whole = tf.concat([video[:, : self.first], predicted], axis=1)
             for metric in self.set_metrics.values():
                 start = 0 if metric.with_context else self.first
-                true, found = (self._seen_by(metric, x[:, start:]) for x in (video, whole))
-                metric.update_state(true, found, batch["mask"][:, start:])
+                true, prediction = (self._seen_by(metric, x[:, start:]) for x in (video, whole))
+                metric.update_state(true, prediction, batch["mask"][:, start:])
         if len(self.examples) < self.kept:
             self.examples.extend(np.concatenate(shown, axis=1)[:real][: self.kept - len(self.examples)])
 

@@ -13,16 +13,16 @@ from tfvp.models.build import load_run
 
 
 def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, weights="best"):
-    """Predicts what follows the beginning of a video and writes it.
+    """Predicts the frames that follow the beginning of a video, and writes them.
 
     Args:
         logdir: a run, its `model/` folder, or a folder of runs (then the newest).
         video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; it is
             brought to the size and colours that the run was trained on, by area.
-        context: observed frames; the run's `eval.open_loop_ctx` where left out.
-        horizon: predicted frames; as many as the run's evaluation predicts where left out.
-        samples: futures, of a stochastic model; they stand side by side in the file.
-        out: .mp4, .avi, .gif, .png or .npy; "<video>_future.mp4" where left out.
+        context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
+        horizon: predicted frames. Defaults to those of the run's evaluation.
+        samples: futures of a stochastic model, side by side in the file.
+        out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4".
         weights: "best" or "last".
 
     Returns:
@@ -31,16 +31,16 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
         [samples * horizon, H, W, C], one sample after the other.
 
     Raises:
-        UserError: an unreadable or too short video, a context that the model cannot take, an
-            unknown kind of file.
+        UserError: the video cannot be read or is too short, the model cannot take the context, or
+            the suffix of `out` is unknown.
     """
-    found = runs.find(logdir)
-    config, video = found.config, pathlib.Path(video)
+    run = runs.find(logdir)
+    config, video = run.config, pathlib.Path(video)
     context = context or config.eval.open_loop_ctx
     horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
-    model = load_run(found.path, weights)
+    model = load_run(run.path, weights)
     if "labels" in model.needs:
         raise UserError(
             f"{config.model.name} observes label maps beside the frames, which --video has not; evaluate it on a data"

@@ -25,18 +25,18 @@ def frame_shape(url):
     """(height, width, channels) that the served model takes, from its metadata.
 
     Raises:
-        UserError: no server, no such model, or no signature for bytes.
+        UserError: there is no server, no such model, or no signature that takes bytes.
     """
     try:
         inputs = _ask(f"{url}/metadata")["metadata"]["signature_def"]["signature_def"][SIGNATURE]["inputs"]
         sizes = [int(dim["size"]) for dim in inputs["context"]["tensor_shape"]["dim"]]
         return tuple(sizes[-3:]), "seed" in inputs
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{url} serves no model that tfvp exported: its metadata lack {error}") from None
+        raise UserError(f"{url} serves no model that tfvp exported: its metadata has no {error}") from None
 
 
 def predict(url, frames, horizon, seed=0, seeded=False):
-    """The future of observed frames, by REST.
+    """Predicts the frames that follow, by REST.
 
     Args:
         url: http://host:port/v1/models/NAME.
@@ -49,7 +49,7 @@ def predict(url, frames, horizon, seed=0, seeded=False):
         uint8 [B, horizon, H, W, C].
 
     Raises:
-        UserError: the server cannot be reached, or refuses.
+        UserError: the server cannot be reached, or refuses the request.
     """
     inputs = {
         "context": np.asarray(frames).tolist(),
@@ -94,7 +94,7 @@ def _ask(url, body=None):
     """The JSON that a server answers with.
 
     Raises:
-        UserError: it cannot be reached, or says no.
+        UserError: the server cannot be reached, or refuses the request.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})

@@ -1,15 +1,15 @@
 """SavedModels for TF Serving: `python -m tfvp.serving.export --logdir RUN`.
 
-A version `export/<n>/` of a run has four signatures. Batch and horizon are free in all of
-them, the number of observed frames as far as the model allows:
+A version `export/<n>/` of a run has four signatures. They take any batch size and horizon, and
+any number of observed frames that the model allows:
 
     serving_default  context float32 [B, T, H, W, C] in [0, 1], horizon int32 -> video float32
     serving_uint8    the same with frames as uint8
-    observe          context -> state_..., the tensors that the past comes down to
-    imagine          state_..., horizon -> video, state_...; may be called again and again
+    observe          context -> state_..., tensors that summarize the context
+    imagine          state_..., horizon -> video, state_...; call it repeatedly to continue
 
 Beside it lies assets.extra/tf_serving_warmup_requests, with which TF Serving warms the model up.
-Stochastic models take one input more, `seed` (a scalar int64), wherever frames are observed.
+Stochastic models take another input, `seed` (a scalar int64), wherever frames are observed.
 """
 
 import argparse
@@ -117,7 +117,7 @@ class ServedModel(tf.Module):
 
 
 def _served(dtype):
-    """What a state tensor travels as: bfloat16 has no JSON form."""
+    """The dtype that a state tensor is served in: bfloat16 cannot be written as JSON."""
     return tf.float32 if dtype == tf.bfloat16 else dtype
 
 

@@ -1,4 +1,4 @@
-"""Requests that TF Serving plays to itself before it serves a model: assets.extra/tf_serving_warmup_requests.
+"""Requests with which TF Serving warms up a model before it serves it: assets.extra/tf_serving_warmup_requests.
 
 The file is a TFRecord of `PredictionLog` messages (tensorflow_serving/apis/prediction_log.proto),
 written here byte by byte, since the package of these messages pins its own TensorFlow.

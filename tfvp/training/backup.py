@@ -1,4 +1,4 @@
-"""Exact resume: everything that the next epoch depends on, in one file per epoch."""
+"""Exact resume: everything that the next epoch depends on, in one file per finished epoch."""
 
 import json
 import pathlib
@@ -14,16 +14,16 @@ KEPT = 2
 
 
 class Backup:
-    """Saves and restores a training at the end of an epoch.
+    """Saves a training run at the end of an epoch, and restores it.
 
-    The order of the data, the sampling seeds and the learning rate all derive from the epoch
-    and the optimizer's counter, so these arrays are all that a run is.
+    The order of the data, the sampling seeds and the learning rate are functions of the epoch and
+    of the optimizer's counter, so the variables saved here determine how the run continues.
 
     Args:
         folder: where the files go: epoch-<n>.npz, the newest two.
         model: a compiled model.
         average: its `WeightAverage`, or None.
-        writes: whether `save` writes; of the workers of a cluster only the chief does.
+        writes: whether `save` writes files. In a cluster only the chief worker does.
     """
 
     def __init__(self, folder, model, average=None, writes=True):
@@ -33,7 +33,7 @@ class Backup:
             "model": [compat.backing_variable(v) for v in model.variables],
             "optimizer": [
                 compat.backing_variable(v)
-                for optimizer in getattr(model, "optimizers", [model.optimizer])
+                for optimizer in model.optimizers
                 for v in compat.optimizer_variables(optimizer)
             ],
             "average": average.variables if average is not None else [],
@@ -46,7 +46,7 @@ class Backup:
             for group, variables in self.groups.items()
             for i, variable in enumerate(variables)
         }
-        if not self.writes:  # the arrays were read all the same: some are means over all workers
+        if not self.writes:  # reading was still needed: some variables are means over all workers
             return
         state = json.dumps({"epoch": epoch, **state})
         with files.atomic_write(self.folder / f"epoch-{epoch:06d}.npz") as temporary:
@@ -55,13 +55,13 @@ class Backup:
             old.unlink(missing_ok=True)
 
     def restore(self):
-        """Loads the newest backup that is whole.
+        """Loads the newest backup that can be read.
 
         Returns:
-            (state or None, list of sentences about backups that had to be passed over).
+            (state or None, list of sentences about backups that could not be used).
 
         Raises:
-            UserError: backups are there, but none can be read.
+            UserError: there are backups, but none can be read.
         """
         notes = []
         for path in self._files():
@@ -78,7 +78,7 @@ class Backup:
             return state, notes
         if notes:
             raise UserError(
-                f"no backup in {self.folder} can be read; delete the folder to train anew. {' '.join(notes)}"
+                f"no backup in {self.folder} can be read; delete the folder to start again. {' '.join(notes)}"
             )
         return None, notes
 

@@ -1,4 +1,4 @@
-"""What happens around `fit`: progress, validation, records, weights, stopping, backups."""
+"""Keras callbacks: progress, validation, records, weights, early stopping, backups."""
 
 import time
 
@@ -12,16 +12,18 @@ from tfvp.errors import UserError
 from tfvp.evaluation import report
 from tfvp.run import save_weights
 
-VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
 RISING = ("psnr", "ssim")  # endings of monitored names for which higher is better
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar per epoch with rate, time left, loss and frames per second; `shown` or only measured."""
+    """Measures frames per second; if `shown`, draws a bar per epoch with the loss, the rate and the time left."""
 
     def __init__(self, epochs, steps, frames_per_step, shown=True):
         super().__init__()
-        self.epochs, self.steps, self.frames_per_step, self.shown = epochs, steps, frames_per_step, shown
+        self.epochs = epochs
+        self.steps = steps
+        self.frames_per_step = frames_per_step
+        self.shown = shown
         self.rates = []
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -30,7 +32,7 @@ class Progress(keras.callbacks.Callback):
         self.seen = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.seen == 0:  # the first call traces and compiles, which is not the speed of training
+        if self.seen == 0:  # the first call traces and compiles, so it says nothing about the speed of training
             self.began, self.first = time.perf_counter(), batch
         self.bar.update(batch + 1 - self.seen)
         self.seen = batch + 1
@@ -49,7 +51,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training with a sentence when every update of a while had to be skipped."""
+    """Raises a `UserError` when the gradient was not finite for `patience` steps in a row."""
 
     def __init__(self, patience, steps_per_execution):
         super().__init__()
@@ -74,7 +76,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Validates, records, keeps weights, decides about stopping, and backs up, in that order.
+    """Validates, logs, saves weights, adjusts the schedule or stops, and backs up, in that order.
 
     Args:
         run: the `tfvp.run.Run`.
@@ -82,13 +84,17 @@ class EndOfEpoch(keras.callbacks.Callback):
         validation: a `Validation`.
         backup: a `tfvp.training.backup.Backup`.
         average: the `WeightAverage` that is evaluated and saved in place of the weights, or None.
-        progress: the `Progress` callback, whose rates are recorded.
-        state: what `state` returned in the session that is resumed, or None.
+        progress: the `Progress` callback, whose rates are logged.
+        state: the attribute `state` of the session that is resumed, or None.
     """
 
     def __init__(self, run, settings, validation, backup, average, progress, state=None):
         super().__init__()
-        self.run, self.settings, self.validation, self.backup, self.average = run, settings, validation, backup, average
+        self.run = run
+        self.settings = settings
+        self.validation = validation
+        self.backup = backup
+        self.average = average
         self.progress = progress
         self.sign = -1.0 if settings.monitor.endswith(RISING) else 1.0
         self.state = {"best": None, "best_epoch": 0, "waited": 0, "plateau_waited": 0}
@@ -118,7 +124,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.backup.save(done, self.state)
 
     def _validate_and_save(self, epoch, line, validate):
-        """Validates and saves the weights that are in the model now."""
+        """Saves the current weights of the model, and validates them where `validate` asks for it."""
         save_weights(self.model, self.run.folder("model") / "last.weights.h5")
         if not validate:
             return
@@ -148,7 +154,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         self._adjust_schedule()
 
     def _adjust_schedule(self):
-        """Lowers the rate on a plateau and stops early, where the configuration asks for it."""
+        """Lowers the learning rate on a plateau and stops early, if the configuration says so."""
         if self.settings.schedule == "plateau" and self.state["plateau_waited"] > self.settings.plateau_patience:
             optimizer = self.model.optimizer
             optimizer.learning_rate = (

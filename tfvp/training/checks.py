@@ -1,4 +1,4 @@
-"""What a configuration must keep before anything is trained."""
+"""Checks of a configuration before anything is trained."""
 
 from tfvp import registry
 from tfvp.errors import UserError
@@ -6,10 +6,10 @@ from tfvp.training.validation import VALIDATION_METRICS
 
 
 def check(config, replicas):
-    """Refuses options that contradict one another.
+    """Checks that no options contradict one another.
 
     Raises:
-        UserError: the first contradiction, and what to change.
+        UserError: the first contradiction, with what to change.
     """
     settings, evaluation = config.train, config.eval
     positive = {
@@ -56,7 +56,11 @@ def check(config, replicas):
 
 
 def check_steps(config, steps):
-    """Refuses an epoch without steps, or one that executions do not divide."""
+    """Checks the number of steps in an epoch.
+
+    Raises:
+        UserError: there are none, or `train.steps_per_execution` does not divide them.
+    """
     settings = config.train
     if steps == 0:
         raise UserError(
@@ -75,15 +79,15 @@ def _pair(size):
 
 
 def check_monitor(name, model):
-    """Refuses to monitor what a validation does not measure.
+    """Checks the name of the metric that decides which weights are best.
 
     Raises:
-        UserError: `name` is unknown.
+        UserError: `name` is not a logged validation metric.
     """
-    known = [f"val_{term}" for term in model.term_names]
-    known += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
-    if name not in known:
+    names = [f"val_{term}" for term in model.term_names]
+    names += [f"{split}_{metric}" for split in ("val", "train") for metric in VALIDATION_METRICS]
+    if name not in names:
         raise UserError(
-            f"train.monitor: nothing is called {name!r}{registry.nearest(name, known)}; choose"
-            f" one of {', '.join(known)}"
+            f"train.monitor: {name!r} is not a logged validation metric{registry.nearest(name, names)}; choose"
+            f" one of {', '.join(names)}"
         )

@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run directory, or on from where it stopped."""
+"""Training: from a configuration to a trained run directory, started or resumed."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ MEAN_FRAME_CLIPS = 256
 
 
 def train(config, logdir):
-    """Trains what `config` describes, resuming where an earlier session of it stopped.
+    """Trains the model that `config` describes, or resumes where an earlier session stopped.
 
     Args:
         config: a `tfvp.config.Config`.
@@ -35,8 +35,8 @@ def train(config, logdir):
         The `tfvp.run.Run`.
 
     Raises:
-        UserError: anything in the way, in one sentence, before anything is written where
-            that can be known beforehand.
+        UserError: anything that prevents training, in one sentence; where it can be known
+            beforehand, before anything is written.
     """
     worker = strategies.this_worker()
     try:
@@ -45,12 +45,12 @@ def train(config, logdir):
         if worker.count == 1:
             raise
         reason = " ".join(str(error).split())[:200]
-        # They hold a thread pool of TensorFlow's that a failed call left open. Left to the garbage collector, its
-        # queue may be closed first, which prints a stack trace at exit.
+        # The frames hold a thread pool that a failed TensorFlow call left open. If the garbage collector closed its
+        # queue first, a stack trace would be printed at exit.
         traceback.clear_frames(error.__traceback__)
         raise UserError(
             f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}: {reason}); start all"
-            " workers again with the same command, and they go on from the last finished epoch"
+            " workers again with the same command to resume after the last finished epoch"
         ) from None
 
 
@@ -85,7 +85,7 @@ def _train(config, logdir, worker):
 
 
 def compile_model(config, model, steps):
-    """Gives a built model its optimizers, as the configuration says; to be called in the strategy's scope.
+    """Compiles a built model with the configured optimizers. Call it in the strategy's scope.
 
     Args:
         config: a `tfvp.config.Config`.
@@ -93,7 +93,7 @@ def compile_model(config, model, steps):
         steps: batches in an epoch.
 
     Returns:
-        The `WeightAverage` that is evaluated and saved in place of the weights, or None.
+        The `WeightAverage` that is evaluated and saved in place of the weights, or None if there is none.
     """
     settings = config.train
 
@@ -117,12 +117,12 @@ def compile_model(config, model, steps):
 
 @contextlib.contextmanager
 def _run_folder(logdir, config, worker):
-    """The run; workers other than the chief compute all that it does, and write it to a place that vanishes."""
+    """Yields the run. Workers other than the chief compute the same and write to a temporary directory."""
     if worker.chief:
         yield Run.start(logdir, config)
         return
-    with tempfile.TemporaryDirectory(prefix=f"worker-{worker.rank}-") as vanishing:
-        yield Run.start(vanishing, config)
+    with tempfile.TemporaryDirectory(prefix=f"worker-{worker.rank}-") as directory:
+        yield Run.start(directory, config)
 
 
 def _fit(run, config, model, average, dataset, validation, steps, backup, worker):
@@ -134,10 +134,10 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
     strategies.agree(model.distribute_strategy, worker, done, backup.folder)
     run.rewind_metrics(done)
     if state and settings.early_stopping and state["waited"] >= settings.early_stopping or done >= settings.epochs:
-        tqdm.write(f"{run.path} is trained already, for {done} epochs; there is nothing left to do")
+        tqdm.write(f"{run.path} is already trained, for {done} epochs; there is nothing left to do")
         return
     if not state:
-        _take_over(model)
+        _load_pretrained(model)
     else:
         tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
     make_batches = functools.partial(
@@ -170,28 +170,28 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
     )
 
 
-def _take_over(model):
-    """Gives sub-models the weights of the runs that they were trained in.
+def _load_pretrained(model):
+    """Copies the weights of pretrained sub-models from the runs that trained them.
 
     Raises:
-        UserError: no run is named, or its options are others.
+        UserError: no run is named, or its model has other options.
     """
     for name, path in model.pretrained.items():
         option = f"model.{name}_run"
         if not path:
-            raise UserError(f"{option} is empty; name the run in which the {name} was trained")
+            raise UserError(f"{option} is empty; name the run that trained the {name}")
         part, source = getattr(model, name), load_run(path)
         ours, theirs = part.get_config(), source.get_config()
         differing = [key for key in ours if ours[key] != theirs.get(key)]
         if type(part) is not type(source) or differing:
             what = "; ".join(f"{key}={theirs.get(key)!r} there, {ours[key]!r} here" for key in differing)
             raise UserError(f"{option}={path} is another model: {what or source.registered_name}; change model.{name}")
-        for mine, found in zip(part.variables, source.variables, strict=True):
-            mine.assign(found)
+        for target, value in zip(part.variables, source.variables, strict=True):
+            target.assign(value)
 
 
 def _save_mean_frame(run, config, dataset, model):
-    """Keeps the mean frame of the training clips, which evaluation uses as a baseline."""
+    """Saves the mean frame of the training clips, a baseline of the evaluation."""
     path = run.folder("model") / "mean_frame.npy"
     if path.exists():
         return

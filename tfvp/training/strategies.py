@@ -1,4 +1,4 @@
-"""Which devices train a run: those of this machine, or those of all workers of a cluster."""
+"""The distribution strategy: the devices of this machine, or those of all workers of a cluster."""
 
 import json
 import os
@@ -20,11 +20,11 @@ LOST_WORKER = (
 
 
 class Worker(typing.NamedTuple):
-    """One process of a training.
+    """One process of a training run.
 
     Attributes:
-        rank: its number, from 0; worker 0, the chief, writes the run directory.
-        count: how many there are.
+        rank: its number, from 0. Worker 0, the chief, writes the run directory.
+        count: number of workers.
     """
 
     rank: int = 0
@@ -36,21 +36,21 @@ class Worker(typing.NamedTuple):
 
 
 def this_worker():
-    """The `Worker` that the environment variable TF_CONFIG makes of this process.
+    """The `Worker` that the environment variable TF_CONFIG says this process is.
 
-    TF_CONFIG is what TensorFlow's cluster tools write: {"cluster": {"worker": ["host:port", ...]},
-    "task": {"type": "worker", "index": 0}}; "chief" may stand beside "worker" and is number 0 then.
+    TF_CONFIG is what TensorFlow's cluster tools set: {"cluster": {"worker": ["host:port", ...]},
+    "task": {"type": "worker", "index": 0}}; there may be a "chief" beside "worker"; it is worker 0 then.
 
     Raises:
-        UserError: it is malformed, or names this process wrongly.
+        UserError: it is malformed, or its task is not in its cluster.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
         return Worker()
     example = '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}'
     try:
-        described = json.loads(text)
-        cluster, task = described.get("cluster", {}), described.get("task", {})
+        description = json.loads(text)
+        cluster, task = description.get("cluster", {}), description.get("task", {})
         chiefs, workers = list(cluster.get("chief", [])), list(cluster.get("worker", []))
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
     except (ValueError, TypeError, AttributeError) as error:
@@ -71,11 +71,11 @@ def this_worker():
 def make_strategy(devices):
     """The strategy over all GPUs (or `devices` of them, or that many logical CPU devices) of all workers.
 
-    Without a cluster in TF_CONFIG it is a `MirroredStrategy`, with one a
-    `MultiWorkerMirroredStrategy`, which waits here until all workers have started.
+    It is a `MirroredStrategy` without a cluster in TF_CONFIG, and a `MultiWorkerMirroredStrategy`
+    with one; the latter waits here until all workers have started.
 
     Raises:
-        UserError: there are fewer GPUs than asked for, TensorFlow runs already with another
+        UserError: there are fewer GPUs than requested, TensorFlow has already started with another
             number of CPU devices, or this stack cannot train on several machines.
     """
     worker = this_worker()
@@ -96,8 +96,10 @@ def make_strategy(devices):
     except RuntimeError:
         pass
     if len(tf.config.list_logical_devices("CPU")) < count:
-        raise UserError(f"train.devices={count}: TensorFlow runs already with fewer CPU devices; start a new process")
-    # Collective ops remember the shapes of another strategy of the same process; copies do not.
+        raise UserError(
+            f"train.devices={count}: TensorFlow has already started with fewer CPU devices; start a new process"
+        )
+    # Collective operations remember the shapes of other strategies of the same process; copies do not.
     return tf.distribute.MirroredStrategy(
         [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
@@ -120,12 +122,12 @@ def _over_workers(worker, gpus, devices):
 
 
 def distribute(strategy, worker, make_batches):
-    """Training batches for `fit`, of which every worker reads only its own part.
+    """Training batches for `fit`; every worker reads only its own part of each.
 
     Args:
         strategy: what `make_strategy` returned.
         worker: what `this_worker` returned.
-        make_batches: `worker=(rank, count)` -> a dataset of that worker's parts of the batches.
+        make_batches: called with `worker=(rank, count)`; returns a dataset of that worker's part of the batches.
 
     Returns:
         A dataset, or a distributed dataset.
@@ -147,10 +149,10 @@ def distribute(strategy, worker, make_batches):
 
 
 def agree(strategy, worker, epoch, folder):
-    """Makes sure that all workers resume after the same epoch.
+    """Checks that all workers resume after the same epoch.
 
     Raises:
-        UserError: they do not, as they do not see the same backups.
+        UserError: they do not, since they do not see the same backups.
     """
     if worker.count == 1:
         return
@@ -159,9 +161,9 @@ def agree(strategy, worker, epoch, folder):
         value = tf.constant(epoch, tf.float32)
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
-    found = float(strategy.experimental_local_results(strategy.run(tf.function(mean)))[0])
-    if found != epoch:
+    average = float(strategy.experimental_local_results(strategy.run(tf.function(mean)))[0])
+    if average != epoch:
         raise UserError(
-            f"worker {worker.rank} finds {epoch} finished epochs in {folder}, the {worker.count} workers {found:g} on"
+            f"worker {worker.rank} finds {epoch} finished epochs in {folder}, the {worker.count} workers {average:g} on"
             " average; --logdir must be a folder that all workers share"
         )

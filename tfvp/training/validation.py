@@ -18,11 +18,14 @@ class Validation:
         context: observed frames of the rollouts.
         horizon: predicted frames of the rollouts.
         chunk: predicted frames per graph call.
-        kept: clips whose rollouts are drawn.
+        kept: number of clips whose rollouts are drawn.
     """
 
     def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
-        self.sets, self.seq_len, self.context, self.frames = sets, seq_len, context, context + horizon
+        self.sets = sets
+        self.seq_len = seq_len
+        self.context = context
+        self.frames = context + horizon
         self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
         self.reconstruct = tf.function(lambda video: model.reconstruct(video)) if model.has_posterior else None
         self.scorers = {
@@ -33,11 +36,12 @@ class Validation:
         }
 
     def run(self):
-        """Validates.
+        """Computes the losses on the validation clips, and rolls out both splits.
 
         Returns:
-            ({"val_loss", "val_mse", "train_mse", ...}, {tag: (truth [n, T, H, W, C], predictions
-            [n, S, t, H, W, C], observed frames)} of the clips to draw, uint8).
+            ({"val_loss": float, "val_mse": float, "train_mse": float, ...},
+            {tag: (truth uint8 [n, T, H, W, C], predictions uint8 [n, S, t, H, W, C], number of
+            observed frames)} of the clips to draw).
         """
         logs = self._losses(self.sets["val"][0])
         for split, (batches, count) in self.sets.items():
@@ -49,8 +53,8 @@ class Validation:
                 drawn = {"open_loop": (truth, scores["model"].examples, self.context)}
                 if self.reconstruct is not None:
                     video = next(iter(batches))["video"][: len(truth), : self.seq_len]
-                    rebuilt = scoring.to_uint8(self.reconstruct(video))
-                    drawn["reconstruction"] = (scoring.to_uint8(video), rebuilt[:, None], 0)
+                    reconstruction = scoring.to_uint8(self.reconstruct(video))
+                    drawn["reconstruction"] = (scoring.to_uint8(video), reconstruction[:, None], 0)
         return logs, drawn
 
     def _losses(self, batches):
@@ -68,7 +72,7 @@ class Validation:
 
 
 def make_validation(config, model, dataset):
-    """The `Validation` that a configuration asks for."""
+    """Builds the `Validation` that a configuration describes."""
     settings = config.train
     frames = settings.validation_seq_len or settings.seq_len
     length = max(frames, settings.seq_len)
