@@ -5,9 +5,12 @@ import pytest
 from PIL import Image
 
 from tests import layouts
-from tfvp import registry
+from tfvp import config, registry
 from tfvp.datasets import base, driving, kitti, kitti_caltech
 from tfvp.errors import UserError
+from tfvp.metrics import protocols
+from tfvp.models.base import VideoModel
+from tfvp.training.validation import make_validation
 
 
 def make(name, root, channels=1, **options):
@@ -43,6 +46,39 @@ def test_kitti_reads_labels_beside_their_frames(tmp_path):
     assert sorted(dataset.clip_lengths("train")) == [3, 5, 9, 10, 10]
 
 
+def test_kitti_is_tested_and_validated_in_windows_that_start_every_fifth_frame(monkeypatch):
+    dataset = registry.lookup("dataset", "kitti")(base.Settings(root="."))
+    lengths = {"test": np.array([312, 100, 420]), "validation": np.array([154])}
+    monkeypatch.setattr(dataset, "clip_lengths", lambda split: lengths[split])
+    for name, windows in (("hierarchical_kitti_40", 121), ("hierarchical_kitti", 104)):
+        protocol = protocols.get(name)
+        length, stride = protocol.seq_len, protocol.frame_stride
+        clips, starts = dataset.evaluation_windows(protocol.windows, length, stride)
+        assert len(clips) == len(starts) == windows and not np.any(starts % 5)
+        assert np.all(starts + (length - 1) * stride < lengths["test"][clips])
+        assert len(set(zip(clips.tolist(), starts.tolist()))) == windows
+    clips, starts = dataset.validation_windows(20, 2)
+    assert clips.tolist() == [0] * 24 and starts.tolist() == list(range(0, 120, 5))
+    with pytest.raises(UserError, match="no test windows called 'other'"):
+        dataset.evaluation_windows("other", 40, 2)
+
+
+def test_kitti_validates_on_more_than_one_clip(tmp_path):
+    layouts.write_kitti(tmp_path)
+    values = {
+        "model": {"name": "convlstm_openstl"},
+        "data": {"name": "kitti", "root": str(tmp_path), "frame_stride": 2},
+        "train": {"seq_len": 3},
+        "eval": {"open_loop_ctx": 1, "batch_size": 2},
+    }
+    dataset = make("kitti", tmp_path)
+    model = VideoModel((64, 64, 1))
+    (batches, count), _ = make_validation(config.from_dict(values), model, dataset).sets.values()
+    assert count == 3  # clips of 9 and 10 frames, windows of 5: at 0, and at 0 and 5
+    frames = np.concatenate([layouts.marks(np.round(255 * batch["video"]))[1] for batch in batches])[:count]
+    assert frames.tolist() == [[0, 2, 4], [10, 12, 14], [15, 17, 19]]
+
+
 def test_coloured_label_maps_are_refused(tmp_path):
     layouts.write_kitti(tmp_path, ("2011_09_26_drive_0001_sync",), frames=4, gap=-1)
     folder = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync" / "image_03" / "data"
@@ -66,6 +102,12 @@ def test_cityscapes_tells_snippets_apart(tmp_path):
     lengths = np.concatenate([dataset.clip_lengths(split) for split in dataset.splits])
     assert sorted(lengths) == [30, 30, 30, 30]
     assert set(layouts.marks(dataset.read("test", np.array([0]), np.array([0]), 30)["video"][0])[0]) == {2}
+    protocol = protocols.get("hierarchical_cityscapes")
+    clips, starts = dataset.evaluation_windows(protocol.windows, protocol.seq_len, protocol.frame_stride)
+    video = dataset.read("test", clips, starts, protocol.seq_len, protocol.frame_stride)["video"]
+    assert layouts.marks(video)[1].tolist() == [list(range(1, 29, 3))]  # entry 4 + 2 is frame 19, the annotated one
+    with pytest.raises(UserError, match="holds 11 frames that are 3 apart"):
+        dataset.evaluation_windows(protocol.windows, 11, 3)
 
 
 @pytest.mark.parametrize("extra", [8, 16])

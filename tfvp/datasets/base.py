@@ -150,12 +150,13 @@ class VideoDataset:
         """
         raise TypeError(f"{type(self).__name__} does not define read")
 
-    def evaluation_windows(self, rule, length):
+    def evaluation_windows(self, rule, length, stride=1):
         """The windows that a published test set consists of.
 
         Args:
             rule: its name, from `tfvp.metrics.protocols.Protocol.windows`.
             length: frames of a window.
+            stride: frames of the clip from one frame of the window to the next.
 
         Returns:
             (clips of the test split, starts), int64 [N] each.
@@ -164,6 +165,18 @@ class VideoDataset:
             UserError: the data set has no such rule, or clips of it are missing.
         """
         raise UserError(f"{self.name} has no test windows called {rule!r}")
+
+    def validation_windows(self, length, stride=1):
+        """The windows of the validation split that training validates on.
+
+        Args:
+            length, stride: as in `evaluation_windows`.
+
+        Returns:
+            (clips, starts), int64 [N] each; None = the first frames of every clip. Data sets whose validation split
+            is a few long clips return several windows of each.
+        """
+        return None
 
     def notes(self):
         """Sentences on where the data came from and what could be added: what data_loader.py shows."""

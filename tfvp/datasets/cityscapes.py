@@ -3,12 +3,16 @@
 import re
 import typing
 
+import numpy as np
+
 from tfvp import video_io
 from tfvp.datasets import base, driving
+from tfvp.errors import UserError
 from tfvp.pipeline import listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
+SNIPPET, FIRST = 30, 1  # frames of a snippet, and the first one of a test window
 _FRAME = re.compile(r"(?P<snippet>\w+?_\d{6})_(?P<number>\d{6})_leftImg8bit\.png")
 
 
@@ -42,6 +46,24 @@ class Cityscapes(driving.LabelledFrames):
 
     def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
         super().__init__(settings, labels=labels)
+
+    def evaluation_windows(self, rule, length, stride=1):
+        """ "annotated": one window of every snippet, from its second frame on, as Lee et al. (2021) test.
+
+        With a stride of 3 and 10 frames, these are frames 1, 4, ..., 28: the third after 4 observed ones is the
+        annotated frame 19, the 20th of the snippet.
+        """
+        if rule != "annotated":
+            return super().evaluation_windows(rule, length, stride)
+        lengths = self.clip_lengths("test")
+        counts = np.maximum(lengths - FIRST - ((length - 1) * stride + 1) + SNIPPET, 0) // SNIPPET
+        if not counts.sum():
+            raise UserError(
+                f"no test clip of cityscapes holds {length} frames that are {stride} apart after its first frame;"
+                f" snippets have {SNIPPET} frames"
+            )
+        starts = [FIRST + SNIPPET * np.arange(n, dtype=np.int64) for n in counts]
+        return np.repeat(np.arange(len(lengths)), counts), np.concatenate(starts)
 
     def sources(self):
         top = listing.find_folder(self.root, "leftImg8bit_sequence") or self.root

@@ -69,6 +69,12 @@ class LabelledFrames(base.FileDataset):
         if run:
             yield run[0][0], self._stacked(run, convert)
 
+    def windows_every(self, split, step, length, stride):
+        """Windows that start every `step` frames of each clip, clip after clip: (clips, starts), int64 [N] each."""
+        clips = self.usable_clips(split, length, stride)
+        counts = (self.clip_lengths(split)[clips] - ((length - 1) * stride + 1)) // step + 1
+        return np.repeat(clips, counts), np.concatenate([np.arange(n, dtype=np.int64) * step for n in counts])
+
     def _stacked(self, run, convert):
         video = convert.colours(np.stack([convert(self.image(path)) for _, path, _ in run]))
         if run[0][2] is None:

@@ -11,6 +11,7 @@ from tfvp.registry import register
 
 VALIDATION = ("2011_09_26_drive_0005_sync",)
 TEST = ("2011_09_26_drive_0104_sync", "2011_09_26_drive_0079_sync", "2011_09_26_drive_0070_sync")
+WINDOW_STEP = 5  # frames from the start of a test window to that of the next
 _RECORDING = re.compile(r"(?P<date>\d{4}_\d\d_\d\d)_drive_(?P<number>\d{4})_sync")
 
 
@@ -51,6 +52,16 @@ class KITTI(driving.LabelledFrames):
 
     def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
         super().__init__(settings, labels=labels)
+
+    def evaluation_windows(self, rule, length, stride=1):
+        """ "every_fifth": all windows that start at frame 0, 5, 10, ... of a clip, as Lee et al. (2021) test."""
+        if rule != "every_fifth":
+            return super().evaluation_windows(rule, length, stride)
+        return self.windows_every("test", WINDOW_STEP, length, stride)
+
+    def validation_windows(self, length, stride=1):
+        """One recording of 154 frames is the whole validation split: windows of it that start every 5 frames."""
+        return self.windows_every("validation", WINDOW_STEP, length, stride)
 
     def sources(self):
         return self.recordings(self.root)

@@ -83,14 +83,15 @@ class KTH(base.FileDataset):
                 sources.append(Source(name, split, path, member, segments, state))
         return sources
 
-    def evaluation_windows(self, rule, length):
+    def evaluation_windows(self, rule, length, stride=1):
         """ "srvp": the 1,000 windows of Franceschi et al. (2020), drawn with NumPy's seed 42.
 
         For each, in this order: the action, alphabetically, of 6; the person of 21 to 25; the
         scenario of 1 to 4; the first frame.
         """
         if rule != "srvp":
-            return super().evaluation_windows(rule, length)
+            return super().evaluation_windows(rule, length, stride)
+        length = (length - 1) * stride + 1
         if self.options["segments"]:
             raise UserError("the test set of SRVP is made of whole clips; set data.segments=false")
         numbers = {name: n for n, name in enumerate(self.store.clip_names("test"))}

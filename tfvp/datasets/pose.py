@@ -14,6 +14,7 @@ from tfvp.pipeline import listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
+WINDOW_STEP = 5  # frames from the start of a test window to that of the next
 _FRAME = re.compile(r"frame\d{6}\.(png|jpg|jpeg)")
 
 
@@ -48,6 +49,12 @@ class Pose(driving.LabelledFrames):
 
     def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
         super().__init__(settings, labels=labels)
+
+    def evaluation_windows(self, rule, length, stride=1):
+        """ "every_fifth": all windows that start at frame 0, 5, 10, ... of a clip, as Lee et al. (2021) test."""
+        if rule != "every_fifth":
+            return super().evaluation_windows(rule, length, stride)
+        return self.windows_every("test", WINDOW_STEP, length, stride)
 
     def sources(self):
         path = self.root / "split.json"

@@ -95,15 +95,16 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         switch_levels(model, use_obs)
     metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
+    stride = protocol.frame_stride or config.data.frame_stride
     batches, count = batching.evaluation_batches(
         dataset,
         protocol.split,
         batch_size=config.eval.batch_size,
         length=protocol.seq_len,
         num_examples=protocol.num_examples,
-        stride=config.data.frame_stride,
+        stride=stride,
         needs=[key for key in model.needs if key == "labels"],
-        windows=dataset.evaluation_windows(protocol.windows, protocol.seq_len) if protocol.windows else None,
+        windows=dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride) if protocol.windows else None,
     )
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")

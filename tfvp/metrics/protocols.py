@@ -27,6 +27,7 @@ class Protocol:
         caveats: what is ambiguous about it or differs here.
         windows: name of the rule by which the test windows are chosen (see
             `VideoDataset.evaluation_windows`); "" = the first frames of every clip.
+        frame_stride: frames of a clip from one frame of a window to the next; 0 = the run's `data.frame_stride`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Protocol:
     mode: str = "open_loop"
     caveats: str = ""
     windows: str = ""
+    frame_stride: int = 0
 
     def to_dict(self):
         """Plain JSON types."""
@@ -54,6 +56,7 @@ class Protocol:
         if self.mode == "teacher_forced":
             how = f"each of {self.seq_len} frames predicted from the true ones before it"
         clips = f"{self.num_examples} clips" if self.num_examples else "all clips"
+        how += f", {self.frame_stride} apart in the clip" if self.frame_stride > 1 else ""
         samples = f", best, mean and worst of {self.samples}" if self.samples > 1 else ""
         return f"protocol {self.name}: {how}, {clips} of the {self.split} split{samples}"
 
@@ -63,10 +66,13 @@ OPENSTL_METRICS = ("mse_sum", "mae_sum", "psnr", "ssim", "ssim_skimage7_L2", "lp
 SVG_METRICS = ("ssim_skimage7_L2_unclipped", "psnr_channels", "ssim_finn", "psnr_unclipped", "ssim", "psnr")
 SRVP_METRICS = ("psnr_channels", "ssim_finn", "lpips", "ssim", "psnr")
 HTSR_METRICS = ("ssim_skimage7_L2_unclipped", "psnr_unclipped", "lpips_unclipped", "ssim", "psnr", "lpips")
+HIERARCHICAL_METRICS = ("miou", "miou_frame", "csim", "fvd", "psnr", "ssim", "lpips")
 
 _SVG = "Denton and Fergus 2018, arXiv 1802.07687, and its test script; best of N by each metric's own mean over time"
 _SRVP = "Franceschi et al. 2020, arXiv 2002.09219, test script; best of N by each metric's own mean over time"
 _HTSR = "Wang et al. 2026, Neural Networks 199:108732, evaluation script"
+_LEE = "Lee et al. 2021, arXiv 2104.06697, and its data loaders"
+_LEE_CAVEATS = "The paper's definitions of CSIM, mIoU and FVD, and how it pools samples, could not be had."
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -227,6 +233,69 @@ PROTOCOLS = {
             100,
             1,
             HTSR_METRICS,
+        ),
+        Protocol(
+            "hierarchical_kitti",
+            "KITTI, 5 observed, 50 predicted: 104 windows that start every 5 frames of the test recordings.",
+            _LEE,
+            "kitti",
+            "test",
+            5,
+            55,
+            0,
+            10,
+            HIERARCHICAL_METRICS,
+            caveats=_LEE_CAVEATS,
+            windows="every_fifth",
+            frame_stride=2,
+        ),
+        Protocol(
+            "hierarchical_kitti_40",
+            "KITTI, 5 observed, 35 predicted: the 121 windows of 40 frames that the released code tests on.",
+            _LEE,
+            "kitti",
+            "test",
+            5,
+            40,
+            0,
+            10,
+            HIERARCHICAL_METRICS,
+            caveats=_LEE_CAVEATS,
+            windows="every_fifth",
+            frame_stride=2,
+        ),
+        Protocol(
+            "hierarchical_pose",
+            "Dance videos, 5 observed, 50 predicted, in windows that start every 5 frames.",
+            _LEE,
+            "pose",
+            "test",
+            5,
+            55,
+            0,
+            10,
+            HIERARCHICAL_METRICS,
+            caveats="The videos were not published. " + _LEE_CAVEATS,
+            windows="every_fifth",
+            frame_stride=2,
+        ),
+        Protocol(
+            "hierarchical_cityscapes",
+            "Cityscapes, frames 1, 4, 7 and 10 of a snippet observed, 13, ..., 28 predicted; 19 is the annotated one.",
+            _LEE,
+            "cityscapes",
+            "test",
+            4,
+            10,
+            0,
+            10,
+            HIERARCHICAL_METRICS,
+            caveats=(
+                "The paper reports the IoU of moving classes (11 to 18) at the annotated frame: entry 2 of the curves"
+                " in miou's `classes`. Its truth is the annotation; here it is the label map beside the image."
+            ),
+            windows="annotated",
+            frame_stride=3,
         ),
     )
 }

@@ -85,6 +85,7 @@ def make_validation(config, model, dataset):
             num_examples=settings.validation_examples,
             stride=config.data.frame_stride,
             needs=model.needs,
+            windows=dataset.validation_windows(length, config.data.frame_stride) if name == "val" else None,
         )
         for name, split in (("val", "validation"), ("train", "train"))
     }
