@@ -253,7 +253,7 @@ def test_bfloat16_trains_and_predicts_close_to_float32(case):
 
 def test_saved_model_predicts_the_same(case, tmp_path):
     export.save(case.model, tmp_path / "served")
-    served = tf.saved_model.chunk(str(tmp_path / "served")).signatures
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures
     context = case.video[:2, : case.context]
     seed = {"seed": tf.constant(3, tf.int64)} if case.model.stochastic else {}
     video = served["serving_default"](context=context, horizon=tf.constant(5), **seed)["video"]
