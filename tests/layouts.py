@@ -10,18 +10,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tests import golden as reference
+from tests import golden
 from tfvp import video_io
-
-
-def golden(system):
-    """The folder of reference values of a system; skips the test where there is none."""
-    return reference.folder("TFVP_GOLDEN", "golden") / system
 
 
 def shared_data(name):
     """A folder of real clips for tests; skips the test where there is none."""
-    return reference.data_folder() / name
+    return golden.data_folder() / name
 
 
 def marked_clip(number, frames, height=24, width=32):

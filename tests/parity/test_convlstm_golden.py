@@ -35,38 +35,51 @@ def load_notebook_layer(layer, weights, prefix=""):
 
 def test_openstl_cell():
     case = golden.case("convlstm", "openstl_cell_3steps")
-    layer = ConvLSTM(16, 5, bias="none")
-    layer.build((None, 16, 16, 16))
+    x = tf.constant(case.inputs["x"])
+    layer = ConvLSTM(case.hyper["hidden"], case.hyper["kernel"], bias="none")
+    layer.build((None, *x.shape[2:]))
     load_openstl_cell(layer, case.parameters)
-    x, state = case.inputs["x"], {"h": case.inputs["h0"], "c": case.inputs["c0"]}
-    state = {k: tf.constant(v) for k, v in state.items()}
-    outputs, last = layer.sequence(tf.constant(x), state)
-    for t in range(3):
-        _, state = layer.step(tf.constant(x[:, t]), state)
+    state = {"h": tf.constant(case.inputs["h0"]), "c": tf.constant(case.inputs["c0"])}
+    outputs, last = layer.sequence(x, state)
+    for t in range(x.shape[1]):
+        _, state = layer.step(x[:, t], state)
         case.check(f"h{t}", state["h"])
         case.check(f"c{t}", state["c"])
         case.check(f"h{t}", outputs[:, t])
-    case.check("c2", last["c"])
+    case.check(f"c{x.shape[1] - 1}", last["c"])
+
+
+def openstl_model(case):
+    hyper = case.hyper
+    model = OpenSTLConvLSTM(
+        case.inputs["video"].shape[2:],
+        hidden=hyper["hidden"],
+        kernel=hyper["kernel"],
+        patch=hyper["patch"],
+        context=hyper["context"],
+    )
+    for i, layer in enumerate(model.recurrent):
+        load_openstl_cell(layer, case.parameters, f"cell_list.{i}.")
+    model.output_conv.kernel.assign(to_tf(case.parameters["conv_last.weight"]))
+    return model
 
 
 @pytest.mark.parametrize("mask", ["m0", "m1", "mb"])
 def test_openstl_model(mask):
     case = golden.case("convlstm", "openstl_model_2x16")
-    model = OpenSTLConvLSTM((64, 64, 1), hidden=[16, 16])
-    for i, layer in enumerate(model.recurrent):
-        load_openstl_cell(layer, case.parameters, f"cell_list.{i}.")
-    model.output_conv.kernel.assign(to_tf(case.parameters["conv_last.weight"]))
-    video = tf.constant(case.inputs["video"])
-    masks = {"m0": np.zeros((2, 9), np.float32), "m1": np.ones((2, 9), np.float32), "mb": case.inputs["mask_bernoulli"]}
+    model = openstl_model(case)
+    context, patch = case.hyper["context"], case.hyper["patch"]
+    video, drawn = tf.constant(case.inputs["video"]), case.inputs["mask_bernoulli"]
+    masks = {"m0": np.zeros_like(drawn), "m1": np.ones_like(drawn), "mb": drawn}
     with tf.GradientTape() as tape:
         predicted = model.predict_sampled(video, tf.constant(masks[mask]))
-        loss = tf.reduce_mean(tf.square(predicted - patches.to_patches(video[:, 1:], 4)))
-    case.check("patches", patches.to_patches(video, 4))
+        loss = tf.reduce_mean(tf.square(predicted - patches.to_patches(video[:, 1:], patch)))
+    case.check("patches", patches.to_patches(video, patch))
     case.check(f"{mask}/prediction_patches", predicted)
-    forecast = patches.from_patches(predicted[:, 9:], 4)
-    case.check(f"{mask}/forecast_last10_frames", forecast)
-    case.check_scalar(f"{mask}/loss_all19", loss)
-    error = forecast - video[:, 10:]
+    forecast = patches.from_patches(predicted[:, context - 1 :], patch)
+    case.check(f"{mask}/forecast_last{case.hyper['horizon']}_frames", forecast)
+    case.check_scalar(f"{mask}/loss_all{case.hyper['steps']}", loss)
+    error = forecast - video[:, context:]
     case.check_scalar(f"{mask}/forecast_mse_sum", tf.reduce_mean(tf.reduce_sum(error**2, [2, 3, 4])))
     case.check_scalar(f"{mask}/forecast_mae_sum", tf.reduce_mean(tf.reduce_sum(abs(error), [2, 3, 4])))
     named = {}
@@ -83,38 +96,35 @@ def test_openstl_model(mask):
 
 def test_openstl_rollout_is_the_forecast_without_truth():
     case = golden.case("convlstm", "openstl_model_2x16")
-    model = OpenSTLConvLSTM((64, 64, 1), hidden=[16, 16])
-    for i, layer in enumerate(model.recurrent):
-        load_openstl_cell(layer, case.parameters, f"cell_list.{i}.")
-    model.output_conv.kernel.assign(to_tf(case.parameters["conv_last.weight"]))
-    rollout = np.concatenate(list(model.rollout(tf.constant(case.inputs["video"][:, :10]), 10, chunk=3)), axis=2)
-    case.check("m0/forecast_last10_frames", rollout[:, 0])
+    context, horizon = case.hyper["context"], case.hyper["horizon"]
+    chunks = openstl_model(case).rollout(tf.constant(case.inputs["video"][:, :context]), horizon, chunk=3)
+    case.check(f"m0/forecast_last{horizon}_frames", np.concatenate(list(chunks), axis=2)[:, 0])
 
 
 def test_notebook_layer():
     case = golden.case("convlstm", "notebook_layer_3steps")
     x = case.inputs["x"]
-    layer = ConvLSTM(16, 5, activation="relu", bias="double")
+    layer = ConvLSTM(case.hyper["hidden"], case.hyper["kernel"], activation="relu", bias="double")
     layer.build((None, *x.shape[2:]))
     load_notebook_layer(layer, case.parameters)
     outputs, last = layer.sequence(tf.constant(x), layer.zero_state(*x.shape[:1], *x.shape[2:4]))
-    for t in range(3):
+    for t in range(x.shape[1]):
         case.check(f"h{t}", outputs[:, t])
-    case.check("c2", last["c"])
+    case.check(f"c{x.shape[1] - 1}", last["c"])
 
 
 def test_notebook_model():
     case = golden.case("convlstm", "notebook_model_eval")
     x = tf.constant(case.inputs["x"])
-    model = NotebookConvLSTM(x.shape[2:])
+    model = NotebookConvLSTM(x.shape[2:], hidden=case.hyper["hidden"][:-1], kernels=case.hyper["kernels"])
     for i, layer in enumerate(model.recurrent):
-        load_notebook_layer(layer, case.parameters, f"convlstm{i}.0." if i < 3 else "final.")
+        load_notebook_layer(layer, case.parameters, f"convlstm{i}.0." if i < len(model.norms) else "final.")
     for i, norm in enumerate(model.norms):
         norm.gamma.assign(case.parameters[f"convlstm{i}.1.weight"])
         norm.beta.assign(case.parameters[f"convlstm{i}.1.bias"])
         norm.moving_mean.assign(case.inputs[f"buffer:convlstm{i}.1.running_mean"])
         norm.moving_variance.assign(case.inputs[f"buffer:convlstm{i}.1.running_var"])
-    outputs, _ = model.read(x, model.zero_state(1))
+    outputs, _ = model.read(x, model.zero_state(x.shape[0]))
     case.check("final", outputs)
 
 
@@ -122,31 +132,33 @@ def test_notebook_model():
 def test_keras_layer(gates):
     case = golden.case("convlstm", f"keras_layer_{gates}")
     x = tf.constant(case.inputs["x"])
-    layer = KerasConvLSTM(16, 5, recurrent_activation=gates)
+    batch, steps, height, width, _ = x.shape
+    layer = KerasConvLSTM(case.hyper["filters"], case.hyper["kernel"], recurrent_activation=gates)
     layer.build((None, *x.shape[2:]))
     cell = layer.recurrent.cell
     cell.kernel.assign(case.parameters["kernel"])
     cell.recurrent_kernel.assign(case.parameters["recurrent_kernel"])
     cell.bias.assign(case.parameters["bias"])
-    outputs, last = layer.sequence(x, layer.zero_state(2, 16, 16))
-    state = layer.zero_state(2, 16, 16)
-    for t in range(4):
+    outputs, last = layer.sequence(x, layer.zero_state(batch, height, width))
+    state = layer.zero_state(batch, height, width)
+    for t in range(steps):
         h, state = layer.step(x[:, t], state)
         case.check(f"h{t}", h)
         case.check(f"h{t}", outputs[:, t])
-    case.check("c3", state["c"])
-    case.check("c3", last["c"])
+    case.check(f"c{steps - 1}", state["c"])
+    case.check(f"c{steps - 1}", last["c"])
 
 
 def test_scheduled_sampling_probability():
     case = golden.case("convlstm", "schedules")
-    model = OpenSTLConvLSTM((8, 8, 1), hidden=[1])
-    for done, eta in zip(case.scalars["iterations_completed"], case.scalars["eta_after"]):
+    model = OpenSTLConvLSTM((8, 8, 1), hidden=[1], sampling_rate=case.hyper["eta_rate"])
+    for count, eta in zip(case.scalars["iterations_completed"], case.scalars["eta_after"]):
         # The value in use after n iterations is the one that iteration n - 1 has set.
-        assert float(model.sampling_probability(tf.constant(int(done) - 1))) == pytest.approx(max(0.0, eta), abs=2e-7)
+        assert float(model.sampling_probability(tf.constant(int(count) - 1))) == pytest.approx(max(0.0, eta), abs=2e-7)
 
 
-def count(model):
+def sizes(model):
+    """(all weights, trainable ones)."""
     return sum(int(np.prod(v.shape)) for v in model.weights), sum(
         int(np.prod(v.shape)) for v in model.trainable_weights
     )
@@ -154,15 +166,15 @@ def count(model):
 
 def test_parameter_counts():
     shape = (64, 64, 1)
-    assert count(NotebookConvLSTM(shape))[1] == 745_868
-    assert count(KerasExampleConvLSTM(shape))[0] == 746_689
-    assert count(ForecasterConvLSTM(shape))[0] == 7_585_296
-    assert count(ForecasterConvLSTM(shape, hidden=[128, 128]))[0] == 10_042_896
-    assert count(ForecasterConvLSTM(shape, hidden=[256]))[0] == 13_524_496
-    assert count(OpenSTLConvLSTM(shape))[0] == 11_675_648
-    assert count(OpenSTLConvLSTM(shape, legacy_dead=True))[0] == 15_083_520
-    assert count(OpenSTLConvLSTM(shape, hidden=[192] * 4))[0] == 26_115_072
-    assert count(OpenSTLConvLSTM(shape, hidden=[192] * 4, legacy_dead=True))[0] == 33_782_784
+    assert sizes(NotebookConvLSTM(shape))[1] == 745_868
+    assert sizes(KerasExampleConvLSTM(shape))[0] == 746_689
+    assert sizes(ForecasterConvLSTM(shape))[0] == 7_585_296
+    assert sizes(ForecasterConvLSTM(shape, hidden=[128, 128]))[0] == 10_042_896
+    assert sizes(ForecasterConvLSTM(shape, hidden=[256]))[0] == 13_524_496
+    assert sizes(OpenSTLConvLSTM(shape))[0] == 11_675_648
+    assert sizes(OpenSTLConvLSTM(shape, legacy_dead=True))[0] == 15_083_520
+    assert sizes(OpenSTLConvLSTM(shape, hidden=[192] * 4))[0] == 26_115_072
+    assert sizes(OpenSTLConvLSTM(shape, hidden=[192] * 4, legacy_dead=True))[0] == 33_782_784
 
 
 def test_multiply_accumulates_of_the_benchmark():
@@ -174,7 +186,7 @@ def test_multiply_accumulates_of_the_benchmark():
 
 
 def test_cells_agree_with_a_loop_in_numpy():
-    """Peepholes, one bias, tanh: the case that no reference value covers."""
+    """Peepholes, one bias, tanh: what no golden value covers."""
     rng = np.random.default_rng(0)
     layer = ConvLSTM(2, 3, peephole=True)
     layer.build((None, 4, 4, 1))

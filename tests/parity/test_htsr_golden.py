@@ -9,7 +9,6 @@ from tests import golden
 from tfvp.errors import UserError
 from tfvp.importers import htsr as importer
 from tfvp.layers import latent
-from tfvp.layers.frame_coder import ConvDecoder
 from tfvp.layers.temporal_cell import TemporalCell
 from tfvp.models.htsr import HTSR
 
@@ -19,8 +18,25 @@ VARIANTS = {"cwvae": {}, "htsr": RELEASED}
 AS_RELEASED = {"output": "tanh", "legacy_offset": True}
 
 
-def model_of(system, **options):
-    return HTSR(SHAPE, **VARIANTS[system], **{**AS_RELEASED, **options})
+# What the manifests call the model's options.
+OPTIONS = {
+    "levels": "levels",
+    "factor": "factor",
+    "tmp_abs_factor": "factor",
+    "stoch": "stoch",
+    "deter": "deter",
+    "hidden": "hidden",
+    "embed": "hidden",
+    "enc_embed": "enc_embed",
+    "embed_size": "enc_embed",
+    "dec_stddev": "dec_stddev",
+    "mean_only": "mean_only",
+}
+
+
+def model_of(system, case, image_shape):
+    sizes = {option: case.hyper[name] for name, option in OPTIONS.items() if name in case.hyper}
+    return HTSR(image_shape, **VARIANTS[system], **AS_RELEASED, **sizes)
 
 
 def load(pairs, parameters):
@@ -38,11 +54,12 @@ def injected(case, kind):
 @pytest.mark.parametrize("name", ["encoder_T12_k2_L3", "encoder_T13_k2_L3_padded", "encoder_T36_k6_L3"])
 def test_encoder(system, name):
     case = golden.case(system, name)
-    settings = case.manifest["hyperparameters"]
-    model = model_of(system, factor=settings["factor"], enc_embed=settings["embed_size"])
+    video = case.inputs["video"]
+    model = model_of(system, case, video.shape[2:])
     pairs = [pair for pair in importer.reference_variables(model) if pair[0].startswith("encoder")]
     load(pairs, case.parameters)
-    levels, _ = model.encode(tf.constant(case.inputs["video"]))
+    levels, _ = model.encode(tf.constant(video))
+    assert len(levels) == case.hyper["levels"]
     for level, features in enumerate(levels):
         case.check(f"level{level}", features)
 
@@ -50,8 +67,18 @@ def test_encoder(system, name):
 @pytest.mark.parametrize("system", VARIANTS)
 def test_cell(system):
     case = golden.case(system, "cell_observe3_imagine3")
-    residual = system == "htsr"
-    cell = TemporalCell(20, 200, 200, 1024, "additive" if residual else "plain", residual, legacy_offset=True)
+    inputs = {key: tf.constant(value) for key, value in case.inputs.items()}
+    batch, _, embedding_size = inputs["embedding"].shape
+    residual, ticks = system == "htsr", case.hyper["observe_ticks"]
+    cell = TemporalCell(
+        case.hyper["stoch"],
+        case.hyper["deter"],
+        case.hyper["embed"],
+        embedding_size,
+        "additive" if residual else "plain",
+        residual,
+        legacy_offset=True,
+    )
     layers = [cell.context_dense] if residual else []
     layers += [cell.prior_h1, cell.gru, cell.prior_h2, cell.prior_mean, cell.prior_stddev]
     layers += [cell.posterior_h1, cell.posterior_h2, cell.posterior_mean, cell.posterior_stddev]
@@ -62,14 +89,14 @@ def test_cell(system):
         if hasattr(layer, p)
     ]
     load(parts, case.parameters)
-    inputs = {key: tf.constant(value) for key, value in case.inputs.items()}
+    context, noise = inputs["context"], inputs["eps_prior"]
     observed, state = cell.observe(
-        inputs["context"][:, :3], inputs["embedding"][:, :3], inputs["eps_post"][:, :3], cell.zero_state(2)
+        context[:, :ticks], inputs["embedding"][:, :ticks], inputs["eps_post"][:, :ticks], cell.zero_state(batch)
     )
-    imagined, _ = cell.imagine(inputs["context"][:, 3:], inputs["eps_prior"][:, 3:], state)
+    imagined, _ = cell.imagine(context[:, ticks:], noise[:, ticks:], state)
     for name, ours in (("mean", "prior_mean"), ("stddev", "prior_stddev"), ("h", "h")):
         case.check(f"observe_prior/{name}", observed[ours])
-    case.check("observe_prior/z", observed["prior_mean"] + observed["prior_stddev"] * inputs["eps_prior"][:, :3])
+    case.check("observe_prior/z", observed["prior_mean"] + observed["prior_stddev"] * noise[:, :ticks])
     for name in ("mean", "stddev", "z", "h"):
         case.check(f"observe_posterior/{name}", observed[name])
         case.check(f"imagine_prior/{name}", imagined[name])
@@ -79,13 +106,11 @@ def test_cell(system):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_decoder(system, channels):
     case = golden.case(system, f"decoder_C{channels}")
-    decoder = ConvDecoder(channels, cells="legacy" if system == "htsr" else "none", activation="tanh")
-    decoder.build((None, 220))
-    model = HTSR((64, 64, channels), **VARIANTS[system], **AS_RELEASED)
+    model = model_of(system, case, case.shape("video")[2:])
     pairs = [pair for pair in importer.reference_variables(model) if pair[0].startswith("decoder")]
     load(pairs, case.parameters)
     states = tf.constant(case.inputs["state"])
-    video, _ = model.decode({"z": states[..., :20], "h": states[..., 20:]})
+    video, _ = model.decode({"z": states[..., : model.stoch], "h": states[..., model.stoch :]})
     case.check("video", video)
 
 
@@ -93,17 +118,18 @@ def test_decoder(system, channels):
 @pytest.mark.parametrize("frames", [36, 72])
 def test_elbo(system, frames):
     case = golden.case(system, f"elbo_T{frames}")
-    model = model_of(system)
+    video = tf.constant(case.inputs["video"])
+    model = model_of(system, case, video.shape[2:])
     pairs = importer.reference_variables(model)
     load(pairs, case.parameters)
     with tf.GradientTape() as tape:
-        terms, outputs, divergences, decoded = model.elbo(tf.constant(case.inputs["video"]), injected(case, "post"))
+        terms, outputs, divergences, decoded = model.elbo(video, injected(case, "post"))
         loss = tf.reduce_mean(terms["loss"])
     case.check_scalar("total_loss_per_frame", loss)
     case.check_scalar("nll_per_frame", tf.reduce_mean(terms["nll"]))
     case.check_scalar("kl_per_frame", tf.reduce_mean(terms["kl"]))
     case.check("decoded_video", decoded)
-    for level in range(3):
+    for level in range(case.hyper["levels"]):
         case.check(f"kl_level{level}", divergences[level])
         for ours, theirs in (
             ("prior_mean", "prior/mean"),
@@ -121,16 +147,18 @@ def test_elbo(system, frames):
 @pytest.mark.parametrize("system", VARIANTS)
 def test_open_loop(system):
     case = golden.case(system, "open_loop_T72_ctx36")
-    model = model_of(system)
+    video, context = tf.constant(case.inputs["video"]), case.hyper["context"]
+    batch, frames = video.shape[:2]
+    model = model_of(system, case, video.shape[2:])
     load(importer.reference_variables(model), case.parameters)
-    embeddings, _ = model.encode(tf.constant(case.inputs["video"][:, :36]))
-    start = model.zero_state(tf.zeros([2, 2], tf.int64))
-    observed, state = model.run_levels(start, embeddings, 36, injected(case, "post"), begin=0)
+    embeddings, _ = model.encode(video[:, :context])
+    start = model.zero_state(tf.zeros([batch, 2], tf.int64))
+    observed, state = model.run_levels(start, embeddings, context, injected(case, "post"), begin=0)
     case.check("posterior_recon", model.decode(observed[0])[0])
     bottom = observed[0]
-    sampled = bottom["prior_mean"] + bottom["prior_stddev"] * injected(case, "prior")(0, 0, 36)
+    sampled = bottom["prior_mean"] + bottom["prior_stddev"] * injected(case, "prior")(0, 0, context)
     case.check("prior_onestep", model.decode({"z": sampled, "h": bottom["h"]})[0])
-    imagined, _ = model.run_levels(state, None, 36, injected(case, "prior"))
+    imagined, _ = model.run_levels(state, None, frames - context, injected(case, "prior"))
     case.check("prior_multistep", model.decode(imagined[0])[0])
 
 
@@ -145,15 +173,17 @@ def test_published_checkpoints_are_imported(system, tmp_path):
         tf.compat.v1.get_variable("global_step", initializer=np.int64(5))
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(tmp_path / "model"))
-    model = model_of(system, mean_only=True)
+    shape, context = case.shape("decoded"), case.hyper["open_loop_ctx"]
+    batch, frames, *image_shape = shape
+    model = model_of(system, case, image_shape)
     importer.load_checkpoint(model, tmp_path / "model")
-    video = tf.constant(case.inputs["video"])
-    terms = model.elbo(video, lambda level, first, ticks: tf.zeros([1, ticks, 20]))[0]
+    video = tf.constant(case.draw("uniform", 0, shape))
+    terms = model.elbo(video, lambda level, first, ticks: tf.zeros([batch, ticks, model.stoch]))[0]
     for name in ("loss", "nll", "kl"):
-        assert float(terms[name][0]) == pytest.approx(float(case.outputs[name]), rel=1e-4)
-    rollout, _ = model.imagine(model.observe(video[:, :36]), 36)
+        case.check_scalar(name, tf.reduce_mean(terms[name]))
+    rollout, _ = model.imagine(model.observe(video[:, :context]), frames - context)
     case.check("open_loop.prior_multistep", rollout)
-    other = HTSR(SHAPE, levels=2, mean_only=True)
+    other = HTSR(image_shape, levels=case.hyper["levels"] - 1, mean_only=True)
     with pytest.raises(UserError, match="does not fit the configuration"):
         importer.load_checkpoint(other, tmp_path / "model")
     with pytest.raises(UserError, match="no TensorFlow checkpoint"):

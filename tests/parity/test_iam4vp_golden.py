@@ -16,7 +16,16 @@ SHAPE = (64, 64, 1)
 
 
 def loaded(case):
-    model = IAM4VP(SHAPE, blocks=case.manifest["hyperparameters"]["blocks_executed"], legacy_dead_block=True)
+    hyper = case.hyper
+    model = IAM4VP(
+        case.inputs["frames"].shape[2:],
+        context=hyper["T_in"],
+        horizon=hyper["T_out"],
+        filters=hyper["hid_S"],
+        depth=hyper["N_S"],
+        blocks=hyper["blocks_executed"],
+        legacy_dead_block=True,
+    )
     importer.assign(model, case.parameters)
     return model
 
@@ -25,14 +34,15 @@ def loaded(case):
 def test_passes_and_rollout(name, monkeypatch):
     case = golden.case("iam4vp", name)
     model = loaded(case)
-    frames = tf.constant(case.inputs["frames"])
-    latents, skips = model.encoder(frames[0])
+    frames, horizon = tf.constant(case.inputs["frames"]), model.horizon
+    batch = frames.shape[0]
+    latents, skips = model.encoder(tf.reshape(frames, [-1, *model.image_shape]))
     case.check("encoder_latent", latents)
     case.check("encoder_skip", skips)
-    predicted, known = [], model.encode(frames)
+    predicted, encoded_context = [], model.encode(frames)
     seen = {}
 
-    def kept(name, layer):
+    def keep_output(name, layer):
         call = layer.call
 
         def recorded(*arguments, **options):
@@ -41,33 +51,33 @@ def test_passes_and_rollout(name, monkeypatch):
 
         monkeypatch.setattr(layer, "call", recorded)
 
-    for name, layer in (
+    for part, layer in (
         ("block0", model.bottle),
         ("block1", model.blocks[0]),
         ("last", model.blocks[-1]),
         ("dec", model.merge),
         ("attn", model.refine),
     ):
-        kept(name, layer)
-    for number in range(10):
-        queue = tf.zeros([1, 10, 16, 16, 64])
+        keep_output(part, layer)
+    for number in range(horizon):
+        queue = tf.zeros([batch, horizon, *model.mask_token.shape[1:]])
         if predicted:
             encoded = model.encode_queued(tf.stack(predicted, axis=1))
             queue = tf.concat([encoded, queue[:, number:]], axis=1)
-        slots = tf.range(10)[None] < number
-        prediction = model.render(known, model.queue_of(queue, slots), tf.constant([number]))
-        if number in (0, 3, 9):
+        slots = tf.repeat(tf.range(horizon)[None] < number, batch, axis=0)
+        prediction = model.render(encoded_context, model.queue_of(queue, slots), tf.fill([batch], number))
+        if number in case.numbers(r"t(\d+)/prediction"):
             case.check(f"t{number}/prediction", prediction)
-            case.check(f"t{number}/time_embedding", model.time_embedding(tf.constant([number])))
+            case.check(f"t{number}/time_embedding", model.time_embedding(tf.fill([batch], number)))
             for part in ("block0", "block1", "dec", "attn"):
                 case.check(f"t{number}/{part}", seen[part])
-            case.check(f"t{number}/predictor_out", simvp.unfolded(seen["last"], 10))
+            case.check(f"t{number}/predictor_out", simvp.unfolded(seen["last"], model.context))
             if number:
                 case.check(f"t{number}/lp_latent_of_last_queued", encoded[:, -1])
         predicted.append(prediction)
     monkeypatch.undo()
-    video = np.concatenate(list(model.rollout(frames, 10)), axis=2)[0]
-    for number in range(10):
+    video = np.concatenate(list(model.rollout(frames, horizon)), axis=2)[:, 0]
+    for number in range(horizon):
         case.check(f"rollout/frame{number}", predicted[number])
         case.check(f"rollout/frame{number}", video[:, number])
 
@@ -88,31 +98,31 @@ GROUPS = {
 def test_losses_and_gradients(name):
     case = golden.case("iam4vp", name)
     model = loaded(case)
-    for number in (0, 3):
-        video = np.zeros((1, 20, *SHAPE), np.float32)
-        video[:, :10], video[:, 10 + number] = case.inputs["frames"], case.inputs[f"target_frame_t{number}"]
-        batch = {"video": tf.constant(video)}
+    frames = case.inputs["frames"]
+    for number in case.numbers(r"target_frame_t(\d+)"):
+        future = np.zeros((len(frames), model.horizon, *model.image_shape), np.float32)
+        future[:, number] = case.inputs[f"target_frame_t{number}"]
+        batch = {"video": tf.concat([frames, future], axis=1)}
         if number:
-            queued = np.zeros((1, 10, *SHAPE), np.float32)
-            queued[:, :3] = case.inputs["queue_for_t3"]
+            queued = np.zeros_like(future)
+            queued[:, :number] = case.inputs[f"queue_for_t{number}"]
             batch["queued"] = tf.constant(queued)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(model.frame_terms(batch, number)["loss"])
         case.check_scalar(f"t{number}/loss", loss)
         pairs = importer.variables(model)
         gradients = tape.gradient(loss, {name: variables for name, (variables, _) in pairs.items()})
-        theirs = {name: to_reference(gradients[name], pairs[name]) for name in pairs}
-        missing = [n for n, g in theirs.items() if g is None]
-        assert len(missing) == case.scalars[f"t{number}/n_params_without_gradient"]
+        reference_layout = {name: to_reference(gradients[name], pairs[name]) for name in pairs}
+        missing = [n for n, g in reference_layout.items() if g is None]
+        case.check_scalar(f"t{number}/n_params_without_gradient", len(missing))
         for group, prefix in GROUPS.items():
-            norm = np.sqrt(
-                sum(np.sum(np.square(g)) for n, g in theirs.items() if n.startswith(prefix) and g is not None)
-            )
-            assert norm == pytest.approx(case.scalars[f"t{number}/grad_norm/{group}"], rel=1e-3, abs=1e-9), group
-        norms = np.array([0.0 if g is None else np.linalg.norm(g) for g in theirs.values()])
+            members = [g for n, g in reference_layout.items() if n.startswith(prefix) and g is not None]
+            norm = np.sqrt(sum(np.sum(np.square(g)) for g in members))
+            case.check_scalar(f"t{number}/grad_norm/{group}", norm, rtol=1e-3, atol=1e-9)
+        norms = np.array([0.0 if g is None else np.linalg.norm(g) for g in reference_layout.values()])
         case.check(f"t{number}/grad_norm_per_parameter", norms)
         for name in ("enc.enc.0.conv.conv.weight", "dec.readout.bias", "hid.st_block.0.gamma"):
-            case.check(f"t{number}/grad/{name}", theirs[name])
+            case.check(f"t{number}/grad/{name}", reference_layout[name])
 
 
 def to_reference(gradient, pair):
@@ -127,19 +137,24 @@ def to_reference(gradient, pair):
 
 def test_time_embedding():
     case = golden.case("iam4vp", "time_embedding_mlp")
-    model = IAM4VP(SHAPE, blocks=4)
+    heads = case.numbers(r"block(\d+)_time_head")
+    hyper, tau = case.hyper, case.inputs["tau"]
+    model = IAM4VP(
+        (hyper["height"], hyper["width"], hyper["channels"]),
+        context=hyper["T_in"],
+        horizon=hyper["T_out"],
+        filters=hyper["hid_S"],
+        blocks=max(heads) + 1,
+    )
     importer.assign(model, case.parameters, partial=True)
-    numbers = tf.range(10)
-    angles = (
-        tf.cast(numbers, tf.float32)[:, None] * 100.0 * np.exp(-np.arange(32) * np.log(1e4) / 31).astype(np.float32)
-    )
-    np.testing.assert_allclose(
-        tf.concat([tf.sin(angles), tf.cos(angles)], 1), case.outputs["sinusoid"].reshape(10, 64), atol=1e-4
-    )
-    time = model.time_embedding(numbers)
+    half = case.shape("sinusoid")[1] // 2
+    angles = tau.astype(np.float32)[:, None] * np.exp(-np.arange(half) * np.log(1e4) / (half - 1)).astype(np.float32)
+    case.check("sinusoid", tf.concat([tf.sin(angles), tf.cos(angles)], 1), atol=1e-4)
+    time = model.time_embedding(tf.constant(tau // hyper["time_scale"], tf.int32))
     case.check("mlp", time)
-    case.check("block0_time_head", model.bottle.time_head(simvp.exact_gelu(time)))
-    case.check("block3_time_head", model.blocks[2].time_head(simvp.exact_gelu(time)))
+    for number in heads:
+        block = model.blocks[number - 1] if number else model.bottle
+        case.check(f"block{number}_time_head", block.time_head(simvp.exact_gelu(time)))
 
 
 @pytest.mark.parametrize(
@@ -161,18 +176,18 @@ def test_slots_are_ordered_and_masked():
         v.assign(v + 0.1 * tf.random.stateless_normal(v.shape, [1, 2]))
     video = tf.random.stateless_uniform([2, 3, 16, 16, 1], [3, 4])
     latents = tf.random.stateless_normal([2, 3, 8, 8, 4], [5, 6])
-    known = model.encode(video)
+    encoded_context = model.encode(video)
 
     def predicted(latents, count):
         slots = tf.repeat(tf.range(3)[None] < count, 2, axis=0)
-        return model.render(known, model.queue_of(latents, slots), tf.fill([2], count)).numpy()
+        return model.render(encoded_context, model.queue_of(latents, slots), tf.fill([2], count)).numpy()
 
     beyond = tf.concat([latents[:, :1], latents[:, 1:] + 1.0], axis=1)
     np.testing.assert_array_equal(predicted(latents, 1), predicted(beyond, 1))
     assert np.abs(predicted(latents, 2) - predicted(latents[:, ::-1], 2)).max() > 1e-6
     with tf.GradientTape() as tape:
         slots = tf.repeat(tf.range(3)[None] < 2, 2, axis=0)
-        loss = tf.reduce_sum(model.render(known, model.queue_of(latents, slots), tf.fill([2], 2)) ** 2)
+        loss = tf.reduce_sum(model.render(encoded_context, model.queue_of(latents, slots), tf.fill([2], 2)) ** 2)
     norms = tf.norm(tf.reshape(tape.gradient(loss, model.mask_token), [3, -1]), axis=1).numpy()
     assert (norms[:2] == 0).all() and norms[2] > 0
 

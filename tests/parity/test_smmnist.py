@@ -1,11 +1,9 @@
 """Stochastic Moving MNIST: the reference's trajectories, from its own draws."""
 
-import json
-
 import numpy as np
 import pytest
 
-from tests import layouts
+from tests import golden
 from tfvp.datasets import digits, stochastic_mnist
 
 
@@ -25,24 +23,24 @@ class Recorded:
 
 @pytest.mark.parametrize("variant", ["stochastic", "deterministic"])
 def test_trajectories_and_frames(variant):
-    folder = layouts.golden("svg")
-    case = json.loads((folder / f"smmnist_{variant}.json").read_text())
-    reference = np.load(folder / f"smmnist_{variant}.npz")
-    frames, count = case["hyper"]["seq_len"], case["hyper"]["num_digits"]
-    patches = np.random.RandomState(case["seed"] * 1000 + 900).uniform(0, 1, (10, 32, 32)).astype(np.float32)
-    recorded = Recorded(reference["draws"].tolist())
-    chosen, paths = [], []
-    for _ in range(count):
-        chosen.append(patches[recorded.integers(0, 10)[0]])
-        paths.append(stochastic_mnist.bouncing_paths(recorded, frames, deterministic=variant == "deterministic"))
+    case = golden.case("svg", f"smmnist_{variant}")
+    hyper, draws = case.hyper, case.outputs["draws"].tolist()
+    # The first draw picks one of the digits, the second a column among those where a digit fits.
+    (_, count, _), (_, free, _) = draws[:2]
+    size = hyper["image_size"]
+    patches = case.draw("uniform", 0, (count, size - free, size - free))
+    recorded = Recorded(draws)
+    labels, paths = [], []
+    for _ in range(hyper["num_digits"]):
+        labels.append(recorded.integers(0, count)[0])
+        paths.append(
+            stochastic_mnist.bouncing_paths(recorded, hyper["seq_len"], (free, free), variant == "deterministic")
+        )
     assert not recorded.draws, "draws were left over"
     corners = np.concatenate(paths, axis=1)[None]
-    assert corners.min() >= 0 and corners.max() <= 31
-    video = digits.draw(np.stack(chosen)[None], corners[..., 0], corners[..., 1], (64, 64), add=True)[0, ..., None]
-    assert list(video.shape) == reference["frames.shape"].tolist()
-    size, step = reference["frames.stat"][:2].astype(int)
-    assert video.size == size
-    np.testing.assert_allclose(video.ravel()[::step], reference["frames.sub"], atol=1e-6)
-    np.testing.assert_allclose(video.sum((1, 2, 3)), reference["frame_sums"], rtol=1e-5)
+    assert corners.min() >= 0 and corners.max() < free
+    video = digits.draw(patches[labels][None], corners[..., 0], corners[..., 1], (size, size), add=True)[0, ..., None]
+    case.check("frames", video, atol=1e-6)
+    case.check("frame_sums", video.sum((1, 2, 3)), rtol=1e-5)
     statistics = [video.mean(), video.std(), np.abs(video).sum()]
-    np.testing.assert_allclose(statistics, reference["frames.stat"][2:], rtol=1e-5)
+    np.testing.assert_allclose(statistics, case.outputs["frames.stat"][2:], rtol=1e-5)

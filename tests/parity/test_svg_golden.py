@@ -23,21 +23,30 @@ def channels_last(x):
 def load(case, networks):
     """Gives {module name: layer} the parameters of a case, in the order of its manifest."""
     for name, layer in networks.items():
-        named = {(p["name"]): p for p in case.manifest["parameters"] if p["module"] == name}
-        values = {n: golden._parameter(case.manifest["seed"], p) for n, p in named.items()}
-        assign(layer, values)
+        assign(layer, case.modules[name])
+
+
+def dimensions(parameters):
+    """(inputs, units, LSTMs) of a recurrent module, as its parameters' shapes tell."""
+    units, inputs = parameters["embed.weight"].shape
+    return inputs, units, sum(name.endswith("weight_ih") for name in parameters)
+
+
+def width_of(case):
+    """Channels of the encoder's first convolution."""
+    return next(iter(case.modules["encoder"].values())).shape[0]
 
 
 @pytest.mark.parametrize(("kind", "side"), [("dcgan", 64), ("dcgan", 128), ("vgg", 64), ("vgg", 128)])
 def test_encoders_and_decoders(kind, side):
     case = golden.case("svg", f"{kind}{side}")
-    batch, channels = case.manifest["inputs"]["x"]["shape"][:2]
-    encoder, decoder = FrameEncoder(kind, side), FrameDecoder(kind, side, channels)
+    batch, channels = case.inputs["x"].shape[:2]
+    sizes = {"code_size": case.inputs["vector"].shape[1], "width": width_of(case)}
+    encoder, decoder = FrameEncoder(kind, side, **sizes), FrameDecoder(kind, side, channels, **sizes)
     encoder.build((None, None, side, side, channels))
     decoder.build(None)
     load(case, {"encoder": encoder, "decoder": decoder})
-    x = channels_last(golden.draw(1, "uniform", 0, (batch, channels, side, side)))[:, None]
-    vector = tf.tanh(golden.draw(1, "normal", 1, (batch, 128)))[:, None]
+    x, vector = channels_last(case.inputs["x"])[:, None], tf.constant(case.inputs["vector"])[:, None]
     for name, mode in (("train", "batch"), ("eval", "running")):
         if f"{name}.code.sub" not in case.outputs:
             continue
@@ -51,69 +60,99 @@ def test_encoders_and_decoders(kind, side):
 
 def test_recurrent_modules():
     case = golden.case("svg", "recurrent")
-    batch = case.manifest["B"]
-    predictor = dense_recurrent(256, 2, {"code": (128, "tanh")})
-    gaussian = dense_recurrent(256, 1, {"mean": (10, None), "logvar": (10, None)})
-    predictor.build((None, None, 138))
-    gaussian.build((None, None, 128))
-    names = {p["module"] for p in case.manifest["parameters"]}
-    load(case, {n: predictor if "predictor" in n else gaussian for n in names})
-    inputs = np.stack([golden.draw(1, "normal", 10 + i, (batch, 138)) for i in range(3)], axis=1)
-    outputs, _ = predictor(tf.constant(inputs), predictor.zero_state(batch))
-    codes = np.tanh(np.stack([golden.draw(1, "normal", 20 + i, (batch, 128)) for i in range(3)], axis=1))
-    found, _ = gaussian(tf.constant(codes), gaussian.zero_state(batch))
-    for i in range(3):
+    batch, steps = case.manifest["B"], case.numbers(r"predictor\.step(\d+)\.sub")
+    networks = {}
+    for module, parameters in case.modules.items():
+        inputs, units, layers = dimensions(parameters)
+        if module == "predictor":
+            heads = {"code": (parameters["output.0.bias"].size, "tanh")}
+        else:
+            heads = {
+                "mean": (parameters["mu_net.bias"].size, None),
+                "logvar": (parameters["logvar_net.bias"].size, None),
+            }
+        networks[module] = dense_recurrent(units, layers, heads)
+        networks[module].build((None, None, inputs))
+    load(case, networks)
+    predictor, gaussian = networks["predictor"], networks["posterior"]
+
+    def inputs_of(network, number):
+        shape = (batch, network.embed.kernel.shape[0])
+        return np.stack([case.draw("normal", number + i, shape) for i in steps], axis=1)
+
+    outputs, _ = predictor(tf.constant(inputs_of(predictor, 10)), predictor.zero_state(batch))
+    moments, _ = gaussian(tf.constant(np.tanh(inputs_of(gaussian, 20))), gaussian.zero_state(batch))
+    for i in steps:
+        mean, logvar = moments["mean"][:, i], moments["logvar"][:, i]
         case.check(f"predictor.step{i}", outputs["code"][:, i])
-        case.check(f"gaussian.step{i}.mu", found["mean"][:, i])
-        case.check(f"gaussian.step{i}.logvar", found["logvar"][:, i])
-        eps = golden.draw(1, "normal", 30 + i, (batch, 10))
-        case.check(f"gaussian.step{i}.z", found["mean"][:, i] + tf.exp(0.5 * found["logvar"][:, i]) * eps)
+        case.check(f"gaussian.step{i}.mu", mean)
+        case.check(f"gaussian.step{i}.logvar", logvar)
+        case.check(f"gaussian.step{i}.z", mean + tf.exp(0.5 * logvar) * case.draw("normal", 30 + i, mean.shape))
 
 
-def loaded(case, prior, **options):
-    model = SVG((64, 64, 1), prior=prior, context=case.manifest["hyper"]["n_past"], skip_frame="reference", **options)
+def loaded(case, prior, frame, **options):
+    """The model of a case whose output `frame` is a batch of frames."""
+    _, channels, height, width = case.shape(frame)
+    code_size, rnn_size, _ = dimensions(case.modules["posterior"])
+    model = SVG(
+        (height, width, channels),
+        prior=prior,
+        code_size=code_size,
+        rnn_size=rnn_size,
+        latents=case.hyper["z_dim"],
+        width=width_of(case),
+        context=case.hyper["n_past"],
+        skip_frame="reference",
+        **options,
+    )
     load(case, {name: getattr(model, name) for name in MODULES if getattr(model, name) is not None})
     return model
 
 
-def frames_of(case, count):
-    size = case.manifest["hyper"]["B"]
-    return tf.stack([channels_last(golden.draw(1, "uniform", 40 + t, (size, 1, 64, 64))) for t in range(count)], axis=1)
+def frames_of(case, model, count):
+    height, width, channels = model.image_shape
+    shape = (case.hyper["B"], channels, height, width)
+    return tf.stack([channels_last(case.draw("uniform", 40 + t, shape)) for t in range(count)], axis=1)
+
+
+def noise_of(case, number, steps):
+    """The draws of steps 1 ... steps - 1: float32 [B, steps - 1, z_dim]."""
+    shape = (case.hyper["B"], case.hyper["z_dim"])
+    return np.stack([case.draw("normal", number + i, shape) for i in range(1, steps)], axis=1)
 
 
 @pytest.mark.parametrize(("prefix", "prior"), [("lp", "learned"), ("fp", "fixed")])
 def test_training_loss_and_gradients(prefix, prior):
     case = golden.case("svg", f"{prefix}_loss")
-    hyper = case.manifest["hyper"]
-    model, total = loaded(case, prior, beta=hyper["beta"]), hyper["n_past"] + hyper["n_future"]
-    draws = np.stack([golden.draw(1, "normal", 60 + i, (hyper["B"], 10)) for i in range(1, total)], axis=1)
+    total = case.hyper["n_past"] + case.hyper["n_future"]
+    model = loaded(case, prior, "frame1", beta=case.hyper["beta"])
+    draws = tf.constant(noise_of(case, 60, total))
     with tf.GradientTape(persistent=True) as tape:
-        terms, decoded, (error, divergence) = model.elbo(frames_of(case, total), tf.constant(draws), "train")
+        terms, decoded, (error, divergence) = model.elbo(frames_of(case, model, total), draws, "train")
         loss = tf.reduce_mean(terms["loss"])
     for i in range(1, total):
         case.check(f"frame{i}", channels_first(decoded[:, i - 1]))
-    np.testing.assert_allclose(tf.reduce_mean(error, axis=0), case.outputs["mse"], rtol=1e-4)
-    np.testing.assert_allclose(tf.reduce_mean(divergence, axis=0), case.outputs["kl"], rtol=1e-4)
+    case.check("mse", tf.reduce_mean(error, axis=0), rtol=1e-4)
+    case.check("kl", tf.reduce_mean(divergence, axis=0), rtol=1e-4)
     case.check_scalar("loss", loss)
     for name in MODULES:
         if getattr(model, name) is not None:
             norm = tf.linalg.global_norm(tape.gradient(loss, getattr(model, name).trainable_variables))
-            assert float(norm) == pytest.approx(float(case.outputs[f"gradnorm.{name}"]), rel=1e-3), name
+            case.check_scalar(f"gradnorm.{name}", norm, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "mode"), [("train", "batch"), ("eval", "running")])
 @pytest.mark.parametrize(("prefix", "prior"), [("lp", "learned"), ("fp", "fixed")])
 def test_generation(prefix, prior, name, mode, monkeypatch):
     case = golden.case("svg", f"{prefix}_generate_{name}")
-    hyper = case.manifest["hyper"]
-    model = loaded(case, prior, bn_mode=mode, sample_context=prefix == "lp")
-    noise = {i: golden.draw(1, "normal", 80 + i, (hyper["B"], 10)) for i in range(1, hyper["n_eval"])}
-    table = tf.constant(np.stack([np.zeros_like(noise[1]), *noise.values()], axis=1))
+    past, total = case.hyper["n_past"], case.hyper["n_eval"]
+    model = loaded(case, prior, f"generated{past}", bn_mode=mode, sample_context=prefix == "lp")
+    noise = noise_of(case, 80, total)
+    table = tf.constant(np.concatenate([np.zeros_like(noise[:, :1]), noise], axis=1))
     monkeypatch.setattr(model, "_draw", lambda seeds, stream, frames: tf.gather(table, frames, axis=1), raising=False)
-    past = hyper["n_past"]
-    state = model.observe(frames_of(case, past))
-    video, _ = model.imagine(state, hyper["n_eval"] - past)
-    for i in range(past, hyper["n_eval"]):
+    state = model.observe(frames_of(case, model, past))
+    video, _ = model.imagine(state, total - past)
+    for i in range(past, total):
         case.check(f"generated{i}", channels_first(video[:, i - past]))
 
 
@@ -153,7 +192,7 @@ def test_published_sizes(options, channels, count):
 
 @pytest.mark.parametrize("past", [2, 5, 10])
 @pytest.mark.parametrize(("skip_frame", "lag"), [("last", 1), ("reference", 2)])
-def test_frozen_maps_are_those_of_the_right_frame(past, skip_frame, lag, monkeypatch):
+def test_frozen_feature_maps_are_those_of_the_right_frame(past, skip_frame, lag, monkeypatch):
     model = SVG((64, 64, 1), width=1, code_size=4, latents=2, rnn_size=4, context=past, skip_frame=skip_frame)
     video = tf.random.stateless_uniform([1, past + 3, 64, 64, 1], [1, 2])
     terms = model.skip_terms(model.encoder(video, mode="running")[1])
@@ -165,8 +204,8 @@ def test_frozen_maps_are_those_of_the_right_frame(past, skip_frame, lag, monkeyp
     model.elbo(video, tf.zeros([1, past + 2, 2]), "running")
     expected = [min(t, past - lag) for t in range(past + 2)]
     assert len(seen[0]) == len(terms) == 4
-    for found, term in zip(seen[0], terms):
-        np.testing.assert_allclose(found, tf.gather(term, expected, axis=1), atol=1e-6)
+    for feature_map, term in zip(seen[0], terms):
+        np.testing.assert_allclose(feature_map, tf.gather(term, expected, axis=1), atol=1e-6)
     assert np.abs(terms[0][:, 0] - terms[0][:, 1]).max() > 1e-4, "frames that do not differ test nothing"
 
 
