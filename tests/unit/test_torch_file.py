@@ -42,11 +42,11 @@ class Storage:
 
 def _global(module, name):
     """A stand-in that pickles as a reference to module.name."""
-    found = types.FunctionType((lambda *a: None).__code__, {}, name)
-    found.__module__, found.__qualname__ = module, name
+    stand_in = types.FunctionType((lambda *a: None).__code__, {}, name)
+    stand_in.__module__, stand_in.__qualname__ = module, name
     holder = sys.modules.setdefault(module, types.ModuleType(module))
-    setattr(holder, name, found)
-    return found
+    setattr(holder, name, stand_in)
+    return stand_in
 
 
 @pytest.fixture
@@ -64,16 +64,27 @@ def fake_torch(monkeypatch):
 
 
 class Pickler(pickle.Pickler):
+    """As torch.save pickles; `view` is (None,) in the older format, which also names classes by their source."""
+
+    def __init__(self, file, view=()):
+        super().__init__(file, 2)
+        self.view, self.named = view, set()
+
     def persistent_id(self, thing):
         if isinstance(thing, Storage):
             kind = {"float32": "FloatStorage", "int64": "LongStorage"}[str(thing.tensor.array.dtype)]
-            return ("storage", _global("torch", kind), thing.tensor.key, "cpu", thing.tensor.array.size)
+            return ("storage", _global("torch", kind), thing.tensor.key, "cpu", thing.tensor.array.size, *self.view)
+        if self.view and isinstance(thing, type) and thing.__module__.startswith(("torch.nn", "models")):
+            if thing in self.named:  # as the class is pickled inside of its own persistent id
+                return None
+            self.named.add(thing)
+            return ("module", thing, "module.py", "source")
         return None
 
 
-def pickled(content):
+def pickled(content, view=()):
     buffer = io.BytesIO()
-    Pickler(buffer, 2).dump(content)
+    Pickler(buffer, view).dump(content)
     return buffer.getvalue()
 
 
@@ -89,7 +100,7 @@ def write_stream(path, content, tensors):
     with open(path, "wb") as file:
         for part in (torch_file._MAGIC, 1001, {"little_endian": True}):
             pickle.dump(part, file, 2)
-        file.write(pickled(content))
+        file.write(pickled(content, view=(None,)))
         pickle.dump([tensor.key for tensor in tensors], file, 2)
         for tensor in tensors:
             file.write(struct.pack("<q", tensor.array.size) + tensor.array.tobytes())
@@ -137,7 +148,7 @@ class Attack:
 def test_files_that_would_run_something_are_refused(tmp_path, monkeypatch, fake_torch, form):
     monkeypatch.chdir(tmp_path)
     WRITERS[form](tmp_path / "x.pth", {"a": Attack()}, [])
-    with pytest.raises(UserError, match="which is no tensor"):
+    with pytest.raises(UserError, match="which is not a tensor"):
         torch_file.read(tmp_path / "x.pth")
     assert not (tmp_path / "attacked").exists()
 
@@ -153,6 +164,74 @@ def test_truncated_files_are_refused(tmp_path, fake_torch, form, fraction):
         torch_file.read(tmp_path / "x.pth")
 
 
+class Named:
+    """Pickles as a reference to a class or function of PyTorch, called where `arguments` are given."""
+
+    def __init__(self, module, name, *arguments):
+        self.module, self.name, self.arguments = module, name, arguments
+
+    def __reduce__(self):
+        return _global(self.module, self.name), self.arguments
+
+
+def tensor_of(storage, offset, size, stride):
+    return Named("torch._utils", "_rebuild_tensor_v2", storage, offset, size, stride, False, None)
+
+
+SMALL = Stored(np.zeros(4, np.float32), "0")
+FAR = Named("torch", "LongStorage", 2**40)  # NumPy's own int64, whose products wrap around
+ATTACKS = {
+    "view of a view": tensor_of(Stored(np.zeros(4, np.float32), "0", (0,), (2**30,)), 0, (2**30,), (1,)),
+    "wrapping sizes": tensor_of(Storage(SMALL), 0, (FAR,), (2**24,)),
+    "float offset": tensor_of(Storage(SMALL), 0.5, (1,), (1,)),
+    "negative offset": tensor_of(Storage(SMALL), -8, (1,), (1,)),
+    "bytes for a storage": tensor_of(b"1234", 0, (1,), (1,)),
+    "more strides than sizes": tensor_of(Storage(SMALL), 0, (1,), (1, 4)),
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_tensors_are_views_of_what_the_file_holds(tmp_path, fake_torch, form, kind):
+    WRITERS[form](tmp_path / "x.pth", {"a": ATTACKS[kind]}, [SMALL])
+    with pytest.raises(UserError, match="cannot be read as a PyTorch checkpoint"):
+        torch_file.read(tmp_path / "x.pth")
+
+
+def test_functions_of_the_reader_cannot_be_altered(tmp_path, fake_torch):
+    class Altered(Named):
+        def __reduce__(self):
+            return copyreg_call, (_global("torch._utils", "_rebuild_tensor_v2"),), (None, {"function": None})
+
+    copyreg_call = _global("torch.nn.parameter", "Parameter")
+    write_archive(tmp_path / "x.pth", {"a": Altered("", "")}, [])
+    with pytest.raises(UserError, match="alters a function"):
+        torch_file.read(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_storages_are_no_larger_than_the_file(tmp_path, fake_torch, form, monkeypatch):
+    class Huge:
+        array = np.broadcast_to(np.float32(0), (2**40,))
+        key = "0"
+
+    WRITERS[form](tmp_path / "x.pth", {"a": tensor_of(Storage(Huge), 0, (1,), (1,))}, [SMALL])
+    with pytest.raises(UserError, match="cannot be read as a PyTorch checkpoint"):
+        torch_file.read(tmp_path / "x.pth")
+
+
+def test_compressed_and_incomplete_storages_are_refused(tmp_path, fake_torch):
+    content = pickled({"a": SMALL})
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/data/0", bytes(16))
+    with pytest.raises(UserError, match="compressed"):
+        torch_file.read(tmp_path / "x.pth")
+    write_stream(tmp_path / "x.pth", {"a": SMALL}, [])
+    with pytest.raises(UserError, match="storage 0 is missing"):
+        torch_file.read(tmp_path / "x.pth")
+
+
 def test_tensors_beyond_their_storage_are_refused(tmp_path, fake_torch):
     tensor = Stored(np.zeros(4, np.float32), "0", stride=(1000,), size=(4,))
     write_archive(tmp_path / "x.pth", {"a": tensor}, [tensor])
@@ -160,7 +239,7 @@ def test_tensors_beyond_their_storage_are_refused(tmp_path, fake_torch):
         torch_file.read(tmp_path / "x.pth")
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         torch_file.read(tmp_path / "nowhere.pth")
     (tmp_path / "x.pth").write_text("no checkpoint")

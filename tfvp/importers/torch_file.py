@@ -1,12 +1,15 @@
 """PyTorch's checkpoint files read without PyTorch, as NumPy arrays and plain containers.
 
 Both formats are read: zip archives (since PyTorch 1.6) and the streams before them. Such a file
-is a pickle, which could run anything; here only tensors, containers and numbers are made, and
-whole modules become inert namespaces. A file that names something else is refused.
+is a pickle, which could run anything. Here it makes tensors, containers and numbers, whole
+modules become inert namespaces, and a file that names something else is refused. What a file
+can reach of NumPy is a view of bytes that the file itself holds, with bounds that are checked
+in Python integers. A crafted file can still take as much memory as pickle lets it.
 """
 
 import collections
 import io
+import os
 import pathlib
 import pickle
 import sys
@@ -30,6 +33,7 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+_TENSOR = "which is not a tensor"
 _MODULE_PACKAGES = ("torch.nn.", "models.", "model.", "__main__")
 
 
@@ -75,12 +79,15 @@ def state_dict(content):
     Raises:
         UserError: it is neither.
     """
-    if isinstance(content, dict):
-        arrays = {key: value for key, value in content.items() if isinstance(value, np.ndarray)}
-        if arrays:
-            return arrays
-    if isinstance(content, Module):
-        return dict(_named(content, ""))
+    try:
+        if isinstance(content, dict):
+            arrays = {key: value for key, value in dict.items(content) if isinstance(value, np.ndarray)}
+            if arrays:
+                return arrays
+        if isinstance(content, Module):
+            return dict(_named(content, ""))
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"the checkpoint holds a module that PyTorch did not write ({error})") from None
     raise UserError(f"a state dict or a module is expected in the checkpoint, not {type(content).__name__}")
 
 
@@ -100,14 +107,18 @@ def _read_archive(path):
         names = archive.namelist()
         pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise UserError(f"{path} is a zip archive, but no PyTorch checkpoint: it has no data.pkl")
+            raise UserError(f"{path} is a zip archive, but not a PyTorch checkpoint: it has no data.pkl")
         folder = pickles[0][: -len("data.pkl")]
         order = folder + "byteorder"
         if order in names and archive.read(order).strip() != sys.byteorder.encode():
             raise UserError(f"{path} was written on a machine of another byte order; save it again on this kind")
 
         def storage(dtype, key, count):
-            return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype, count)
+            entry = archive.getinfo(f"{folder}data/{key}")
+            # PyTorch never compresses, so what is read is no larger than the file.
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise UserError(f"{path} is compressed, which PyTorch's files are not; save it again")
+            return np.frombuffer(archive.read(entry), dtype, count)
 
         return _TensorsOnly(io.BytesIO(archive.read(pickles[0])), storage).load()
 
@@ -116,13 +127,15 @@ def _read_stream(file):
     """The older format: magic number, protocol, system, pickle, storage keys, then raw storages."""
     nothing = lambda *_: None  # noqa: E731
     if _TensorsOnly(file, nothing).load() != _MAGIC:
-        raise UserError(f"{file.name} is no PyTorch checkpoint")
+        raise UserError(f"{file.name} is not a PyTorch checkpoint")
     for _ in range(2):
         _TensorsOnly(file, nothing).load()
-    buffers = {}
+    buffers, filled, size = {}, set(), os.fstat(file.fileno()).st_size
 
     def storage(dtype, key, count):
-        return buffers.setdefault(key, np.empty(count, dtype))
+        if not 0 <= count * np.dtype(dtype).itemsize <= size:
+            raise ValueError(f"storage {key} is larger than the file")
+        return buffers.setdefault(key, np.zeros(count, dtype))
 
     content = _TensorsOnly(file, storage).load()
     for key in _TensorsOnly(file, nothing).load():
@@ -131,32 +144,69 @@ def _read_stream(file):
             raise UserError(f"{file.name} is damaged: storage {key} has {count} elements")
         raw = file.read(count * buffers[key].itemsize)
         buffers[key][:] = np.frombuffer(raw, buffers[key].dtype, count)
+        filled.add(key)
+    if set(buffers) - filled:
+        raise UserError(f"{file.name} is damaged: storage {min(set(buffers) - filled)} is missing")
     return content
+
+
+class _Storage:
+    """The numbers of one storage, [n]. A pickle can only get it from `persistent_load`."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values):
+        self.values = values
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it alters a storage")
+
+
+class _Call:
+    """A function that a pickle may call and can do nothing else with, such as setting its attributes."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __setstate__(self, state):
+        raise pickle.UnpicklingError("it alters a function")
 
 
 def _tensor(storage, offset, size, stride, *_):
     # A view, not a copy: the older format fills its storages after the pickle has been read.
-    if offset < 0 or any(n < 0 for n in (*size, *stride)):
-        raise ValueError("a tensor has a negative size")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    if all(size) and last >= len(storage):
+    # Only a whole storage may be viewed: a view of a view could reach beyond the memory below both.
+    if type(storage) is not _Storage or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
+        raise ValueError("a tensor is not made of a storage, sizes and strides")
+    values = storage.values
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if all(size) and last >= len(values):
         raise ValueError("a tensor reaches beyond its storage")
+    if not all(size):
+        return np.zeros(tuple(size), values.dtype)
     return np.lib.stride_tricks.as_strided(
-        storage[offset:], tuple(size), [step * storage.itemsize for step in stride], writeable=False
+        values[offset:], tuple(size), [step * values.itemsize for step in stride], writeable=False
     )
+
+
+_SAME, _NOTHING = _Call(lambda data, *_: data), _Call(lambda *_: None)
 
 
 class _TensorsOnly(pickle.Unpickler):
     """Unpickles tensors and containers; whatever else a file names is refused before it is made."""
 
     _ALLOWED = {
-        ("torch._utils", "_rebuild_tensor"): _tensor,
-        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-        ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-        ("torch.nn.parameter", "Parameter"): lambda data, *_: data,
-        ("torch.nn.backends.thnn", "_get_thnn_function_backend"): lambda *_: None,
+        ("torch._utils", "_rebuild_tensor"): _Call(_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): _Call(_tensor),
+        ("torch._utils", "_rebuild_parameter"): _SAME,
+        ("torch.nn.parameter", "Parameter"): _SAME,
+        ("torch.nn.backends.thnn", "_get_thnn_function_backend"): _NOTHING,
         ("torch", "Size"): tuple,
-        ("torch", "device"): lambda *_: None,
+        ("torch", "device"): _NOTHING,
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("collections", "defaultdict"): collections.defaultdict,
         ("argparse", "Namespace"): types.SimpleNamespace,
@@ -167,22 +217,28 @@ class _TensorsOnly(pickle.Unpickler):
     def __init__(self, file, storage):
         super().__init__(file, encoding="latin1")
         self.storage = storage
+        self.storages = {}
 
     def find_class(self, module, name):
         if (module, name) in self._ALLOWED:
             return self._ALLOWED[module, name]
         if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _DTYPES[name]
+            return name  # a name is all that `persistent_load` needs; NumPy's own type could be called
         if f"{module}.".startswith(_MODULE_PACKAGES) and name.isidentifier():
             return Module
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no tensor")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, {_TENSOR}")
 
     def persistent_load(self, saved):
-        kind, dtype, key, _, count = saved[:5]
-        if kind not in ("storage", b"storage"):
-            raise pickle.UnpicklingError(f"it holds a {kind!r}, which is no tensor")
-        if kind == "module":
+        kind, dtype, *rest = saved
+        if kind == "module":  # the older format's way to name a class: its source follows
             return Module
-        if dtype not in _DTYPES.values():
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"it holds a {kind!r}, {_TENSOR}")
+        key, _, count, *view = rest
+        if any(part is not None for part in view):
+            raise pickle.UnpicklingError("it holds a view of a storage, which is not read")
+        if type(dtype) is not str or dtype not in _DTYPES or type(count) is not int:
             raise pickle.UnpicklingError("it holds a tensor of an unknown type")
-        return self.storage(dtype, str(key), int(count))
+        if str(key) not in self.storages:
+            self.storages[str(key)] = _Storage(self.storage(_DTYPES[dtype], str(key), count))
+        return self.storages[str(key)]

@@ -43,9 +43,9 @@ def layers():
     """
     loaded = weights.load(WEIGHTS)
     try:
-        convs = [loaded["VGG16_0"][f"Conv_{i}"] for i in range(sum(BLOCKS))]
-        pairs = [(conv["kernel"], conv["bias"]) for conv in convs]
-    except (KeyError, TypeError) as error:
+        names = [f"VGG16_0/Conv_{i}" for i in range(sum(BLOCKS))]
+        pairs = [(loaded[f"{name}/kernel"], loaded[f"{name}/bias"]) for name in names]
+    except KeyError as error:
         raise UserError(f"{weights.find(WEIGHTS)} does not hold VGG16: {error} is missing") from None
     with tf.init_scope():
         return tf.nest.map_structure(lambda w: tf.constant(w, tf.float32), pairs)

@@ -8,6 +8,7 @@ import functools
 import tensorflow as tf
 
 from tfvp import weights
+from tfvp.errors import UserError
 
 EPSILON = 1e-3  # of batch norm
 SIDE = 224  # pixels that the network sees
@@ -20,13 +21,15 @@ BLOCKS = (
 
 @functools.lru_cache(maxsize=1)
 def parameters():
-    """(parameters, batch statistics): nested dicts of constants, read and checked once.
+    """(parameters, batch statistics): {name: array} each, read and checked once.
 
     Raises:
-        UserError: the weights are missing or not the known ones.
+        UserError: the weights are missing or wrong.
     """
     loaded = weights.load("i3d")
-    return loaded["params"], loaded["batch_stats"]
+    if "params/Logits/Conv3d_0c_1x1/Conv_0/kernel" not in loaded:
+        raise UserError(f"{weights.find('i3d')} does not hold the weights of I3D")
+    return weights.below(loaded, "params"), weights.below(loaded, "batch_stats")
 
 
 def logits(video):
@@ -57,33 +60,34 @@ def resized(video):
 def _logits_of_clip(clip):
     params, statistics = parameters()
     x = resized(clip)[None]
-    x = _unit(x, params["Conv3d_1a_7x7"], statistics["Conv3d_1a_7x7"], stride=2)
+    x = _unit(x, "Conv3d_1a_7x7", params, statistics, stride=2)
     x = tf.nn.max_pool3d(x, (1, 3, 3), (1, 2, 2), "SAME")
     for name in ("Conv3d_2b_1x1", "Conv3d_2c_3x3"):
-        x = _unit(x, params[name], statistics[name])
+        x = _unit(x, name, params, statistics)
     for names, window, stride in zip(BLOCKS, ((1, 3, 3), (3, 3, 3), (2, 2, 2)), ((1, 2, 2), (2, 2, 2), (2, 2, 2))):
         x = tf.nn.max_pool3d(x, window, stride, "SAME")
         for name in names:
-            x = _mixed(x, params[name], statistics[name])
+            x = _mixed(x, weights.below(params, name), weights.below(statistics, name))
     x = tf.nn.avg_pool3d(x, (2, 7, 7), 1, "VALID")
-    last = params["Logits/Conv3d_0c_1x1"]["Conv_0"]
+    last = weights.below(params, "Logits/Conv3d_0c_1x1/Conv_0")
     x = tf.nn.conv3d(x, last["kernel"], [1] * 5, "SAME") + last["bias"]
     return tf.reduce_mean(x, axis=[1, 2, 3])[0]
 
 
 def _mixed(x, params, statistics):
     """An Inception block: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | pool, 1x1x1, concatenated."""
+    units = sorted({key.rsplit("/", 2)[0] for key in params})
     branches = []
     for number in range(4):
         y = tf.nn.max_pool3d(x, 3, 1, "SAME") if number == 3 else x
-        for name in sorted(name for name in params if name.startswith(f"Branch_{number}/")):
-            y = _unit(y, params[name], statistics[name])
+        for name in (name for name in units if name.startswith(f"Branch_{number}/")):
+            y = _unit(y, name, params, statistics)
         branches.append(y)
     return tf.concat(branches, axis=-1)
 
 
-def _unit(x, params, statistics, stride=1):
+def _unit(x, name, params, statistics, stride=1):
     """Convolution without bias, batch norm without scale, ReLU."""
-    x = tf.nn.conv3d(x, params["Conv_0"]["kernel"], [1, stride, stride, stride, 1], "SAME")
-    moments = statistics["BatchNorm_0"]
-    return tf.nn.relu((x - moments["mean"]) * tf.math.rsqrt(moments["var"] + EPSILON) + params["BatchNorm_0"]["bias"])
+    x = tf.nn.conv3d(x, params[f"{name}/Conv_0/kernel"], [1, stride, stride, stride, 1], "SAME")
+    mean, variance = (statistics[f"{name}/BatchNorm_0/{part}"] for part in ("mean", "var"))
+    return tf.nn.relu((x - mean) * tf.math.rsqrt(variance + EPSILON) + params[f"{name}/BatchNorm_0/bias"])

@@ -78,10 +78,10 @@ def network(name):
             layers = {part: (loaded[f"{part}/kernel"], loaded[f"{part}/bias"]) for part in parts}
             heads = [loaded[f"lin{i}"].reshape(-1) for i in range(len(SQUEEZE_TAPS))]
         else:
-            convs = [loaded[trunk][f"Conv_{i}"] for i in range(count)]
-            layers = [(conv["kernel"], conv["bias"]) for conv in convs]
-            heads = [loaded[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].reshape(-1) for i in range(5)]
-    except (KeyError, TypeError, AttributeError) as error:
+            names = [f"{trunk}/Conv_{i}" for i in range(count)]
+            layers = [(loaded[f"{name}/kernel"], loaded[f"{name}/bias"]) for name in names]
+            heads = [loaded[f"NetLinLayer_{i}/Conv_0/kernel"].reshape(-1) for i in range(5)]
+    except KeyError as error:
         raise UserError(f"{weights.find(name)} does not hold the weights of {name}: {error} is missing") from None
     with tf.init_scope():
         layers = tf.nest.map_structure(lambda w: tf.constant(w, tf.float32), layers)
