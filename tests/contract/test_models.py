@@ -182,6 +182,21 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
     close(together[2:3], alone, 2e-5)
 
 
+def test_streams_of_different_age_share_a_batch(case):
+    if case.cls.registered_name in ("iam4vp", "hierarchical"):
+        return
+    model, seed = case.model, seeds_for(case.model, BATCH)
+    seed = [None, None] if seed is None else [seed[:2], seed[2:]]
+    young = model.observe(case.video[:2, : case.context], seed=seed[0])
+    _, old = model.imagine(model.observe(case.video[2:, : case.context], seed=seed[1]), 3)
+    joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), young, old)
+    for _ in range(2):
+        video, joined = model.imagine(joined, 4)
+        apart = [model.imagine(state, 4) for state in (young, old)]
+        close(video, tf.concat([part for part, _ in apart], axis=0), 2e-5)
+        young, old = (state for _, state in apart)
+
+
 def test_samples_differ_and_are_reproducible(case):
     if not case.model.stochastic:
         assert all(

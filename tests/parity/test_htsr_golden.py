@@ -158,7 +158,7 @@ def test_open_loop(system):
     bottom = observed[0]
     sampled = bottom["prior_mean"] + bottom["prior_stddev"] * injected(case, "prior")(0, 0, context)
     case.check("prior_onestep", model.decode({"z": sampled, "h": bottom["h"]})[0])
-    imagined, _ = model.run_levels(state, None, frames - context, injected(case, "prior"))
+    imagined, _ = model.run_levels(state, None, frames - context, injected(case, "prior"), begin=context)
     case.check("prior_multistep", model.decode(imagined[0])[0])
 
 

@@ -115,6 +115,11 @@ def frames_of(case, model, count):
     return tf.stack([channels_last(case.draw("uniform", 40 + t, shape)) for t in range(count)], axis=1)
 
 
+def draw_from(table):
+    """Recorded draws [B, T, latents] in the place of `LatentVideoModel._draw`."""
+    return lambda seeds, stream, frames: tf.gather(table, frames, axis=1, batch_dims=frames.shape.rank - 1)
+
+
 def noise_of(case, number, steps):
     """The draws of steps 1 ... steps - 1: float32 [B, steps - 1, z_dim]."""
     shape = (case.hyper["B"], case.hyper["z_dim"])
@@ -149,7 +154,7 @@ def test_generation(prefix, prior, name, mode, monkeypatch):
     model = loaded(case, prior, f"generated{past}", bn_mode=mode, sample_context=prefix == "lp")
     noise = noise_of(case, 80, total)
     table = tf.constant(np.concatenate([np.zeros_like(noise[:, :1]), noise], axis=1))
-    monkeypatch.setattr(model, "_draw", lambda seeds, stream, frames: tf.gather(table, frames, axis=1), raising=False)
+    monkeypatch.setattr(model, "_draw", draw_from(table), raising=False)
     state = model.observe(frames_of(case, model, past))
     video, _ = model.imagine(state, total - past)
     for i in range(past, total):

@@ -210,7 +210,8 @@ class LadderDecoder(keras.layers.Layer):
 
         Args:
             states: [N, S].
-            noise: list of N(0, 1) maps [N, h, w, Z], one per group; see `shapes`.
+            noise: list of N(0, 1) draws [N, h, w, Z], one per group; see `shapes`. None for the
+                means in the place of samples.
             features: the encoder's maps, coarse to fine, to draw from the posterior; None to
                 draw from the prior.
             temperature: factor of the prior's standard deviation in sampling.
@@ -225,14 +226,14 @@ class LadderDecoder(keras.layers.Layer):
                 mean, log_stddev = tf.split(self.priors[g](tf.nn.swish(d)), 2, axis=-1)
                 stddev = tf.exp(latent.soft_clamp(log_stddev))
                 if features is None:
-                    z = mean + temperature * stddev * noise[g]
+                    stddev_z = temperature * stddev
                 else:
                     mixed = self.mixers[g](tf.concat([d, features[g]], axis=-1))
                     shift, log_ratio = tf.split(self.posteriors[g](mixed), 2, axis=-1)
-                    stddev_q = stddev * tf.exp(latent.soft_clamp(log_ratio))
-                    divergences.append(tf.reduce_sum(latent.kl_diagonal(mean + shift, stddev_q, mean, stddev), [1, 2]))
-                    z = mean + shift + stddev_q * noise[g]
-                d = d + self.injectors[g](z)
+                    stddev_z = stddev * tf.exp(latent.soft_clamp(log_ratio))
+                    divergences.append(tf.reduce_sum(latent.kl_diagonal(mean + shift, stddev_z, mean, stddev), [1, 2]))
+                    mean = mean + shift
+                d = d + self.injectors[g](mean if noise is None else mean + stddev_z * noise[g])
             d = self.growers[g](_double(self.cells[g](d)))
         return self.output_conv(_double(self.cells[-1](d))), divergences
 

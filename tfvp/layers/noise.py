@@ -45,13 +45,19 @@ def _draw(draw, seeds, shape):
 def normal_at(seeds, numbers, shape):
     """Draws from N(0, 1) for numbered events: float32 [B, N, *shape].
 
-    Entry [b, n] depends on seeds[b] and numbers[n] alone, so that a sequence of events may be
-    drawn in pieces.
+    Entry [b, n] depends on seeds[b] and the number of the event alone, so that a sequence of
+    events may be drawn in pieces.
+
+    Args:
+        seeds: [B, 2].
+        numbers: [N], the same for all examples, or [B, N].
+        shape: of a draw.
     """
     shape, seeds = tuple(shape), tf.cast(seeds, tf.int64)
     numbers = tf.cast(numbers, tf.int64)
-    batch, count = tf.shape(seeds)[0], tf.shape(numbers)[0]
-    events = tf.concat([tf.repeat(seeds, count, axis=0), tf.tile(numbers, [batch])[:, None]], axis=1)
+    batch, count = tf.shape(seeds)[0], tf.shape(numbers)[-1]
+    numbers = tf.reshape(tf.broadcast_to(numbers, [batch, count]), [-1, 1])
+    events = tf.concat([tf.repeat(seeds, count, axis=0), numbers], axis=1)
     drawn = tf.map_fn(
         lambda e: tf.random.stateless_normal(shape, tf.random.experimental.stateless_fold_in(e[:2], e[2])),
         events,

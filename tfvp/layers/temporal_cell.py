@@ -89,44 +89,59 @@ class TemporalCell(keras.layers.Layer):
         Args:
             contexts: [B, T, stoch + deter], the outputs of the level above at each tick.
             embeddings: [B, T, embed].
-            noise: [B, T, stoch], N(0, 1).
+            noise: [B, T, stoch], N(0, 1); None for the means in the place of samples.
             state: as from `zero_state`.
 
         Returns:
             (a dict of [B, T, ...] with "prior_mean", "prior_stddev", "mean", "stddev", "z" and
             "h", the state after the last tick).
         """
-        offset = self.deter
-        features = tf.matmul(embeddings, self._kernel(self.posterior_h1)[offset:]) + self._bias(self.posterior_h1)
+        kernel_h, kernel_e = self._split(self.posterior_h1, self.deter)
+        features = tf.matmul(embeddings, kernel_e) + self._bias(self.posterior_h1)
+        advance = self._transition()
+        residual = self.posterior_kind != "plain"  # only then does the posterior, so the recurrence, need the prior
 
         def step(inputs, state):
-            context, feature, eps = inputs
-            mean_p, stddev_p, h = self._prior(context, state)
-            hidden = tf.nn.relu(tf.matmul(h, self._kernel(self.posterior_h1)[:offset]) + feature)
-            mean, stddev = self._posterior(self.posterior_h2(hidden), mean_p, stddev_p)
-            z = mean if self.mean_only else mean + stddev * eps
-            return tf.concat([mean_p, stddev_p, mean, stddev, z, h], axis=-1), {"z": z, "h": h}
+            context, feature, *eps = inputs
+            h = advance(context, state)
+            prior = self._prior(h) if residual else ()
+            hidden = tf.nn.relu(tf.matmul(h, kernel_h) + feature)
+            mean, stddev = self._posterior(self.posterior_h2(hidden), *prior)
+            z = mean + stddev * eps[0] if eps else mean
+            return tf.concat([*prior, mean, stddev, z, h], axis=-1), {"z": z, "h": h}
 
-        names = ["prior_mean", "prior_stddev", "mean", "stddev", "z", "h"]
-        return self._scan(step, (self._projected(contexts), features, noise), state, names)
+        names = ["prior_mean", "prior_stddev"] if residual else []
+        inputs = (self._projected(contexts), features, *self._samples(noise))
+        outputs, state = self._scan(step, inputs, state, [*names, "mean", "stddev", "z", "h"])
+        if not residual:
+            outputs["prior_mean"], outputs["prior_stddev"] = self._prior(outputs["h"])
+        return outputs, state
 
     def imagine(self, contexts, noise, state, temperature=1.0):
-        """Runs the prior over ticks whose frames are not known; see `observe`.
+        """Runs the prior over ticks whose frames are not known.
 
         Args:
+            contexts, noise, state: as in `observe`.
             temperature: factor of the prior's standard deviation in sampling.
 
         Returns:
             (a dict of [B, T, ...] with "mean", "stddev", "z" and "h", the state after them).
         """
+        advance = self._transition()
 
         def step(inputs, state):
-            context, eps = inputs
-            mean, stddev, h = self._prior(context, state)
-            z = mean if self.mean_only else mean + temperature * stddev * eps
+            context, *eps = inputs
+            h = advance(context, state)
+            mean, stddev = self._prior(h)
+            z = mean + temperature * stddev * eps[0] if eps else mean
             return tf.concat([mean, stddev, z, h], axis=-1), {"z": z, "h": h}
 
-        return self._scan(step, (self._projected(contexts), noise), state, ["mean", "stddev", "z", "h"])
+        inputs = (self._projected(contexts), *self._samples(noise))
+        return self._scan(step, inputs, state, ["mean", "stddev", "z", "h"])
+
+    def _samples(self, noise):
+        """The noise as further inputs of a scan; none where means are taken."""
+        return () if self.mean_only or noise is None else (noise,)
 
     def _scan(self, step, inputs, state, names):
         sizes = [self.deter if name == "h" else self.stoch for name in names]
@@ -138,15 +153,23 @@ class TemporalCell(keras.layers.Layer):
         """The contexts' share of u, bias included."""
         if self.context_dense is not None:
             contexts = self.context_dense(contexts) + 0.1 * contexts
-        return tf.matmul(contexts, self._kernel(self.prior_h1)[self.stoch :]) + self._bias(self.prior_h1)
+        return tf.matmul(contexts, self._split(self.prior_h1, self.stoch)[1]) + self._bias(self.prior_h1)
 
-    def _prior(self, projected_context, state):
-        hidden = tf.nn.relu(tf.matmul(state["z"], self._kernel(self.prior_h1)[: self.stoch]) + projected_context)
-        h, _ = self.gru(hidden, [state["h"]])
+    def _transition(self):
+        """(projected context, state) -> the next h, with the kernel sliced once for all ticks."""
+        kernel_z, _ = self._split(self.prior_h1, self.stoch)
+
+        def advance(projected_context, state):
+            hidden = tf.nn.relu(tf.matmul(state["z"], kernel_z) + projected_context)
+            return self.gru(hidden, [state["h"]])[0]
+
+        return advance
+
+    def _prior(self, h):
         features = self.prior_h2(h)
-        return self.prior_mean(features), self._stddev(self.prior_stddev, features) + latent.MIN_STDDEV, h
+        return self.prior_mean(features), self._stddev(self.prior_stddev, features) + latent.MIN_STDDEV
 
-    def _posterior(self, features, mean_p, stddev_p):
+    def _posterior(self, features, mean_p=None, stddev_p=None):
         mean = self.posterior_mean(features)
         if self.posterior_kind == "plain":
             return mean, self._stddev(self.posterior_stddev, features) + latent.MIN_STDDEV
@@ -160,8 +183,10 @@ class TemporalCell(keras.layers.Layer):
         return tf.nn.softplus(head(features) + latent.UNIT_OFFSET)
 
     @staticmethod
-    def _kernel(layer):
-        return tf.convert_to_tensor(layer.kernel)
+    def _split(layer, size):
+        """The kernel's rows for the first `size` inputs, and for the rest."""
+        kernel = tf.convert_to_tensor(layer.kernel)
+        return kernel[:size], kernel[size:]
 
     @staticmethod
     def _bias(layer):

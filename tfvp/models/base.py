@@ -36,7 +36,7 @@ class VideoModel(keras.Model):
         stochastic: whether futures differ from seed to seed.
         min_context: the fewest frames that `observe` needs.
         context_multiple: contexts must be a multiple of this many frames.
-        context_multiple_reason: why, in the words of the options ("tmp_abs_factor**(levels-1)").
+        context_multiple_reason: why, in the words of the options ("model.factor**(model.levels-1)").
         size_multiple: heights and widths must be a multiple of this many pixels.
         needs: what else of a data set the model reads. "labels": frames come as RGB with the
             label map as a fourth channel (see `tfvp.layers.label_maps`), in training and in
@@ -75,7 +75,7 @@ class VideoModel(keras.Model):
     def __init__(self, image_shape):
         super().__init__()
         self.image_shape = tuple(int(n) for n in image_shape)
-        self._settings = Untracked({"clip_norm": 0.0, "accumulate": 1, "average": None})
+        self._settings = Untracked({"clip_norm": 0.0, "accumulate": 1, "average": None, "seed": 0})
         self._trackers = Untracked({})
         self._graphs = Untracked({})
 
@@ -199,7 +199,7 @@ class VideoModel(keras.Model):
         self._trackers.values["grad_norm"] = keras.metrics.Mean(name="grad_norm")
         self._trackers.values["skipped"] = keras.metrics.Sum(name="skipped")
 
-    def compile(self, optimizer, clip_norm=0.0, accumulate=1, average=None, **kwargs):
+    def compile(self, optimizer, clip_norm=0.0, accumulate=1, average=None, seed=0, **kwargs):
         """Sets up training.
 
         Args:
@@ -207,11 +207,12 @@ class VideoModel(keras.Model):
             clip_norm: largest global norm of an update's gradient; 0 turns clipping off.
             accumulate: micro-batches that each batch is cut into.
             average: a `tfvp.training.optimizers.WeightAverage`, or None.
+            seed: of the noise and the masks that training steps draw.
             **kwargs: `jit_compile`, `steps_per_execution` and the like, as Keras takes them.
         """
         super().compile(optimizer=optimizer, **kwargs)
         self.distribute_reduction_method = "first"  # metrics are over all replicas already
-        self._settings.values = {"clip_norm": clip_norm, "accumulate": accumulate, "average": average}
+        self._settings.values = {"clip_norm": clip_norm, "accumulate": accumulate, "average": average, "seed": seed}
         compat.build_optimizer(self.optimizer, self.main_variables)
 
     @property
@@ -233,11 +234,14 @@ class VideoModel(keras.Model):
     def example_seeds(self, batch, training):
         """Seeds [B, 2] int32 for sampling, one per example, new at every training step.
 
-        They depend on the example's "id" and on the step alone, so neither the batch size nor
-        the number of replicas changes what is drawn.
+        They depend on the example's "id", the step and the seed given to `compile` alone, so
+        neither the batch size nor the number of replicas changes what is drawn. Outside of
+        training they depend on the "id" alone, so that runs are compared on the same noise.
         """
         ids = batch["id"] if "id" in batch else tf.range(tf.shape(batch["video"])[0])
-        return noise.example_seeds(ids, self.step if training else 0)
+        if not training:
+            return noise.example_seeds(ids)
+        return noise.fold_in(noise.example_seeds(ids, self.step), self._settings.values["seed"])
 
     @property
     def main_variables(self):

@@ -62,7 +62,7 @@ class HTSR(VideoModel):
 
     stochastic = True
     paper = "Wang et al. 2026, Neural Networks 199:108732; Saxena et al. 2021, arXiv 2102.09532"
-    context_multiple_reason = "tmp_abs_factor**(levels-1)"
+    context_multiple_reason = "model.factor**(model.levels-1)"
     small_image_shape = (64, 64, 1)
     _tiny = {"levels": 2, "factor": 2, "stoch": 4, "deter": 12, "hidden": 12, "enc_embed": 16, "width": 4}
     small_variants = {
@@ -120,6 +120,7 @@ class HTSR(VideoModel):
         self.kl_balance = None if kl_balance < 0 else kl_balance
         self.latent_temperature, self.spatial_temperature = latent_temperature, spatial_temperature
         self.mean_only, self.legacy_kl_balance = mean_only, legacy_kl_balance
+        self.stochastic = not mean_only
         self.use_obs = [True] * levels
         if len(self.beta) != levels:
             raise UserError(f"model.beta has {len(self.beta)} entries; give one number, or one per level ({levels})")
@@ -198,43 +199,52 @@ class HTSR(VideoModel):
             state: {"levels": {"<l>": {"z", "h"}}, "frame": [B] int32}.
             embeddings: per-level sums as from `encode`, or None to run the prior.
             frames: how many, an integer or a scalar tensor.
-            draws: (level, first tick, ticks) -> N(0, 1) draws [B, ticks, stoch].
+            draws: (level, first tick, ticks) -> N(0, 1) draws [B, ticks, stoch], or None for
+                means; the first tick is an integer, or int32 [B].
             temperature: factor of the prior's standard deviation in sampling.
-            begin: the frame of `state`, where it is known beforehand: shapes are static then.
+            begin: the frame of `state` where that is the same for all examples and known
+                beforehand: a multiple of `context_multiple`. Examples may be of different age
+                otherwise.
 
         Returns:
-            (a list of each level's outputs, as `TemporalCell` gives them; the new state).
+            (a list of each level's outputs, as `TemporalCell` gives them; the new state). Where
+            fewer ticks of a level begin in an example's frames than in another's, its last
+            outputs there are padding.
         """
-        begin = tf.reduce_max(state["frame"]) if begin is None else begin
+        begin = state["frame"] if begin is None else begin
         outputs, after = [None] * self.levels, {}
         for level in reversed(range(self.levels)):
             cell, at_start = self.cells[level], state["levels"][str(level)]
-            first, stop = self._ticks(begin, level), self._ticks(begin + frames, level)
+            first, ticks = self._ticks(begin, level), self._ticks(frames, level)
             if level == self.levels - 1:
-                contexts = tf.zeros([tf.shape(at_start["z"])[0], stop - first, self.stoch + self.deter])
+                contexts = tf.zeros([tf.shape(at_start["z"])[0], ticks, self.stoch + self.deter])
             else:
-                contexts = self._contexts(
-                    outputs[level + 1], state["levels"][str(level + 1)], begin, first, stop, level
-                )
-            eps = draws(level, first, stop - first)
+                carried = state["levels"][str(level + 1)]
+                contexts = self._contexts(outputs[level + 1], carried, begin, first, ticks, level)
+            eps = draws(level, first, ticks)
             if embeddings is None or not self.use_obs[level]:
                 outputs[level], after[str(level)] = cell.imagine(contexts, eps, at_start, temperature)
             else:
                 outputs[level], after[str(level)] = cell.observe(contexts, embeddings[level], eps, at_start)
+            if level and not isinstance(begin, int):  # one tick fewer may have begun than were computed
+                begun = self._ticks(begin + frames, level) - first
+                after[str(level)] = {
+                    name: tf.gather(_joined(at_start[name], outputs[level][name]), begun, axis=1, batch_dims=1)
+                    for name in at_start
+                }
         return outputs, {"levels": after, "frame": state["frame"] + frames}
 
     def _ticks(self, frame, level):
-        """Ticks of a level that begin before `frame`."""
+        """Ticks of a level that begin before `frame`; also the most that begin in any `frame` frames."""
         period = self.factor**level
         return -(-frame // period)
 
-    def _contexts(self, above, carried, begin, first, stop, level):
-        """The outputs of the level above at each of this level's ticks first ... stop - 1."""
-        known = tf.concat(
-            [tf.concat([carried["z"], carried["h"]], axis=-1)[:, None], tf.concat([above["z"], above["h"]], axis=-1)],
-            axis=1,
-        )
-        return tf.gather(known, tf.range(first, stop) // self.factor - self._ticks(begin, level + 1) + 1, axis=1)
+    def _contexts(self, above, carried, begin, first, ticks, level):
+        """The outputs of the level above at each of this level's ticks first ... first + ticks - 1."""
+        outputs = tf.concat([_joined(carried[name], above[name]) for name in ("z", "h")], axis=-1)
+        parents = _numbered(first, ticks) // self.factor - _numbered(self._ticks(begin, level + 1) - 1, 1)
+        parents = tf.minimum(parents, tf.shape(outputs)[1] - 1)  # those of padding may be beyond
+        return tf.gather(outputs, parents, axis=1, batch_dims=parents.shape.rank - 1)
 
     def decode(self, outputs, draw_maps=None, maps=None, temperature=1.0):
         """Level 0's outputs to frames.
@@ -280,9 +290,8 @@ class HTSR(VideoModel):
 
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
-        begin = tf.reduce_max(state["frame"])
         outputs, after = self.run_levels(state, None, horizon, self._draws(seeds), self.latent_temperature)
-        draw_maps = self._draw_maps(seeds, tf.range(begin, begin + horizon)) if self.spatial else None
+        draw_maps = self._draw_maps(seeds, _numbered(state["frame"], horizon))
         video, _ = self.decode(outputs[0], draw_maps, temperature=self.spatial_temperature)
         if isinstance(horizon, int):
             video.set_shape([None, horizon, *self.image_shape])
@@ -292,7 +301,7 @@ class HTSR(VideoModel):
         seeds = noise.example_seeds(tf.range(tf.shape(video)[0])) if seed is None else seed
         embeddings, maps = self.encode(video)
         outputs, _ = self.run_levels(self.zero_state(seeds), embeddings, _length(video), self._draws(seeds), begin=0)
-        draw_maps = self._draw_maps(seeds, tf.range(_length(video))) if self.spatial else None
+        draw_maps = self._draw_maps(seeds, tf.range(_length(video)))
         return self.decode(outputs[0], draw_maps, maps)[0]
 
     def elbo(self, video, draws, draw_maps=None):
@@ -335,23 +344,41 @@ class HTSR(VideoModel):
 
     def loss_terms(self, batch, training):
         video, seeds = batch["video"], self.example_seeds(batch, training)
-        draw_maps = self._draw_maps(seeds, tf.range(video.shape[1])) if self.spatial else None
+        draw_maps = self._draw_maps(seeds, tf.range(video.shape[1]))
         return self.elbo(video, self._draws(seeds), draw_maps)[0]
 
     def _draws(self, seeds):
         """Sampler of the temporal latents: one stream per example and level, one event per tick."""
 
         def draw(level, first, ticks):
-            return noise.normal_at(noise.fold_in(seeds, level), tf.range(first, first + ticks), (self.stoch,))
+            if self.mean_only:
+                return None
+            return noise.normal_at(noise.fold_in(seeds, level), _numbered(first, ticks), (self.stoch,))
 
         return draw
 
     def _draw_maps(self, seeds, frames):
-        """N(0, 1) maps of the spatial latents for numbered frames, per group [B * T, h, w, Z]."""
+        """Draws from N(0, 1) for the spatial latents of frames numbered [T] or [B, T].
+
+        Returns:
+            [B * T, h, w, Z] per group; or None where there are no such latents, or no samples.
+        """
+        if not self.spatial or self.mean_only:
+            return None
         return [
             tf.reshape(noise.normal_at(noise.fold_in(seeds, SPATIAL_STREAM + g), frames, shape), [-1, *shape])
             for g, shape in enumerate(self.decoder.shapes)
         ]
+
+
+def _numbered(first, count):
+    """first, first + 1, ...: [count] from an integer, [B, count] from a tensor [B]."""
+    return tf.range(count) + (first if isinstance(first, int) else first[:, None])
+
+
+def _joined(before, values):
+    """[B, T + 1, ...]: what was before the first of T time steps, and then `values` [B, T, ...]."""
+    return tf.concat([before[:, None], values], axis=1)
 
 
 def _length(video):

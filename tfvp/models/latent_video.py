@@ -171,10 +171,9 @@ class LatentVideoModel(VideoModel):
                     state[name] = network.zero_state(batch)
         inputs = codes[:, :-1] if first else tf.concat([state["code"][:, None], codes[:, :-1]], axis=1)
         targets = codes[:, 1:] if first else codes
-        begin = 0 if first else tf.reduce_max(state["frame"])
         after = {**state, **remembered, "frame": state["frame"] + frames, "code": codes[:, -1]}
         if targets.shape[1] != 0:
-            numbers = tf.range(begin + 1 if first else begin, begin + frames)
+            numbers = tf.range(1, frames) if first else state["frame"][:, None] + tf.range(frames)
             draws = self._draw(state["seed"], POSTERIOR_STREAM, numbers)
             latents = tf.zeros_like(draws)
             if self.posterior is not None:
@@ -194,10 +193,9 @@ class LatentVideoModel(VideoModel):
 
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
-        begin = tf.reduce_max(state["frame"])
         like = tf.TensorSpec([None, *self.image_shape], tf.float32)
         video, carried = unroll.generate(
-            lambda c, t: self.predict_next(c, seeds, begin + t), self.carried(state), horizon, like
+            lambda c, t: self.predict_next(c, seeds, state["frame"] + t), self.carried(state), horizon, like
         )
         return video, {**state, **carried, "seed": seeds, "frame": state["frame"] + horizon}
 
@@ -212,12 +210,12 @@ class LatentVideoModel(VideoModel):
         Args:
             carried: what of the state changes: "code", "skip_terms", the networks' states.
             seeds: [B, 2].
-            number: of the frame, an int32 scalar.
+            number: of the frame, int32 [B], or a scalar for all.
 
         Returns:
             (the frame [B, H, W, C], `carried` after it).
         """
-        z, after = self._draw(seeds, PRIOR_STREAM, tf.reshape(number, [1])), dict(carried)
+        z, after = self._draw(seeds, PRIOR_STREAM, number[..., None]), dict(carried)
         if self.posterior is None:
             z = tf.zeros_like(z)
         if self.prior is not None:
@@ -235,7 +233,7 @@ class LatentVideoModel(VideoModel):
         return frame, after
 
     def _draw(self, seeds, stream, frames):
-        """N(0, 1) draws [B, n, *latent_shape] for numbered frames."""
+        """N(0, 1) draws [B, n, *latent_shape] for the frames numbered [n] or [B, n]."""
         return noise.normal_at(noise.fold_in(seeds, stream), frames, self.latent_shape)
 
 

@@ -104,7 +104,7 @@ class SVG(LatentVideoModel):
         self.latent_shape, self.beta, self.context = (latents,), beta, context
         self.refresh_skips = self.refresh_predicted_skips = last_frame_skip
         self.bn_mode, self.sample_context = bn_mode, sample_context
-        self.skip_lag = 2 if skip_frame == "reference" else 1
+        self.skip_lag = 2 if skip_frame == "reference" and not last_frame_skip else 1
         self.min_context = self.skip_lag
         if context < self.skip_lag:
             raise UserError(

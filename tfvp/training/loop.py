@@ -109,6 +109,7 @@ def compile_model(config, model, steps):
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         average=average,
+        seed=settings.seed,
         jit_compile=settings.xla,
         steps_per_execution=settings.steps_per_execution,
     )
