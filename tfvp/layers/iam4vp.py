@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import initializers
 from tfvp.layers.per_frame import sizes
 from tfvp.layers.simvp import exact_gelu, strides
 
@@ -22,18 +23,19 @@ class ConvUnit(keras.layers.Layer):
     def __init__(self, filters, stride=1, upsample=False, skip=0, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.stride, self.upsample = filters, stride, upsample
-        normal = keras.initializers.TruncatedNormal(0.0, 0.02)
         self.conv = keras.layers.Conv2D(
             4 * filters if upsample else filters,
             3,
             strides=stride,
             padding="valid" if stride == 2 else "same",
-            kernel_initializer=normal,
+            kernel_initializer=initializers.normal(),
         )
         # Apart from the first input's convolution, so that it can be kept while that input changes.
-        self.skip_conv = (
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer=normal) if skip else None
-        )
+        self.skip_conv = None
+        if skip:
+            self.skip_conv = keras.layers.Conv2D(
+                filters, 3, padding="same", use_bias=False, kernel_initializer=initializers.normal()
+            )
         self.skip = skip
         self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
 
@@ -119,9 +121,9 @@ class LargeKernelAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.local = keras.layers.DepthwiseConv2D(5, padding="same")
-        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3)
-        self.mix = keras.layers.Conv2D(channels, 1)
+        self.local = keras.layers.DepthwiseConv2D(5, padding="same", **initializers.torch_depthwise(5))
+        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3, **initializers.torch_depthwise(7))
+        self.mix = keras.layers.Conv2D(channels, 1, **initializers.torch_default(channels))
         for layer in (self.local, self.wide, self.mix):
             layer.build((None, None, None, channels))
         self.built = True
@@ -137,22 +139,26 @@ class QueryBlock(keras.layers.Layer):
         channels: of input and output.
         hidden: width of the pointwise layers, 4 * channels as published.
         scale: initial value of the branch's factor per channel.
+        time_size: of the embedding of the queried time.
     """
 
-    def __init__(self, channels, hidden=None, scale=1e-6, **kwargs):
+    def __init__(self, channels, hidden=None, scale=1e-6, time_size=64, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.hidden, self.scale = channels, hidden or 4 * channels, scale
-        self.time_head = keras.layers.Dense(channels)
+        self.channels = channels
+        self.hidden = hidden or 4 * channels
+        self.scale = scale
+        self.time_size = time_size
+        self.time_head = keras.layers.Dense(channels, **initializers.torch_default(time_size))
         self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
-        self.expand = keras.layers.Dense(self.hidden)
-        self.project = keras.layers.Dense(channels)
+        self.expand = keras.layers.Dense(self.hidden, **initializers.torch_default(channels))
+        self.project = keras.layers.Dense(channels, **initializers.torch_default(self.hidden))
 
-    def build(self, input_shape, time_size=64):
+    def build(self, input_shape):
         self.gamma = self.add_weight(
             name="gamma", shape=(self.channels,), initializer=keras.initializers.Constant(self.scale), dtype="float32"
         )
         self.build_mixer()
-        self.time_head.build((None, time_size))
+        self.time_head.build((None, self.time_size))
         for layer in (self.norm, self.expand):
             layer.build((None, None, None, self.channels))
         self.project.build((None, None, None, self.hidden))
@@ -181,23 +187,34 @@ class BottleBlock(QueryBlock):
 
     Args:
         observed, queued: channels of both inputs.
-        hidden, scale: as in `QueryBlock`.
+        hidden, scale, time_size: as in `QueryBlock`.
     """
 
-    def __init__(self, observed, queued, hidden=None, scale=1e-6, **kwargs):
-        super().__init__(observed, hidden, scale, **kwargs)
-        self.observed, self.queued = observed, queued
+    def __init__(self, observed, queued, hidden=None, scale=1e-6, time_size=64, **kwargs):
+        super().__init__(observed, hidden, scale, time_size, **kwargs)
+        self.observed = observed
+        self.queued = queued
         self.pairs = observed == queued
-        self.depthwise = [keras.layers.DepthwiseConv2D(7, padding="same", use_bias=False) for _ in range(2)]
-        self.residual = [keras.layers.Conv2D(observed, 1), keras.layers.Conv2D(observed, 1, use_bias=False)]
-        self.pointwise = None if self.pairs else [keras.layers.Conv2D(observed, 1, use_bias=False) for _ in range(2)]
+
+        def pointwise(use_bias):
+            return keras.layers.Conv2D(observed, 1, use_bias=use_bias, **initializers.torch_default(observed + queued))
+
+        self.depthwise = [
+            keras.layers.DepthwiseConv2D(
+                7, padding="same", use_bias=False, **initializers.torch_depthwise(7, 2 if self.pairs else 1)
+            )
+            for _ in range(2)
+        ]
+        self.residual = [pointwise(use_bias=True), pointwise(use_bias=False)]
+        self.pointwise = None if self.pairs else [pointwise(use_bias=False) for _ in range(2)]
 
     def build_mixer(self):
         for part, channels in enumerate((self.observed, self.queued)):
             for layers in (self.depthwise, self.residual, self.pointwise or ()):
                 if layers:
                     layers[part].build((None, None, None, channels))
-        self.bias = self.add_weight(name="bias", shape=(self.observed,), initializer="zeros", dtype="float32")
+        bias = initializers.torch_bias(2 * 7**2 if self.pairs else self.observed + self.queued)
+        self.bias = self.add_weight(name="bias", shape=(self.observed,), initializer=bias, dtype="float32")
 
     def terms(self, x, part):
         """(convolved, residual) of the observed frames (part 0) or of the queue (part 1)."""
@@ -223,7 +240,9 @@ class Refinement(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.into, self.out = keras.layers.Conv2D(channels, 1), keras.layers.Conv2D(channels, 1)
+        self.into, self.out = (
+            keras.layers.Conv2D(channels, 1, **initializers.torch_default(channels)) for _ in range(2)
+        )
         self.attention = LargeKernelAttention()
         for layer in (self.into, self.attention, self.out):
             layer.build((None, None, None, channels))

@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import initializers
 from tfvp.layers.per_frame import sizes
 
 GROUPS = 2  # of group norm
@@ -48,7 +49,7 @@ class NormedConv(keras.layers.Layer):
             3,
             strides=stride,
             padding="valid" if stride == 2 else "same",
-            kernel_initializer=keras.initializers.TruncatedNormal(0.0, 0.02),
+            kernel_initializer=initializers.normal(),
         )
         self.norm = keras.layers.GroupNormalization(GROUPS, epsilon=1e-5)
 
@@ -76,15 +77,24 @@ class GatedBlock(keras.layers.Layer):
     def __init__(self, channels, out, ratio, **kwargs):
         super().__init__(**kwargs)
         self.channels, self.ratio = channels, ratio
-        pointwise = lambda filters: keras.layers.Conv2D(filters, 1)  # noqa: E731
-        norm = lambda: keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True)  # noqa: E731
-        self.norms = [norm(), norm()]
+
+        def pointwise(filters):
+            return keras.layers.Conv2D(filters, 1, kernel_initializer=initializers.he_fan_out(filters))
+
+        def depthwise(side, **options):
+            return keras.layers.DepthwiseConv2D(
+                side, padding="same", depthwise_initializer=initializers.he_fan_out(side**2), **options
+            )
+
+        self.norms = [keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True) for _ in range(2)]
         self.into, self.gate, self.out = pointwise(channels), pointwise(2 * channels), pointwise(channels)
-        self.local = keras.layers.DepthwiseConv2D(5, padding="same")
-        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3)
+        self.local = depthwise(5)
+        self.wide = depthwise(7, dilation_rate=3)
         self.expand, self.project = pointwise(ratio * channels), pointwise(channels)
-        self.mix = keras.layers.DepthwiseConv2D(3, padding="same")
-        self.resize = pointwise(out) if out != channels else None
+        self.mix = depthwise(3)
+        self.resize = None
+        if out != channels:  # outside of what the published block draws itself, so by PyTorch's default
+            self.resize = keras.layers.Conv2D(out, 1, **initializers.torch_default(channels))
 
     def build(self, input_shape):
         small, large = (None, None, None, self.channels), (None, None, None, self.ratio * self.channels)

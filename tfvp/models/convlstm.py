@@ -240,7 +240,11 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         self.output_conv.build((None, *self.grid[:2], hidden[-1]))
         if legacy_dead:
             self.dead = [
-                self.add_weight(name=f"dead_{i}_{side}", shape=(side, side, 2 * filters, filters), initializer="zeros")
+                self.add_weight(
+                    name=f"dead_{i}_{side}",
+                    shape=(side, side, 2 * filters, filters),
+                    initializer=initializers.torch_kernel(),
+                )
                 for i, filters in enumerate(hidden)
                 for side in (kernel, 1)
             ]

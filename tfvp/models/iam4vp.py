@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.layers import iam4vp, noise, simvp, unroll
+from tfvp.layers import iam4vp, initializers, noise, simvp, unroll
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -87,14 +87,17 @@ class IAM4VP(VideoModel):
         self.encoder = iam4vp.SpatialEncoder(filters, depth)
         self.queue_encoder = self.encoder if share_queue_encoder else iam4vp.SpatialEncoder(filters, depth)
         self.mask_token = self.add_weight(name="mask_token", shape=(horizon, *grid, filters), initializer="zeros")
-        self.time_denses = [keras.layers.Dense(4 * TIME_SIZE), keras.layers.Dense(TIME_SIZE)]
+        self.time_denses = [
+            keras.layers.Dense(4 * TIME_SIZE, **initializers.torch_default(TIME_SIZE)),
+            keras.layers.Dense(TIME_SIZE, **initializers.torch_default(4 * TIME_SIZE)),
+        ]
         self.bottle = iam4vp.BottleBlock(size, horizon * filters, hidden)
         self.blocks = [iam4vp.QueryBlock(size, hidden) for _ in range(blocks - 1)]
         self.dead_block = iam4vp.QueryBlock(size, hidden) if legacy_dead_block else None
         self.decoder = iam4vp.SpatialDecoder(filters, depth)
-        self.merge = keras.layers.Conv2D(filters, 1)
+        self.merge = keras.layers.Conv2D(filters, 1, **initializers.torch_default(size))
         self.refine = iam4vp.Refinement()
-        self.readout = keras.layers.Conv2D(channels, 1, dtype="float32")
+        self.readout = keras.layers.Conv2D(channels, 1, dtype="float32", **initializers.torch_default(filters))
         for encoder in {id(e): e for e in (self.encoder, self.queue_encoder)}.values():
             encoder.build((None, height, width, channels))
         self.time_denses[0].build((None, TIME_SIZE))
