@@ -1,0 +1,392 @@
+"""Writes the reference pages of the documentation from the registries, the configurations and docs/parameters.json.
+
+python docs/generate.py            # rewrites the pages; tests/unit/test_docs.py fails where they are stale
+python docs/generate.py --count    # also builds the models whose configuration changed and counts their parameters
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import typing
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+DOCS = pathlib.Path(__file__).resolve().parent
+ROOT = DOCS.parent
+CONFIGS = ROOT / "configs"
+COUNTS = DOCS / "parameters.json"
+NOTICE = "<!-- Written by docs/generate.py; edit the docstrings and configurations that it reads instead. -->\n\n"
+
+sys.path.insert(0, str(ROOT))
+
+from tfvp import config as configuration  # noqa: E402
+from tfvp import registry  # noqa: E402
+from tfvp.datasets.base import GeneratedDataset, Settings  # noqa: E402
+from tfvp.errors import UserError  # noqa: E402
+from tfvp.metrics import protocols  # noqa: E402
+from tfvp.metrics.base import SetMetric  # noqa: E402
+
+
+def pages():
+    """The generated pages: {file name: text}."""
+    shipped = read_configs()
+    return {
+        "models.md": models_page(shipped),
+        "configs.md": configs_page(shipped),
+        "datasets.md": datasets_page(shipped),
+        "metrics.md": metrics_page(),
+        "options.md": options_page(),
+    }
+
+
+# Docstrings.
+
+
+def sections(doc):
+    """(paragraphs before "Args:", {argument: description}) of a Google-style docstring."""
+    lines = inspect.cleandoc(doc or "").splitlines()
+    start = next((i for i, line in enumerate(lines) if re.fullmatch(r"[A-Z][a-z ]+:", line)), len(lines))
+    prose_lines, arguments, inside, current = lines[:start], {}, False, []
+    for line in lines[start:]:
+        if re.fullmatch(r"[A-Z][a-z ]+:", line):
+            inside = line == "Args:"
+        elif inside and (match := re.match(r"    ([\w*]+(?:, [\w*]+)*): (.*)", line)):
+            current = match[1].split(", ")
+            arguments.update(dict.fromkeys(current, match[2]))
+        elif inside and line.strip():
+            arguments.update({name: f"{arguments[name]} {line.strip()}" for name in current})
+    paragraphs = re.split(r"\n\s*\n", "\n".join(prose_lines).strip())
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph], arguments
+
+
+def argument_descriptions(cls):
+    """{argument: description} from the docstrings of a class and its parents."""
+    descriptions = {}
+    for parent in reversed(cls.__mro__):
+        descriptions.update(sections(parent.__dict__.get("__doc__"))[1])
+    return descriptions
+
+
+def prose(text):
+    """Text in which only backticks mean something to Markdown; addresses and arXiv numbers become links."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else _plain(part) for part in parts)
+
+
+def _plain(text):
+    text = re.sub(r"\\|\*|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text.replace("<", "&lt;"))
+    text = re.sub(r"https?://[^\s,;]*[\w/]", r"<\g<0>>", text)
+    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
+
+
+def cell(text):
+    """Text for a cell of a table, as Markdown."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def table(header, rows):
+    """A Markdown table; columns that are empty in every row are left out."""
+    kept = [i for i, _ in enumerate(header) if any(str(row[i]) for row in rows)]
+    lines = [[header[i] for i in kept], ["---"] * len(kept), *([row[i] for i in kept] for row in rows)]
+    return "".join("| " + " | ".join(cell(value) for value in line) + " |\n" for line in lines) + "\n"
+
+
+def value_of(default):
+    """A default value as YAML would write it."""
+    if isinstance(default, bool) or default is None:
+        return {True: "true", False: "false", None: "null"}[default]
+    if isinstance(default, str):
+        return default or '""'
+    if isinstance(default, (list, tuple)):
+        return f"[{', '.join(value_of(item) for item in default)}]"
+    return repr(default)
+
+
+def type_of(annotation):
+    """What an option takes, in words."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return ", ".join(f"`{value_of(value)}`" for value in typing.get_args(annotation))
+    words = configuration._describe(annotation)
+    for item, plural in (("an integer", "integers"), ("a number", "numbers")):
+        words = words.replace(f"list of {item}", f"list of {plural}")
+    return re.sub(r"\ban? ", "", words)
+
+
+def option_table(kind, name, section):
+    """The options of a registered class, as a Markdown table."""
+    descriptions = argument_descriptions(registry.lookup(kind, name))
+    rows = [
+        (f"`{section}.{key}`", type_of(option.annotation), f"`{value_of(option.default)}`", prose(descriptions[key]))
+        for key, option in registry.options(kind, name).items()
+    ]
+    return table(("option", "takes", "default", "meaning"), rows) if rows else "It has no options of its own.\n\n"
+
+
+# Configurations.
+
+
+@dataclasses.dataclass(frozen=True)
+class Shipped:
+    """A configuration that ships with tfvp.
+
+    Attributes:
+        name: of the file below `configs/`, without its suffix.
+        header: its leading comment, as Markdown: sentences, and commands as code.
+        config: a `tfvp.config.Config`.
+    """
+
+    name: str
+    header: str
+    config: typing.Any
+
+
+def read_configs():
+    """Every shipped configuration but base.yml, sorted by name."""
+    paths = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in CONFIGS.rglob("*.yml")}
+    del paths["base"]
+    return [Shipped(name, header_of(path), configuration.load(path)) for name, path in sorted(paths.items())]
+
+
+def header_of(path):
+    """The comment at the top of a configuration, as Markdown."""
+    blocks = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        line = line[1:]
+        command = re.match(r"   +(python|tfvp|make|--set)\b", line) is not None or line.startswith("     ")
+        if not blocks or blocks[-1][0] != command:
+            blocks.append((command, []))
+        blocks[-1][1].append(line.strip())
+    return "\n\n".join(
+        "```\n" + "\n".join(lines) + "\n```" if command else prose(" ".join(lines)) for command, lines in blocks
+    )
+
+
+def fingerprint(config):
+    """What the number of a model's parameters depends on, as a short hash."""
+    settings = [config.model.to_dict(), list(config.frame_shape)]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_counts():
+    """{fingerprint: trainable parameters} of every configuration that was counted."""
+    return json.loads(COUNTS.read_text(encoding="utf-8")) if COUNTS.is_file() else {}
+
+
+def count_parameters(shipped):
+    """Builds the models of configurations that are not in docs/parameters.json, each in a process of its own."""
+    stored, wanted = read_counts(), {}
+    for entry in shipped:
+        key = fingerprint(entry.config)
+        wanted[key] = wanted.get(key) or stored.get(key)
+        if wanted[key] is None:
+            code = (
+                "import math, sys, tfvp; model = tfvp.build_model(sys.argv[1]);"
+                "print(sum(math.prod(v.shape) for v in model.trainable_variables))"
+            )
+            path = CONFIGS / f"{entry.name}.yml"
+            done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+            wanted[key] = int(done.stdout.split()[-1])
+            print(f"{entry.name}: {wanted[key]:,}", flush=True)
+    COUNTS.write_text(json.dumps(wanted, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+
+# Pages.
+
+
+def anchor(text):
+    """The anchor that Python-Markdown gives a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
+
+
+def config_link(name):
+    return f"[{name}](configs.md#{anchor(name)})"
+
+
+def parameters_of(entry, counts):
+    number = counts.get(fingerprint(entry.config))
+    return "not counted" if number is None else f"{number:,}"
+
+
+def models_page(shipped):
+    counts = read_counts()
+    text = NOTICE + (
+        "# Models\n\n"
+        "`model.name` chooses one. The constructor's keyword arguments are its options, `model.<option>` in a"
+        " configuration or after `--set`. Parameters are trainable ones, counted from the built model.\n\n"
+    )
+    names = registry.names("model")
+    rows = []
+    for name in names:
+        cls = registry.lookup("model", name)
+        futures = "as many as are drawn" if cls.stochastic else "one"
+        rows.append((f"[`{name}`](#{anchor(name)})", prose(sections(cls.__doc__)[0][0]), prose(cls.paper), futures))
+    text += table(("model", "what it is", "paper", "futures of a clip"), rows)
+    for name in names:
+        cls = registry.lookup("model", name)
+        text += f"## {name}\n\n" + "\n\n".join(prose(paragraph) for paragraph in sections(cls.__doc__)[0]) + "\n\n"
+        text += f"Source: `{inspect.getsourcefile(cls).removeprefix(str(ROOT) + os.sep)}`, class `{cls.__name__}`.\n\n"
+        text += option_table("model", name, "model")
+        rows = [
+            (config_link(entry.name), f"`{entry.config.data.name}`", parameters_of(entry, counts))
+            for entry in shipped
+            if entry.config.model.name == name
+        ]
+        text += table(("configuration", "data set", "parameters"), rows) if rows else ""
+    return text.rstrip() + "\n"
+
+
+def configs_page(shipped):
+    counts = read_counts()
+    text = NOTICE + (
+        "# Configurations\n\n"
+        "`--config` takes the name of one of these or the path of a YAML file. A file holds what differs from"
+        " [the common options](options.md) and from the defaults of its [model](models.md) and"
+        " [data set](datasets.md). Numbers are quoted from the publication that is named; tfvp's own are marked as"
+        " such.\n\n"
+    )
+    for entry in shipped:
+        config = entry.config
+        shape = " x ".join(map(str, config.frame_shape[:2]))
+        colours = {1: "grey", 3: "RGB"}.get(config.data.channels, f"{config.data.channels} channels")
+        text += f"## {entry.name}\n\n{entry.header}\n\n"
+        text += (
+            f"Model [`{config.model.name}`](models.md#{anchor(config.model.name)}),"
+            f" {parameters_of(entry, counts)} parameters. Data set"
+            f" [`{config.data.name}`](datasets.md#{anchor(config.data.name)}), {shape} pixels, {colours}."
+            f" Clips of {config.train.seq_len} frames in training, {config.eval.open_loop_ctx} observed and"
+            f" {config.eval.eval_seq_len - config.eval.open_loop_ctx} predicted in evaluation.\n\n"
+        )
+    return text.rstrip() + "\n"
+
+
+def clips_of(cls):
+    """How many clips a generated data set has, as a sentence; "" for data that are read from files."""
+    if not issubclass(cls, GeneratedDataset):
+        return ""
+    try:
+        dataset = cls(Settings(channels=cls.channels[-1]))
+        lengths = {split: dataset.clip_lengths(split) for split in dataset.splits}
+    except UserError:  # drawn from files that are not here
+        return ""
+    counts = ", ".join(f"{len(clips):,} {split}" for split, clips in lengths.items())
+    return f"{counts} clips of {lengths['test'][0]} frames"
+
+
+def datasets_page(shipped):
+    text = NOTICE + (
+        "# Data sets\n\n"
+        "`data.name` chooses one, `data.root` says where its files are. Files are decoded once, into `<root>/.tfvp` or"
+        " `data.cache`, and then read at memory speed. `tfvp data --config NAME --set data.root=FOLDER` says what it"
+        " found and what is missing, and draws a contact sheet. Loaders of data that cannot be downloaded freely were"
+        " tested on files written in the published layout, not on the data themselves.\n\n"
+    )
+    names = registry.names("dataset")
+    rows = []
+    for name in names:
+        info = registry.lookup("dataset", name).info
+        rows.append((f"[`{name}`](#{anchor(name)})", prose(info.description), info.context, info.horizon))
+    text += table(("data set", "what it shows", "observed", "predicted"), rows)
+    for name in names:
+        cls = registry.lookup("dataset", name)
+        info = cls.info
+        text += f"## {name}\n\n" + "\n\n".join(prose(paragraph) for paragraph in sections(cls.__doc__)[0]) + "\n\n"
+        facts = [
+            ("Files below `data.root`", prose(info.layout)),
+            ("To get them", prose(info.download)),
+            ("Size", clips_of(cls)),
+            ("Homepage", f"<{info.homepage}>" if info.homepage else ""),
+            ("Licence", prose(info.licence)),
+            ("Frames per second", f"{info.fps:g}" if info.fps else ""),
+            ("Usual context and horizon", f"{info.context} and {info.horizon} frames"),
+            ("Batches hold", ", ".join(f"`{key}`" for key in cls.provides)),
+            ("`data.channels`", " or ".join(map(str, cls.channels))),
+        ]
+        text += "".join(f"- **{key}:** {value}\n" for key, value in facts if value) + "\n"
+        text += option_table("dataset", name, "data")
+        using = [config_link(entry.name) for entry in shipped if entry.config.data.name == name]
+        text += f"Configurations: {', '.join(using)}.\n\n" if using else ""
+    return text.rstrip() + "\n"
+
+
+def metrics_page():
+    text = NOTICE + (
+        "# Metrics and protocols\n\n"
+        "A number without its protocol means nothing: one prediction scores an SSIM from .765 to .999 under the"
+        " conventions in use. A protocol fixes data, split, context, horizon, samples, metrics and reduction, and"
+        " stands in every result file. `--protocol NAME` chooses one; `--protocol all` scores one rollout under every"
+        " convention.\n\n## Protocols\n\n"
+    )
+    rows = [("`default`, `all`", "any", "what the section `eval` of the configuration says", "", "", "", "")]
+    for p in protocols.PROTOCOLS.values():
+        predicted = str(p.seq_len - p.context) if p.mode == "open_loop" else "each next frame"
+        data = f"[`{p.dataset}`](datasets.md#{anchor(p.dataset)})" if p.dataset else "any"
+        clips = f"{p.num_examples:,}" if p.num_examples else "all"
+        link = f"[`{p.name}`](#{anchor(p.name)})"
+        rows.append((link, data, p.split, p.context, predicted, clips, p.samples))
+    text += table(("protocol", "data set", "split", "observed", "predicted", "clips", "samples"), rows)
+    for p in protocols.PROTOCOLS.values():
+        text += f"### {p.name}\n\n{prose(p.description)} After {prose(p.source)}.\n\n"
+        text += f"Metrics: {', '.join(f'`{metric}`' for metric in p.metrics)}.\n\n"
+        text += f"{prose(p.caveats)}\n\n" if p.caveats else ""
+    text += (
+        "## Metrics\n\n"
+        "Metrics of frames are averaged over frames and clips and have a curve over time; with several samples a clip,"
+        " best and worst are chosen by each metric's own mean over time. Metrics of sets compare the whole set at once."
+        " The pretrained weights that some need come from `requirement-weights.txt`; without them the others are"
+        " reported.\n\n"
+    )
+    users, rows = protocols.used_by(), []
+    for name in registry.names("metric"):
+        cls = registry.lookup("metric", name)
+        what = prose(" ".join(sections(cls.__doc__)[0]))
+        broken = f" **Broken:** {prose(cls.broken)}." if cls.broken else ""
+        kind = ("set" if issubclass(cls, SetMetric) else "frames") + (" of labels" if cls.of_labels else "")
+        better = "higher" if cls.higher_is_better else "lower"
+        used = ", ".join(f"`{user}`" for user in users.get(name, []))
+        weights = ", ".join(f"`{needed}`" for needed in cls.needs_weights)
+        convention = prose(cls.convention) + broken
+        rows.append((f"`{name}`", what, convention, kind, better, cls.unit, weights, used))
+    header = ("metric", "what it is", "convention", "of", "better", "unit", "weights", "used by")
+    return (text + table(header, rows)).rstrip() + "\n"
+
+
+def options_page():
+    text = NOTICE + (
+        "# Common options\n\n"
+        "What `configs/base.yml` holds: the options that all models and data sets share. A configuration, or"
+        " `--set section.key=value`, changes them. An unknown key or a value of the wrong type is refused with the"
+        " nearest valid one.\n\n"
+    )
+    section, rows = None, {}
+    for line in (CONFIGS / "base.yml").read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r"(\w+):", line):
+            section = match[1]
+            rows[section] = []
+        elif match := re.fullmatch(r"  (\w+): (.*?)\s*# (.*)", line):
+            rows[section].append((f"`{section}.{match[1]}`", f"`{match[2].strip()}`", prose(match[3])))
+    for name, entries in rows.items():
+        text += f"## {name}\n\n" + table(("option", "default", "meaning"), entries)
+    return text.rstrip() + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", action="store_true", help="build the models that have not been counted yet")
+    if parser.parse_args().count:
+        count_parameters(read_configs())
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+        print(f"docs/{name}: {len(text.splitlines())} lines")
+
+
+if __name__ == "__main__":
+    main()
