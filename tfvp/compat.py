@@ -81,13 +81,22 @@ def apply_reduced_gradients(optimizer, gradients, variables):
     optimizer.apply(gradients, variables)
 
 
+def variable_index(optimizer, variable):
+    """The place of a variable among those that an optimizer was built with."""
+    return optimizer._get_variable_index(variable) if KERAS_3 else optimizer._index_dict[optimizer._var_key(variable)]
+
+
 def adam_moments(optimizer, variable):
     """The variables in which a built Adam or AdamW keeps the two moments of a variable's gradient."""
-    if KERAS_3:
-        place = optimizer._get_variable_index(variable)
-    else:
-        place = optimizer._index_dict[optimizer._var_key(variable)]
+    place = variable_index(optimizer, variable)
     return optimizer._momentums[place], optimizer._velocities[place]
+
+
+def add_counter(optimizer, name):
+    """A scalar int64 variable of an optimizer, 0 at first, which its state includes."""
+    if KERAS_3:
+        return optimizer.add_variable((), dtype="int64", name=name)
+    return optimizer.add_variable((), dtype=tf.int64, name=name)
 
 
 def backing_variable(variable):

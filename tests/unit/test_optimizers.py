@@ -17,6 +17,7 @@ def settings(**changes):
     values = {
         "optimizer": "adam",
         "optimizer_options": {},
+        "adam_rule": "keras",
         "learning_rate": 1e-3,
         "schedule": "constant",
         "warmup_epochs": 0.0,
@@ -93,6 +94,47 @@ def test_adam_in_one_kernel_is_keras_s(name, options):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_pytorch_s_adam_counts_updates_for_each_variable(devices):
+    """Epsilon stands beside the corrected root, and a variable without gradient does not count the update."""
+    epsilon, rate = 0.1, 0.01  # large, so that its place shows
+    strategy = strategies.make_strategy(devices)
+    with strategy.scope():
+        options = {"epsilon": epsilon}
+        optimizer = optimizers.build_optimizer(
+            settings(adam_rule="pytorch", optimizer_options=options, learning_rate=rate), 10, 10
+        )
+        layers = [keras.layers.Dense(1, use_bias=False, kernel_initializer=start) for start in ("ones", "zeros")]
+        for layer in layers:
+            layer.build((None, 1))
+        variables = [layer.kernel for layer in layers]
+        compat.build_optimizer(optimizer, variables)
+
+    @tf.function(autograph=False)
+    def update(gradients, which):
+        def step():
+            compat.apply_reduced_gradients(optimizer, [gradients[i] for i in which], [variables[i] for i in which])
+
+        step() if devices == 1 else strategy.run(step)
+
+    expected, moments, counts = [1.0, 0.0], [[0.0, 0.0], [0.0, 0.0]], [0, 0]
+    for first, second in ((0.5, None), (-0.2, 0.3), (0.9, -0.7)):
+        gradients = [first, second]
+        which = [i for i, g in enumerate(gradients) if g is not None]
+        update([tf.constant([[g or 0.0]]) for g in gradients], tuple(which))
+        for i in which:
+            counts[i] += 1
+            m, v = moments[i]
+            m, v = moments[i] = 0.9 * m + 0.1 * gradients[i], 0.999 * v + 0.001 * gradients[i] ** 2
+            m, v = m / (1 - 0.9 ** counts[i]), v / (1 - 0.999 ** counts[i])
+            expected[i] -= rate * m / (np.sqrt(v) + epsilon)
+    np.testing.assert_allclose([np.array(v).item() for v in variables], expected, rtol=1e-5)
+    counters = [
+        v for v in compat.optimizer_variables(optimizer) if np.array(v).shape == () and int(np.array(v)) in (2, 3)
+    ]
+    assert len(counters) >= 2  # they are part of the state that backups save
+
+
 @pytest.mark.parametrize("name", ["adam", "Adam", "rmsprop", "sgd", "adamw", "lamb"])
 def test_optimizers_by_name_take_a_step(name):
     made = optimizers.build_optimizer(settings(optimizer=name), 10, 10)
@@ -109,6 +151,8 @@ def test_wrong_optimizers_get_a_sentence():
         optimizers.build_optimizer(settings(optimizer="Adma"), 10, 10)
     with pytest.raises(UserError, match="adam takes .*beta_1"):
         optimizers.build_optimizer(settings(optimizer_options={"beta1": 0.5}), 10, 10)
+    with pytest.raises(UserError, match="about adam and adamw, not sgd"):
+        optimizers.build_optimizer(settings(optimizer="sgd", adam_rule="pytorch"), 10, 10)
     with pytest.raises(UserError, match="no momentum"):
         optimizers.build_optimizer(settings(optimizer="adagrad", schedule="one_cycle"), 10, 10)
 
@@ -134,10 +178,10 @@ def test_average_follows_its_schedule(devices):
         model.w.assign([float(iteration), 0.0])
         average.update(strategy, tf.constant(iteration, tf.int64))
         seen.append(float(average.variables[0][0]))
-    # Batches have 2 updates, so an average is due after updates 4, 8 and 12; the first is a copy.
-    assert seen == [0, 0, 0, 4, 4, 4, 4, 6, 6, 6, 6, 9]
+    # Batches 0, 2 and 4 are due, which end with updates 2, 6 and 10; the first is a copy.
+    assert seen == [0, 2, 2, 2, 2, 4, 4, 4, 4, 7, 7, 7]
     with average.in_place():
-        assert float(model.w[0]) == 9.0
+        assert float(model.w[0]) == 7.0
     assert float(model.w[0]) == 12.0
 
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import initializers
+from tfvp.layers.batch_norm import BatchNormalization
 from tfvp.layers.per_frame import sizes
 
 GROUPS = 2  # of group norm
@@ -86,7 +87,7 @@ class GatedBlock(keras.layers.Layer):
                 side, padding="same", depthwise_initializer=initializers.he_fan_out(side**2), **options
             )
 
-        self.norms = [keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True) for _ in range(2)]
+        self.norms = [BatchNormalization() for _ in range(2)]
         self.into, self.gate, self.out = pointwise(channels), pointwise(2 * channels), pointwise(channels)
         self.local = depthwise(5)
         self.wide = depthwise(7, dilation_rate=3)

@@ -12,6 +12,7 @@ from tensorflow import keras
 
 from tfvp.errors import UserError
 from tfvp.layers import initializers, noise, patches, unroll
+from tfvp.layers.batch_norm import BatchNormalization
 from tfvp.layers.convlstm import ConvLSTM, KerasConvLSTM
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
@@ -120,7 +121,7 @@ class NotebookConvLSTM(NextFrameConvLSTM):
             ConvLSTM(filters, kernel, activation="relu", bias="double", initializer="torch")
             for filters, kernel in zip([*hidden, self.image_shape[-1]], kernels)
         ]
-        self.norms = [keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, synchronized=True) for _ in hidden]
+        self.norms = [BatchNormalization() for _ in hidden]
         self._build_stack()
 
     def loss_terms(self, batch, training):

@@ -37,7 +37,11 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
             f" known: {', '.join(names)}"
         )
     if cls in (keras.optimizers.Adam, keras.optimizers.AdamW):
-        cls = _in_one_kernel(cls)
+        cls = _in_one_kernel(cls, settings.adam_rule)
+    elif settings.adam_rule != "keras":
+        raise UserError(
+            f"train.adam_rule={settings.adam_rule} is about adam and adamw, not {settings.optimizer}; set it to keras"
+        )
     options = settings.optimizer_options
     options = options.to_dict() if hasattr(options, "to_dict") else dict(options)
     rate = _learning_rate(settings, batches, batches_per_epoch, updates_per_batch)
@@ -46,10 +50,13 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
         cycle = OneCycle(low, batches, settings.cycle_warmup, high, high, updates_per_batch)
         cls = _with_momentum_cycle(cls, cycle, settings.optimizer)
     try:
-        return cls(learning_rate=rate, **options)
+        optimizer = cls(learning_rate=rate, **options)
     except (TypeError, ValueError) as error:
         known = [name for name in inspect.signature(cls).parameters if name not in ("learning_rate", "name", "kwargs")]
         raise UserError(f"train.optimizer_options: {settings.optimizer} takes {', '.join(known)} ({error})") from None
+    if settings.adam_rule == "pytorch" and optimizer.amsgrad:
+        raise UserError("train.adam_rule=pytorch does not know amsgrad; drop it from train.optimizer_options")
+    return optimizer
 
 
 def _learning_rate(settings, batches, batches_per_epoch, updates_per_batch):
@@ -162,21 +169,46 @@ def _with_momentum_cycle(cls, cycle, name):
     return WithMomentumCycle
 
 
-def _in_one_kernel(cls):
+def _in_one_kernel(cls, rule):
     """`cls`, Adam or AdamW, whose update of a variable is one operation of TensorFlow.
 
-    It computes the same, but for 1 - beta_2 in float32 (1.3e-5 of the second moment). Keras
-    composes it of a dozen, each of which goes through memory once: with one clip in a batch
-    that is a sixth of a step of a model of 30 million weights.
+    Keras composes the update of a dozen operations, each of which goes through memory once: with
+    one clip in a batch that is a sixth of a step of a model of 30 million weights. The result is
+    the same, but for 1 - beta_2 in float32 (1.3e-5 of the second moment).
+
+    With m and v the moments and t the number of updates, the two rules are
+
+        keras     lr * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+        pytorch   lr / (1 - beta_1^t) * m / (sqrt(v / (1 - beta_2^t)) + epsilon)
+
+    The second is the first with epsilon * sqrt(1 - beta_2^t), 1/31.6 of it at the first update
+    (Kingma and Ba 2015, section 2, has both). PyTorch also counts t for each variable, without
+    the updates in which it had no gradient; Keras counts it for all.
+
+    Args:
+        cls: `keras.optimizers.Adam` or `AdamW`.
+        rule: "keras" or "pytorch".
     """
 
     class InOneKernel(cls):
+        def build(self, variables):
+            super().build(variables)
+            if rule == "pytorch" and not hasattr(self, "counts"):
+                self.counts = [compat.add_counter(self, f"updates_{i}") for i in range(len(variables))]
+
         def update_step(self, gradient, variable, *learning_rate):
             if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
                 super().update_step(gradient, variable, *learning_rate)
                 return
             cast = functools.partial(tf.cast, dtype=variable.dtype)
-            updates = cast(self.iterations + 1)
+            epsilon = cast(self.epsilon)
+            if rule == "pytorch":
+                count = self.counts[compat.variable_index(self, variable)]
+                count.assign_add(tf.ones_like(count))
+                updates = cast(tf.convert_to_tensor(count))
+                epsilon *= tf.sqrt(1.0 - tf.pow(cast(self.beta_2), updates))
+            else:
+                updates = cast(self.iterations + 1)
             momentum, velocity = compat.adam_moments(self, variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=compat.backing_variable(variable).handle,
@@ -187,7 +219,7 @@ def _in_one_kernel(cls):
                 lr=cast(learning_rate[0] if learning_rate else self.learning_rate),
                 beta1=cast(self.beta_1),
                 beta2=cast(self.beta_2),
-                epsilon=cast(self.epsilon),
+                epsilon=epsilon,
                 grad=cast(gradient),
             )
 
@@ -203,8 +235,9 @@ class WeightAverage:
     Args:
         model: a built model.
         decay: weight of the old average in an update.
-        every: batches between updates.
-        start: batches up to which the average is overwritten by a plain copy.
+        every: batches between updates: the average is updated after batches 0, `every`, 2 * `every`, ...
+        start: number of the batch, from 0, with which averaging begins; until then the average
+            is a plain copy of the weights.
     """
 
     def __init__(self, model, decay, every=1, start=0):
@@ -218,9 +251,9 @@ class WeightAverage:
 
         To be called in a cross-replica context.
         """
-        batches = iterations // self.updates_per_batch
-        due = tf.equal(iterations % (self.updates_per_batch * self.every), 0)
-        keep = tf.where(batches <= self.start, 0.0, self.decay)
+        batch = iterations // self.updates_per_batch - 1
+        due = tf.equal(iterations % self.updates_per_batch, 0) & tf.equal(batch % self.every, 0)
+        keep = tf.where(batch < self.start, 0.0, self.decay)
 
         def take_in():
             for average, weight in zip(self.variables, self.trained):
