@@ -21,7 +21,7 @@ BASE_FILE = pathlib.Path(__file__).resolve().parent.parent / "configs" / "base.y
 # The values that a word may take, where base.yml can only show one of them.
 CHOICES = {
     "train.adam_rule": ("keras", "pytorch"),
-    "data.window": ("random", "split"),
+    "data.window": ("random", "split", "first"),
     "train.precision": ("float32", "mixed_bfloat16"),
     "train.schedule": ("constant", "cosine", "linear", "one_cycle", "plateau"),
     "eval.split": ("validation", "test"),

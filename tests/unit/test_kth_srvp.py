@@ -62,3 +62,19 @@ def test_missing_files_and_other_rules_are_named(tmp_path, whole):
         dataset.evaluation_windows("srvp", 40)
     with pytest.raises(UserError, match="no test windows called 'other'"):
         whole.evaluation_windows("other", 40)
+
+
+def test_all_twenty_persons_train_where_none_is_held_out(tmp_path):
+    folder = tmp_path / "walking"
+    folder.mkdir()
+    names = [f"person{person:02d}_walking_d{scenario}" for person in range(1, 26) for scenario in range(1, 5)]
+    for name in names:
+        (folder / f"{name}_uncomp.avi").touch()
+    settings = base.Settings(root=str(tmp_path), image_size=(16, 16))
+    sources = registry.lookup("dataset", "kth")(settings, validation_persons=[]).sources()
+    splits = {split: {s.name for s in sources if s.split == split} for split in ("train", "validation", "test")}
+    assert {name[6:8] for name in splits["train"]} == {f"{person:02d}" for person in range(1, 21)}
+    assert 1 <= len(splits["validation"]) <= 8 and not splits["validation"] & splits["test"]
+    assert splits["test"] == {name for name in names if int(name[6:8]) > 20}
+    default = registry.lookup("dataset", "kth")(settings).sources()
+    assert {s.name[6:8] for s in default if s.split == "validation"} == {"17", "18", "19", "20"}

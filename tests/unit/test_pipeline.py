@@ -76,7 +76,7 @@ clip_lengths = st.lists(st.integers(1, 40), min_size=1, max_size=12)
     train=clip_lengths,
     validation=clip_lengths,
     test=clip_lengths,
-    window=st.sampled_from(["random", "split"]),
+    window=st.sampled_from(batching.WINDOWS),
     length=st.integers(1, 8),
     stride=st.integers(1, 3),
     batch=st.integers(1, 5),
@@ -98,12 +98,14 @@ def test_training_windows_lie_within_training_clips(train, validation, test, win
         np.testing.assert_array_equal(frame, frame[:, :1] + np.arange(length) * stride)
         if window == "split":
             assert (frame[:, 0] % span == 0).all()
+        if window == "first":
+            assert (frame[:, 0] == 0).all()
 
 
 @small
 @given(
     train=clip_lengths,
-    window=st.sampled_from(["random", "split"]),
+    window=st.sampled_from(batching.WINDOWS),
     length=st.integers(1, 8),
     stride=st.integers(1, 3),
     batch=st.integers(1, 4),
@@ -153,7 +155,7 @@ def test_random_windows_reach_both_ends():
 
 
 @pytest.mark.parametrize("endless", [False, True])
-@pytest.mark.parametrize("window", ["random", "split"])
+@pytest.mark.parametrize("window", batching.WINDOWS)
 @pytest.mark.parametrize("steps_per_epoch", [2, 5, 13])
 def test_resuming_gives_the_same_batches(window, endless, steps_per_epoch):
     dataset = Counting({"train": [9, 12, 30, 7, 15, 8, 11]}, endless)

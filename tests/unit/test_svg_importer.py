@@ -50,7 +50,7 @@ def as_torch(layer):
 def test_an_imported_model_predicts_the_same(tiny, tmp_path, monkeypatch, write):
     for name in ("torch", "torch._utils"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    settings = config.load(tiny, importer.AS_RELEASED)
+    settings = importer.as_released(tiny)
     model = tfvp.build_model(settings)
     spread(model)
     stored, content = [], {}
@@ -81,6 +81,23 @@ def test_a_checkpoint_written_by_pytorch(tiny, tmp_path):
         importer.load(other, torch_file.read(tmp_path / "model.pth"))
         for mine, theirs in zip(model.variables, other.variables, strict=True):
             np.testing.assert_array_equal(tf.convert_to_tensor(mine), tf.convert_to_tensor(theirs))
+
+
+def test_imported_models_generate_as_the_released_code_does(tiny):
+    for prior, mode, sampled in (("learned", "batch", True), ("fixed", "running", False)):
+        model = importer.as_released(tiny, [f"model.prior={prior}"]).model
+        assert (model.bn_mode, model.sample_context, model.skip_frame) == (mode, sampled, "reference")
+    chosen = importer.as_released(tiny, ["model.bn_mode=running", "model.skip_frame=last"]).model
+    assert (chosen.bn_mode, chosen.sample_context, chosen.skip_frame) == ("running", True, "reference")
+
+
+def test_running_statistics_are_not_invented(tiny):
+    model = tfvp.build_model(config.load(tiny))
+    content = {theirs: as_torch(getattr(model, ours)) for theirs, ours in importer.NETWORKS.items()}
+    content["decoder"] = {k: v for k, v in content["decoder"].items() if "running" not in k}
+    with pytest.raises(UserError, match="decoder of the checkpoint has no running statistics.*model.bn_mode=batch"):
+        importer.load(model, content)
+    importer.load(tfvp.build_model(importer.as_released(tiny)), content)
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tiny):

@@ -16,6 +16,7 @@ from tfvp.registry import register
 ACTIONS = ("walking", "jogging", "running", "boxing", "handwaving", "handclapping")
 FIRST_TEST_PERSON = 21
 SRVP_WINDOWS, SRVP_SEED = 1000, 42
+VALIDATION_SHARE = 0.05  # of the training clips, where no persons are held out
 SEGMENTS_FILE = "00sequences.txt"
 _NAME = re.compile(r"(?P<video>person(?P<person>\d\d)_[a-z]+_d\d)(_uncomp)?(?P<suffix>\.\w+)?")
 _LARGEST_MEMBER = 2**30  # bytes; the published files have a few million at most
@@ -27,6 +28,8 @@ class KTH(base.FileDataset):
 
     Persons 1 to 20 are training, 21 to 25 test, as in SVG and HTSR. The validation persons are
     taken from training: 17 to 20 by default, which leaves 1 to 16, OpenSTL's training persons.
+    Without validation persons, all 20 train, as in SVG and HTSR, and one clip in twenty of
+    theirs, by a hash of its name, is validation.
 
     `data.root` may hold the six zip archives, the six folders that they unpack to, or folders
     `train` and `test` of files, directly or below `KTH`. The number in a file's name decides
@@ -40,7 +43,7 @@ class KTH(base.FileDataset):
             whole frame, each pixel the mean of its area.
         segments: cut the clips to the parts with action that 00sequences.txt lists, as SVG
             does, instead of whole files; the file goes beside the others.
-        validation_persons: persons of the validation split, from 1 to 20.
+        validation_persons: persons of the validation split, from 1 to 20; [] = none, see above.
     """
 
     info = base.DatasetInfo(
@@ -74,10 +77,10 @@ class KTH(base.FileDataset):
         found = {**self._zipped(), **self._loose()}
         listed = self._segments() if self.options["segments"] else {}
         folders = self._splits_by_folder([name for name in found if not _NAME.fullmatch(name)])
+        persons = self._splits_by_person([name for name in found if _NAME.fullmatch(name)])
         sources = []
         for name, (path, member, state) in sorted(found.items(), key=lambda item: video_io.natural_key(item[0])):
-            match = _NAME.fullmatch(name)
-            split = self._split_of(int(match["person"])) if match else folders.get(name)
+            split = persons.get(name) or folders.get(name)
             if split:
                 segments = tuple(listed.get(name, ()))
                 sources.append(Source(name, split, path, member, segments, state))
@@ -108,10 +111,16 @@ class KTH(base.FileDataset):
         clips, starts = np.array(chosen, np.int64).T
         return clips, starts
 
-    def _split_of(self, person):
-        if person >= FIRST_TEST_PERSON:
-            return "test"
-        return "validation" if person in self.options["validation_persons"] else "train"
+    def _splits_by_person(self, names):
+        """{name: split} of files whose names have a person."""
+        persons = {name: int(_NAME.fullmatch(name)["person"]) for name in names}
+        training = [name for name, person in persons.items() if person < FIRST_TEST_PERSON]
+        held_out = self.options["validation_persons"]
+        if held_out:
+            splits = {name: "validation" if persons[name] in held_out else "train" for name in training}
+        else:
+            splits = listing.assign_splits(training, validation=VALIDATION_SHARE)
+        return {name: splits.get(name, "test") for name in names}
 
     def _loose(self):
         """{name: (path, "", ())} of the files and image folders that are not in archives."""

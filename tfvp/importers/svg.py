@@ -27,6 +27,12 @@ NETWORKS = {
 
 # What the published models compute, whatever the configuration says.
 AS_RELEASED = ("model.skip_frame=reference",)
+# How the released code generates, which --set may change: LP with batch norm in training mode and sampled latents
+# of observed frames, FP with running statistics and the means.
+GENERATION = {
+    "learned": ("model.bn_mode=batch", "model.sample_context=true"),
+    "fixed": ("model.bn_mode=running", "model.sample_context=false"),
+}
 
 
 def variables(layer):
@@ -73,12 +79,16 @@ def assign(layer, arrays):
 
     Running statistics of batch norm are optional.
 
+    Returns:
+        Whether the running statistics were there.
+
     Raises:
         UserError: another number of parameters, or another shape.
     """
     arrays = {name: value for name, value in arrays.items() if not name.endswith("num_batches_tracked")}
     wanted = variables(layer)
-    if not any(name.endswith("running_mean") for name in arrays):
+    complete = any(name.endswith("running_mean") for name in arrays)
+    if not complete:
         wanted = [entry for entry in wanted if not entry[0].startswith("running")]
     if len(arrays) != len(wanted):
         raise UserError(
@@ -92,13 +102,15 @@ def assign(layer, arrays):
                 f"{name} has shape {tuple(value.shape)}, the configuration makes it {suffix} {tuple(variable.shape)}"
             )
         variable.assign(tf.cast(value, variable.dtype))
+    return complete
 
 
 def load(model, content):
     """Loads what `torch_file.read` found into a `tfvp.models.svg.SVG`.
 
     Raises:
-        UserError: a network is missing or does not fit.
+        UserError: a network is missing or does not fit, or the model would predict with running
+            statistics of batch norm that the checkpoint does not have.
     """
     if not isinstance(content, dict):
         raise UserError("the checkpoint is no mapping of networks (encoder, decoder, ...)")
@@ -109,9 +121,21 @@ def load(model, content):
         if theirs not in content:
             raise UserError(f"the checkpoint has no {theirs}; for SVG-FP set model.prior=fixed")
         try:
-            assign(layer, torch_file.state_dict(content[theirs]))
+            complete = assign(layer, torch_file.state_dict(content[theirs]))
         except UserError as error:
             raise UserError(f"{theirs}: {error}") from None
+        if not complete and _blocks(layer) and model.bn_mode == "running":
+            raise UserError(
+                f"the {theirs} of the checkpoint has no running statistics of batch norm; set model.bn_mode=batch,"
+                " which takes those of the batch"
+            )
+
+
+def as_released(path, overrides=()):
+    """The configuration of an imported model: a file, changed to what the released code computes."""
+    config = configuration.load(path, overrides)
+    generation = GENERATION.get(config.model.get("prior"), ())
+    return configuration.load(path, [*generation, *overrides, *AS_RELEASED])
 
 
 def main(arguments=None):
@@ -122,7 +146,7 @@ def main(arguments=None):
     parser.add_argument("--logdir", default="./logs", help="folder of runs")
     cli.add_config_arguments(parser)
     options = parser.parse_args(arguments)
-    config = configuration.load(options.config, [*options.overrides, *AS_RELEASED])
+    config = as_released(options.config, options.overrides)
     if config.model.name != "svg":
         raise UserError(f"{options.config} does not describe SVG; use configs/svg/*.yml")
     content = torch_file.read(options.checkpoint)

@@ -17,7 +17,7 @@ from tfvp.layers import label_maps
 from tfvp.pipeline import draws
 from tfvp.pipeline.optical_flow import FlowFiles, reference_flow
 
-WINDOWS = ("random", "split")
+WINDOWS = ("random", "split", "first")
 
 
 def training_batches(
@@ -49,7 +49,7 @@ def training_batches(
         first_epoch: the epoch to begin with; the batches are those that a stream from epoch 0
             would have from there on.
         window: "random" = in each pass one window of each clip, at a random place; "split" =
-            all windows from frame 0 on that do not overlap.
+            all windows from frame 0 on that do not overlap; "first" = the window at frame 0.
         stride: frames of the clip from one frame of the window to the next.
         flip: mirror whole windows left-right with probability 1/2.
         split: the split to draw from.
@@ -255,7 +255,7 @@ class _Epochs:
         lengths = dataset.clip_lengths(split)
         self.clips = dataset.usable_clips(split, length, stride, option="train.seq_len")
         self.latest = lengths[self.clips] - span
-        self.starts = None
+        self.starts = np.zeros_like(self.clips) if window == "first" else None
         if window == "split":
             pieces = lengths[self.clips] // span
             first = np.repeat(np.cumsum(pieces) - pieces, pieces)
