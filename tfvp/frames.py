@@ -11,7 +11,7 @@ _EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
 def to_uint8(video):
-    """Floats in [0, 1], clipped and rounded to uint8 in [0, 255]; uint8 as it is."""
+    """Frames (array or tensor) in [0, 1], clipped and rounded to uint8 in [0, 255]; uint8 is returned unchanged."""
     video = np.asarray(video)
     if video.dtype == np.uint8:
         return video

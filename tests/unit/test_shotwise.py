@@ -8,6 +8,7 @@ from tfvp import config, registry
 from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.evaluation import shotwise_fvd
+from tfvp.metrics.moments import Moments
 from tfvp.training import loop
 
 
@@ -32,9 +33,9 @@ def test_shots_are_windows_of_training_clips():
 
 def test_moments_are_those_of_numpy():
     values = np.random.default_rng(0).normal(size=(50, 6))
-    moments = shotwise_fvd.Moments(6)
+    moments = Moments(6)
     moments.add(values[:20])
-    moments.add(values[20:])
+    moments.add(np.concatenate([values[20:], values[:3]]), real=[1.0] * 30 + [0.0] * 3)
     mean, covariance = moments.gaussian()
     np.testing.assert_allclose(mean, values.mean(0))
     np.testing.assert_allclose(covariance, np.cov(values.T), atol=1e-12)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tfvp import registry, video_io
 from tfvp.errors import UserError
-from tfvp.pipeline import draws, shards
+from tfvp.pipeline import batching, draws, shards
 
 _said = set()
 
@@ -208,8 +208,6 @@ class VideoDataset:
         Raises:
             UserError: no clip is long enough.
         """
-        from tfvp.pipeline import batching
-
         self.prepare()
         clips = self.usable_clips(split, length, stride)
         return batching.first_windows(self, split, clips, length, stride)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from tfvp import registry, weights
 from tfvp.errors import UserError
+from tfvp.frames import to_uint8
 from tfvp.layers import label_maps
 from tfvp.metrics.base import SetMetric
 
@@ -109,11 +110,6 @@ def run(scorers, batches, count, progress=None):
                 scorer.add(batch, real)
             bar.update(real)
     return {name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth)
-
-
-def to_uint8(video):
-    """Frames in [0, 1] as uint8, clipped and rounded."""
-    return tf.cast(tf.round(tf.clip_by_value(video, 0.0, 1.0) * 255.0), tf.uint8).numpy()
 
 
 class Scorer:

@@ -16,29 +16,12 @@ from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.metrics import fvd, i3d
 from tfvp.metrics.base import FEWEST_CLIPS
+from tfvp.metrics.moments import Moments
 from tfvp.models.build import load_run
 from tfvp.pipeline import batching
 
 SEED = 0
 BATCH = 8
-
-
-class Moments:
-    """Streaming float64 mean and covariance of features [N, D]."""
-
-    def __init__(self, size):
-        self.count, self.total, self.products = 0, np.zeros(size), np.zeros((size, size))
-
-    def add(self, features):
-        features = np.asarray(features, np.float64)
-        self.count += len(features)
-        self.total += features.sum(axis=0)
-        self.products += features.T @ features
-
-    def gaussian(self):
-        """(mean [D], unbiased covariance [D, D])."""
-        mean = self.total / self.count
-        return mean, (self.products - self.count * np.outer(mean, mean)) / max(self.count - 1, 1)
 
 
 def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512, weights="best", progress=print):
@@ -77,27 +60,27 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     reference = Moments(fvd.FVD.size)
     for videos in training_shots(dataset, window, shots, stride):
         reference.add(logits(videos))
-    progress(f"{reference.count} shots of the training videos")
+    progress(f"{int(reference.count)} shots of the training videos")
     needs = [key for key in model.needs if key == "labels"]
     batches, count = batching.evaluation_batches(
         dataset, "test", batch_size=BATCH, length=context, num_examples=num_examples, stride=stride, needs=needs
     )
-    found = [Moments(fvd.FVD.size) for _ in range(horizon // window)]
+    windows = [Moments(fvd.FVD.size) for _ in range(horizon // window)]
     for batch in batches:
         real = int(tf.reduce_sum(batch["mask"][:, 0]))
-        futures = model.rollout(batch["video"], len(found) * window, samples, window, batch["id"])
-        for moments, shot in zip(found, futures):
+        futures = model.rollout(batch["video"], len(windows) * window, samples, window, batch["id"])
+        for moments, shot in zip(windows, futures):
             flat = tf.reshape(shot[:real, ..., : dataset.frame_shape[-1]], [-1, window, *dataset.frame_shape])
             moments.add(logits(tf.clip_by_value(flat, 0.0, 1.0)))
-        progress(f"{found[0].count} of {count * samples} futures")
+        progress(f"{int(windows[0].count)} of {count * samples} futures")
     gaussian = reference.gaussian()
     result = {
-        "fvd": {str(n * window): fvd.frechet_distance(gaussian, m.gaussian()) for n, m in enumerate(found)},
+        "fvd": {str(n * window): fvd.frechet_distance(gaussian, m.gaussian()) for n, m in enumerate(windows)},
         "window": window,
         "context": context,
-        "futures": found[0].count,
+        "futures": int(windows[0].count),
         "clips": count,
-        "shots": reference.count,
+        "shots": int(reference.count),
         "convention": "I3D Kinetics-400 logits; predictions of test clips against random shots of training clips",
     }
     files.write_json(run.folder("eval") / "shotwise_fvd.json", result)

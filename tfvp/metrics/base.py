@@ -1,5 +1,6 @@
 """The contracts of metrics: of those that score frames, and of those that compare whole sets."""
 
+import functools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
+from tfvp.metrics.moments import Moments
 
 STATISTICS = ("mean", "best", "worst")
 FEWEST_CLIPS = 64
@@ -150,9 +152,9 @@ class VideoMetric(keras.metrics.Metric):
         return result
 
     def _statistic(self, index, clips):
-        mean, std = _moments(float(self.clip_sums[index]), float(self.clip_squares[index]), clips)
+        mean, std = _mean_and_std(float(self.clip_sums[index]), float(self.clip_squares[index]), clips)
         frames = np.asarray(tf.convert_to_tensor(self.frames))
-        curve, curve_std = _moments(
+        curve, curve_std = _mean_and_std(
             np.asarray(self.frame_sums)[index], np.asarray(self.frame_squares)[index], np.maximum(frames, 1.0)
         )
         pooled = type(self).finish is not VideoMetric.finish
@@ -171,7 +173,7 @@ def _zero(variables):
         variable.assign(tf.zeros_like(variable))
 
 
-def _moments(total, squares, count):
+def _mean_and_std(total, squares, count):
     mean = total / np.maximum(count, 1.0)
     return mean, np.sqrt(np.maximum(squares / np.maximum(count, 1.0) - mean**2, 0.0))
 
@@ -204,13 +206,12 @@ class SetMetric(keras.metrics.Metric):
     def __init__(self, horizon, name=None, allow_few=False):
         super().__init__(name=name or self.registered_name, dtype="float64")
         self.horizon, self.allow_few = int(horizon), allow_few
-        self.totals = {
-            side: [
-                self.add_weight(name=f"{side}_{part}", shape=shape, initializer="zeros", dtype="float64")
-                for part, shape in (("count", ()), ("sum", (self.size,)), ("products", (self.size, self.size)))
-            ]
-            for side in ("true", "pred")
+        self.moments = {
+            side: Moments(self.size, functools.partial(self._add_moment, side)) for side in ("true", "pred")
         }
+
+    def _add_moment(self, side, name, shape):
+        return self.add_weight(name=f"{side}_{name}", shape=shape, initializer="zeros", dtype="float64")
 
     def features(self, video):
         raise TypeError(f"{type(self).__name__} does not define features")
@@ -225,23 +226,21 @@ class SetMetric(keras.metrics.Metric):
         if mask is not None:
             real = tf.cast(tf.reduce_max(mask, axis=1), tf.float64)
         for side, video in (("true", true), ("pred", pred)):
-            features = tf.cast(self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0)), tf.float64)
-            weighted = features * real[:, None]
-            count, total, products = self.totals[side]
-            count.assign_add(tf.reduce_sum(real))
-            total.assign_add(tf.reduce_sum(weighted, axis=0))
-            products.assign_add(tf.matmul(weighted, features, transpose_a=True))
+            features = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
+            self.moments[side].add(features, real)
 
     def reset_state(self):
         """Forgets all videos."""
         _zero(self.variables)
 
-    def moments(self, side):
-        """(mean [D], unbiased covariance [D, D]) of "true" or "pred", float64 arrays."""
-        count, total, products = (np.asarray(v) for v in self.totals[side])
-        mean = total / count
-        covariance = (products - count * np.outer(mean, mean)) / max(count - 1.0, 1.0)
-        return mean, covariance
+    def statistics(self, side):
+        """What `distance` compares of "true" or "pred": (mean [D], unbiased covariance [D, D]), float64 arrays."""
+        return self.moments[side].gaussian()
+
+    @property
+    def clip_count(self):
+        """How many clips came in."""
+        return int(self.moments["true"].count)
 
     def result(self):
         """The distance.
@@ -249,13 +248,12 @@ class SetMetric(keras.metrics.Metric):
         Raises:
             UserError: fewer than 64 clips, unless that is allowed.
         """
-        clips = int(self.totals["true"][0])
-        if clips < FEWEST_CLIPS and not self.allow_few:
+        if self.clip_count < FEWEST_CLIPS and not self.allow_few:
             raise UserError(
-                f"{self.name} of {clips} clips is mostly bias; evaluate at least {FEWEST_CLIPS}"
+                f"{self.name} of {self.clip_count} clips is mostly bias; evaluate at least {FEWEST_CLIPS}"
                 f" (--num-examples {FEWEST_CLIPS})"
             )
-        return self.distance(self.moments("true"), self.moments("pred"))
+        return self.distance(self.statistics("true"), self.statistics("pred"))
 
     def provenance(self):
         """What the number was computed with, for the report: plain JSON types."""
@@ -263,9 +261,8 @@ class SetMetric(keras.metrics.Metric):
 
     def summary(self):
         """{"mean": the distance, "clips", "frames", "samples", "convention", and its provenance}."""
-        clips = int(self.totals["true"][0])
         result = {
-            "clips": clips,
+            "clips": self.clip_count,
             "frames": self.horizon,
             "samples": 1,
             "unit": self.unit,

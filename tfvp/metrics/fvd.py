@@ -116,13 +116,13 @@ class KVD(_FVD):
         for side, video in (("true", true), ("pred", pred)):
             logits = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
             self._kept[side].append(np.asarray(logits, np.float64)[real])
-        self.totals["true"][0].assign_add(float(real.sum()))
+        self.moments["true"].count.assign_add(float(real.sum()))
 
     def reset_state(self):
         super().reset_state()
         self._kept = {"true": [], "pred": []}
 
-    def moments(self, side):
+    def statistics(self, side):
         """The features themselves, [N, 400], which is what `distance` compares here."""
         return np.concatenate(self._kept[side])
 

@@ -63,7 +63,7 @@ class MeanIoU(SetMetric):
                 tf.scatter_nd([[n]], tf.einsum("btk,bt->tk", counts, weights)[None], [3, self.horizon, CLASSES])
             )
         real = tf.reduce_sum(tf.reduce_max(weights, axis=1))
-        self.totals["true"][0].assign_add(real)
+        self.moments["true"].count.assign_add(real)
 
     def result(self):
         """The mean over classes of what all frames together give: a float."""
@@ -83,7 +83,7 @@ class MeanIoU(SetMetric):
                 }
                 for k in np.flatnonzero(~np.isnan(overall))
             },
-            "clips": int(self.totals["true"][0]),
+            "clips": self.clip_count,
             "frames": self.horizon,
             "samples": 1,
             "unit": self.unit,

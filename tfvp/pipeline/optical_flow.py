@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 
 from tfvp.errors import UserError
+from tfvp.frames import to_uint8
 
 FINEST = 128  # pixels; frames with a shorter side are enlarged for the search, which then errs half as much
 
@@ -43,9 +44,7 @@ def reference_flow(video, spacing=1):
 
 def _grey(video):
     """uint8 [N, T, H, W]."""
-    if video.dtype != np.uint8:
-        video = np.round(np.clip(video, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return np.ascontiguousarray(video[..., :3].mean(axis=-1).round().astype(np.uint8))
+    return np.ascontiguousarray(to_uint8(video)[..., :3].mean(axis=-1).round().astype(np.uint8))
 
 
 class FlowFiles:

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tfvp import run as runs
 from tfvp import video_io
 from tfvp.errors import UserError
-from tfvp.evaluation import report, scoring
+from tfvp.evaluation import report
+from tfvp.frames import to_uint8
 from tfvp.models.build import load_run
 
 
@@ -57,7 +58,7 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
         raise UserError(f"{video} has {len(frames)} frames, fewer than the {context} to observe; lower --open-loop-ctx")
     samples = samples if model.stochastic else 1
     observed = tf.constant(frames[None, :context], tf.float32) / 255.0
-    chunks = [scoring.to_uint8(chunk)[0] for chunk in model.rollout(observed, horizon, samples, config.eval.chunk)]
+    chunks = [to_uint8(chunk)[0] for chunk in model.rollout(observed, horizon, samples, config.eval.chunk)]
     predicted = np.concatenate(chunks, axis=1)
     if out.suffix.lower() == ".npy":
         video_io.write_video(out, predicted.reshape(-1, *predicted.shape[2:]))

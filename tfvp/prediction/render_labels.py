@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfvp import cli, files, video_io
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import scoring
+from tfvp.frames import to_uint8
 from tfvp.models.build import load_run
 from tfvp.prediction import predict_labels
 
@@ -74,13 +74,13 @@ def render_clip(model, before, maps):
             f" {model.image_shape[1]} pixels, after {len(before)} frames"
         )
     brush, count = model.graph("render", model.render), len(before)
-    previous, frames = 2.0 * before[None] - 1.0, [scoring.to_uint8(before)]
+    previous, frames = 2.0 * before[None] - 1.0, [to_uint8(before)]
     for start in range(count, len(maps), CHUNK):
         part = np.clip(maps[start - count : start + CHUNK], 0, model.classes - 1)
         real = len(part) - count
         part = np.pad(part, [(0, CHUNK - real), (0, 0), (0, 0)], mode="edge")  # one trace for all chunks
         made = brush(previous, tf.constant(part[None], tf.int32))["final"]
-        frames.append(scoring.to_uint8(0.5 * (made[0, :real] + 1.0)))
+        frames.append(to_uint8(0.5 * (made[0, :real] + 1.0)))
         previous = tf.concat([previous, made[:, :real]], axis=1)[:, -count:]
     return np.concatenate(frames)
 

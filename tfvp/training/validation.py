@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfvp.evaluation import scoring
+from tfvp.frames import to_uint8
 from tfvp.pipeline import batching
 
 VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
@@ -53,8 +54,8 @@ class Validation:
                 drawn = {"open_loop": (truth, scores["model"].examples, self.context)}
                 if self.reconstruct is not None:
                     video = next(iter(batches))["video"][: len(truth), : self.seq_len]
-                    reconstruction = scoring.to_uint8(self.reconstruct(video))
-                    drawn["reconstruction"] = (scoring.to_uint8(video), reconstruction[:, None], 0)
+                    reconstruction = to_uint8(self.reconstruct(video))
+                    drawn["reconstruction"] = (to_uint8(video), reconstruction[:, None], 0)
         return logs, drawn
 
     def _losses(self, batches):

@@ -1,0 +1,42 @@
+"""First and second moments of features that arrive in batches."""
+
+import collections.abc
+
+import numpy as np
+import tensorflow as tf
+
+
+class Moments:
+    """Streaming mean and covariance of features [N, D], in float64 and in memory that does not grow with N.
+
+    Args:
+        size: D.
+        variable: (name, shape) -> a float64 variable of zeros, for an owner that tracks its
+            variables. Defaults to plain ones.
+    """
+
+    def __init__(self, size: int, variable: collections.abc.Callable | None = None):
+        variable = variable or (lambda name, shape: tf.Variable(tf.zeros(shape, tf.float64), name=name))
+        self.count = variable("count", ())
+        self.total = variable("sum", (size,))
+        self.products = variable("products", (size, size))
+
+    def add(self, features: tf.Tensor, real: tf.Tensor | None = None) -> None:
+        """Takes features in.
+
+        Args:
+            features: [n, D].
+            real: [n], 1 where a row counts, 0 where it is padding. Defaults to all of them.
+        """
+        features = tf.cast(features, tf.float64)
+        real = tf.ones(tf.shape(features)[:1], tf.float64) if real is None else tf.cast(real, tf.float64)
+        weighted = features * real[:, None]
+        self.count.assign_add(tf.reduce_sum(real))
+        self.total.assign_add(tf.reduce_sum(weighted, axis=0))
+        self.products.assign_add(tf.matmul(weighted, features, transpose_a=True))
+
+    def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean [D], unbiased covariance [D, D]) of what came in, float64."""
+        count, total, products = (np.asarray(v) for v in (self.count, self.total, self.products))
+        mean = total / count
+        return mean, (products - count * np.outer(mean, mean)) / max(count - 1.0, 1.0)
