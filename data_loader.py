@@ -1,37 +1,14 @@
-"""Shows a data set, and what is missing: python data_loader.py --config ./configs/kth.yml"""
+"""Shows a data set, and what is missing: python data_loader.py --config ./configs/kth.yml
 
-import argparse
+The same as `tfvp data`.
+"""
 
 from tfvp import cli
+from tfvp.commands import data
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Prepare a data set, show it, and measure how fast it is read.")
-    cli.add_config_arguments(parser)
-    parser.add_argument("--check", action="store_true", help="compare the decoded frames with their checksums")
-    parser.add_argument("--out", default="contact_sheet.png", help="where to draw the contact sheet (PNG)")
-    options = parser.parse_args()
-
-    from tfvp import config as configuration
-    from tfvp import video_io
-    from tfvp.datasets.build import build_dataset
-    from tfvp.pipeline import overview
-
-    config = configuration.load(options.config, options.overrides)
-    dataset = build_dataset(config)
-    print(overview.describe(dataset))
-    dataset.prepare()
-    if options.check:
-        checked = dataset.check()
-        whole = f"{checked} files checked: all are as they were written"
-        print(whole if checked else "nothing is stored that could be checked")
-    print(f"\n{overview.table(dataset)}\n")
-    print("\n".join(dataset.notes()))
-    video_io.write_video(options.out, overview.contact_sheet(dataset)[None])
-    print(f"contact sheet: {options.out}")
-    clips, frames = overview.speed(dataset, config)
-    shape = f"{config.train.batch_size} x {config.train.seq_len}"
-    print(f"training batches of {shape} frames: {clips:,.0f} clips/s, {frames:,.0f} frames/s")
+    data.run(cli.script_parser("data").parse_args())
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Measurements: python -m benchmarks (models), python -m benchmarks.loader, python -m benchmarks.svg_prior."""
+"""Measurements, which `tfvp benchmark` runs. A wheel carries them as `tfvp.benchmarks`."""

@@ -1,6 +1,6 @@
 """Kills commands at random moments and counts whether the next try ends as if nothing had happened.
 
-    python -m benchmarks.faults --kills 20
+    tfvp benchmark faults --kills 20
 
 Training, preparing a data set, evaluation and export are killed (SIGKILL) in turn, each at a
 moment drawn uniformly from the time that it takes, and started again with the same arguments.
@@ -8,7 +8,6 @@ moment drawn uniformly from the time that it takes, and started again with the s
 clip and the numbers of an evaluation exactly, the predictions of an export to 1e-6.
 """
 
-import argparse
 import contextlib
 import json
 import pathlib
@@ -21,9 +20,9 @@ import time
 
 import numpy as np
 
-from tfvp import cli
+import tfvp
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(tfvp.__file__).resolve().parent.parent  # so that `python -m tfvp` finds it
 FILMS, FRAMES = 24, 120
 CONFIG = """
 model: {name: convlstm_openstl, hidden: [6], kernel: 3, patch: 4, context: 4, sampling_rate: 0.05}
@@ -56,12 +55,12 @@ class Workplace:
     def command(self, name, logdir):
         """The arguments of a command that works on the runs in `logdir`."""
         arguments = {
-            "training": ["train.py", "--logdir", logdir, "--config", self.config],
-            "prepare": ["data_loader.py", "--config", self.config, "--out", logdir / "sheet.png"],
-            "evaluation": ["eval_with_lpips.py", "--logdir", logdir / "tiny"],
-            "export": ["-m", "tfvp.serving.export", "--logdir", logdir / "tiny"],
+            "training": ["train", "--logdir", logdir, "--config", self.config],
+            "prepare": ["data", "--config", self.config, "--out", logdir / "sheet.png"],
+            "evaluation": ["evaluate", "--logdir", logdir / "tiny"],
+            "export": ["export", "--logdir", logdir / "tiny"],
         }[name]
-        return [sys.executable, *map(str, arguments)]
+        return [sys.executable, "-m", "tfvp", *map(str, arguments)]
 
     def start(self, name, logdir):
         log = open(self.folder / "log", "ab")
@@ -128,11 +127,7 @@ def prepare_anew(name, place, good, folder):
     return logdir
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+def run(options):
     pick = random.Random(options.seed)
     tolerances = {"training": 1e-5, "prepare": 0.0, "evaluation": 0.0, "export": 1e-6}
     counts = {name: [0, 0] for name in tolerances}
@@ -166,7 +161,3 @@ def main():
         print(f"{name}: {equal} of {kills} ended equal")
     if any(kills != equal for kills, equal in counts.values()):
         raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,25 +1,20 @@
-"""How fast clips come in: python benchmarks/loader.py [--seconds 3] [--clips 48]
+"""How fast clips come in: tfvp benchmark loader [--seconds 3] [--clips 48]
 
 Writes AVI files like KTH's (160x120, MPEG-4) into a temporary folder and prints frames per second
 of each loader into training batches, beside the limits: reading the shard files in one go, and
 decoding the AVI files anew in each epoch.
 """
 
-import argparse
 import os
 import pathlib
-import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from tfvp import registry, video_io  # noqa: E402
+from tfvp import registry, video_io
 from tfvp.datasets import base, kth
-from tfvp.pipeline import batching  # noqa: E402
+from tfvp.pipeline import batching
 
 BATCH, LENGTH, FRAMES = 16, 20, 200
 GENERATED = {"moving_mnist": 1, "stochastic_mnist": 1, "mmnist_long": 1, "shapes": 3}
@@ -102,11 +97,7 @@ def from_own_video(root, clips, seconds, rows):
     rows.append(("folder 128x128 RGB: shards -> batches", through_pipeline(dataset, seconds)))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Frames per second of every loader.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
-    parser.add_argument("--clips", type=int, default=48, help="AVI files to write")
-    options = parser.parse_args()
+def run(options):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_films(pathlib.Path(folder), options.clips)
@@ -121,7 +112,3 @@ def main():
     width = max(len(name) for name, _ in rows)
     print(f"{'loader'.ljust(width)}  frames/s\n{'-' * (width + 10)}")
     print("\n".join(f"{name.ljust(width)}  {rate:8,.0f}" for name, rate in rows))
-
-
-if __name__ == "__main__":
-    main()

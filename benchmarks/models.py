@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import time
 
-from benchmarks import arithmetic
+from . import arithmetic
 
 CHUNK = 10  # frames per graph call of a rollout
 PATIENCE = 45.0  # seconds; a rollout that would take longer is left out

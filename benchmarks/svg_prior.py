@@ -1,4 +1,4 @@
-"""When is SVG's learned prior uncertain? `python -m benchmarks.svg_prior --logdir ./logs/svg_tiny`
+"""When is SVG's learned prior uncertain? `tfvp benchmark svg-prior --logdir ./logs/svg_tiny`
 
 Denton and Fergus (2018, section 4.1) find that the deviation of the learned prior rises when a
 digit is about to hit a wall. Here it is the mean over test clips of the prior's standard
@@ -9,13 +9,10 @@ Where the runs are evaluated, it also gives the SSIM of the predicted frames aft
 hit behind the context: of the best sample of each clip, of the mean over samples, of copy-last.
 """
 
-import argparse
-
 import numpy as np
 import tensorflow as tf
 
 import tfvp
-from tfvp import cli
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
@@ -57,13 +54,7 @@ def after_the_bounce(path, dataset, context):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The learned prior's deviation around wall hits.")
-    parser.add_argument("--logdir", default="./logs", help="a run of svg on stochastic_mnist with one digit")
-    parser.add_argument("--clips", type=int, default=256)
-    parser.add_argument("--frames", type=int, default=15)
-    parser.add_argument("--against", help="a second run, to compare after the first bounce; both must be evaluated")
-    options = parser.parse_args()
+def run(options):
     run = runs.find(options.logdir)
     if run.config.data.name != "stochastic_mnist" or run.config.data.get("num_digits", 2) != 1:
         raise UserError(f"{run.path} was not trained on stochastic_mnist with data.num_digits=1")
@@ -103,7 +94,3 @@ def main():
                 f"SSIM after the first bounce, {found.path.name}: "
                 + ", ".join(f"{k} {v:.4g}" for k, v in scores.items())
             )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -4,8 +4,11 @@
 the chosen model and data set adds its own under `model.` and `data.` (see `tfvp.registry`).
 A key that is in neither, or a value of another type, is refused with a sentence that names
 the file, the key and the nearest valid one.
+
+A configuration is asked for by path, or by the name of one that ships with tfvp ("svg/smmnist").
 """
 
+import os
 import pathlib
 import re
 import types
@@ -16,7 +19,10 @@ import yaml
 from tfvp import registry
 from tfvp.errors import UserError
 
-BASE_FILE = pathlib.Path(__file__).resolve().parent.parent / "configs" / "base.yml"
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+# A wheel carries the folder inside of the package; in a checkout, and after `pip install -e`, it lies beside it.
+SHIPPED = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+BASE_FILE = SHIPPED / "base.yml"
 
 # The values that a word may take, where base.yml can only show one of them.
 CHOICES = {
@@ -34,7 +40,7 @@ _KIND_OF_SECTION = {"model": "model", "data": "dataset"}
 class Section(typing.Mapping):
     """A read-only mapping whose keys are also attributes: `config.train.batch_size`."""
 
-    def __init__(self, values):
+    def __init__(self, values: dict):
         self._values = {k: Section(v) if isinstance(v, dict) else v for k, v in values.items()}
 
     def __getattr__(self, key):
@@ -54,7 +60,7 @@ class Section(typing.Mapping):
     def __len__(self):
         return len(self._values)
 
-    def to_dict(self):
+    def to_dict(self) -> dict:
         """Plain nested dicts, ready for YAML or JSON."""
         return {k: v.to_dict() if isinstance(v, Section) else v for k, v in self.items()}
 
@@ -66,37 +72,65 @@ class Config(Section):
         name: the run's name, from the file's path below `configs/` ("svg_smmnist").
     """
 
-    def __init__(self, values, name):
+    def __init__(self, values: dict, name: str):
         super().__init__(values)
         self._name = name
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self._name
 
     @property
-    def frame_shape(self):
+    def frame_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of the frames, as `data.image_size` and `data.channels` say."""
         size = self.data.image_size
         return (*((size, size) if isinstance(size, int) else size), self.data.channels)
 
-    def options(self, section):
+    def options(self, section: str) -> dict:
         """The options of `model` or `data` that its class, not base.yml, declares."""
-        chosen = self[section]
-        declared = registry.options(_KIND_OF_SECTION[section], chosen["name"])
-        return {key: chosen[key] for key in declared if key in chosen}
+        values = self[section]
+        declared = registry.options(_KIND_OF_SECTION[section], values["name"])
+        return {key: values[key] for key in declared if key in values}
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike) -> None:
         """Writes the configuration as YAML."""
         with open(path, "w", encoding="utf-8") as file:
             yaml.safe_dump({"name": self.name, **self.to_dict()}, file, sort_keys=False)
 
 
-def load(path, overrides=()):
+def shipped() -> list[str]:
+    """Names of the configurations that ship with tfvp, sorted: "demo", "svg/smmnist", ..."""
+    files = (path for path in SHIPPED.rglob("*.yml") if path != BASE_FILE)
+    return sorted(path.relative_to(SHIPPED).with_suffix("").as_posix() for path in files)
+
+
+def find(config: str | os.PathLike) -> pathlib.Path:
+    """The file of a configuration.
+
+    Args:
+        config: a path, or a name of `shipped()`, with or without ".yml". A file at that path wins over a shipped one
+            of the same name.
+
+    Raises:
+        UserError: there is neither; the message names the nearest.
+    """
+    path, name = pathlib.Path(config), pathlib.PurePath(config).as_posix().removesuffix(".yml")
+    if os.path.exists(path) and not os.path.isdir(path):
+        return path
+    if name in shipped():
+        return SHIPPED / f"{name}.yml"
+    # Beside a path that names an existing directory, its files come to mind first.
+    beside = sorted(p.name for p in path.parent.glob("*.yml")) if len(path.parts) > 1 and path.parent.is_dir() else []
+    near = registry.nearest(path.name, beside) or _nearest_shipped(name)
+    raise UserError(f"no configuration file {path}{near}; `tfvp list configs` shows those that ship with tfvp")
+
+
+def load(config: str | os.PathLike, overrides: typing.Iterable[str] = ()) -> Config:
     """Reads, completes and checks a configuration.
 
     Args:
-        path: a YAML file that holds what differs from base.yml, or a saved `config.yml`.
+        config: a YAML file that holds what differs from base.yml, a saved `config.yml`, or the name of a shipped
+            configuration; see `find`.
         overrides: strings "section.key=value", applied last; values are YAML.
 
     Returns:
@@ -105,7 +139,7 @@ def load(path, overrides=()):
     Raises:
         UserError: a missing or malformed file, an unknown key, a wrong type or value.
     """
-    path = pathlib.Path(path)
+    path = find(config)
     written = _read_yaml(path)
     name = written.pop("name", None) or run_name(path)
     for override in overrides:
@@ -113,9 +147,9 @@ def load(path, overrides=()):
     return from_dict(written, name, source=str(path))
 
 
-def from_dict(written, name="unnamed", source="the given configuration"):
+def from_dict(written: dict, name: str = "unnamed", source: str = "the given configuration") -> Config:
     """Completes and checks a nested dict; see `load`."""
-    values = _read_yaml(BASE_FILE)
+    values = base()
     for section, options in written.items():
         if section not in values:
             raise UserError(
@@ -125,9 +159,9 @@ def from_dict(written, name="unnamed", source="the given configuration"):
         if not isinstance(options, dict):
             raise UserError(f"{source}: section {section!r} must hold keys with values, not {options!r}")
     for section, kind in _KIND_OF_SECTION.items():
-        chosen = written.get(section, {}).get("name", values[section]["name"])
+        selected = written.get(section, {}).get("name", values[section]["name"])
         try:
-            declared = registry.options(kind, chosen)
+            declared = registry.options(kind, selected)
         except UserError as error:
             raise UserError(f"{source}: {section}.name: {error}") from None
         for key, option in declared.items():
@@ -139,7 +173,12 @@ def from_dict(written, name="unnamed", source="the given configuration"):
     return Config(_plain(values), name)
 
 
-def run_name(path):
+def base() -> dict:
+    """The options that all models and data sets share, with their defaults: what base.yml holds."""
+    return _read_yaml(BASE_FILE)
+
+
+def run_name(path: str | os.PathLike) -> str:
     """The run's name for a config file: `configs/svg/smmnist.yml` -> "svg_smmnist"."""
     parts = pathlib.Path(path).with_suffix("").parts
     if "configs" in parts[:-1]:
@@ -148,7 +187,7 @@ def run_name(path):
     return parts[-1]
 
 
-def differences(old, new):
+def differences(old: Config, new: Config) -> list[str]:
     """Lines "key: old -> new" for every option in which two configurations differ."""
     before, after = _flatten(old.to_dict()), _flatten(new.to_dict())
     missing = "(absent)"
@@ -172,6 +211,15 @@ def _merge(values, section, written, declared, source):
                 f"{source}: {full}: {value!r} is none of"
                 f" {', '.join(CHOICES[full])}{registry.nearest(value, CHOICES[full])}"
             )
+
+
+def _nearest_shipped(name):
+    """' (did you mean ...?)' for shipped configurations whose file is called so, or that are spelled like `name`."""
+    name, names = name.removeprefix("configs/").removesuffix(".yaml"), shipped()
+    same_file = [other for other in names if pathlib.PurePath(other).name == pathlib.PurePath(name).name]
+    if same_file and name not in names:
+        return f" (did you mean {' or '.join(map(repr, same_file))}?)"
+    return registry.nearest(name, names)
 
 
 def _nearest_key(section, key, values):
@@ -264,9 +312,6 @@ def _read_yaml(path):
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.load(file, _Loader)
-    except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.yml")) if path.parent.is_dir() else []
-        raise UserError(f"no configuration file {path}{registry.nearest(path.name, near)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:

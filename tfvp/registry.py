@@ -32,7 +32,7 @@ class Option(typing.NamedTuple):
     default: typing.Any
 
 
-def register(kind, name):
+def register(kind: str, name: str) -> typing.Callable[[type], type]:
     """Returns a class decorator that enters the class under `name`.
 
     Args:
@@ -44,9 +44,9 @@ def register(kind, name):
     """
 
     def decorate(cls):
-        known = _entries[kind].get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
-            raise ValueError(f"{kind} {name!r} is already registered by {known.__module__}")
+        holder = _entries[kind].get(name)
+        if holder is not None and holder.__qualname__ != cls.__qualname__:
+            raise ValueError(f"{kind} {name!r} is already registered by {holder.__module__}")
         _entries[kind][name] = cls
         cls.registered_name = name
         return cls
@@ -54,25 +54,34 @@ def register(kind, name):
     return decorate
 
 
-def names(kind):
+def names(kind: str) -> list[str]:
     """The sorted names registered under `kind`."""
     _discover(kind)
     return sorted(_entries[kind])
 
 
-def lookup(kind, name):
+def lookup(kind: str, name: str) -> type:
     """The class registered as `name`.
 
     Raises:
         UserError: if there is none; the message names the nearest one.
     """
-    _discover(kind)
-    if name not in names(kind):
-        raise UserError(f"unknown {kind} {name!r}{nearest(name, names(kind))}; known: {', '.join(names(kind))}")
-    return _entries[kind][name]
+    return _entries[kind][pick(name, names(kind), kind)]
 
 
-def options(kind, name):
+def pick(name: str, candidates: typing.Iterable[str], kind: str) -> str:
+    """`name`, if it is one of the candidates.
+
+    Raises:
+        UserError: it is not; the message names the nearest one and all of them. `kind` is what they are, as a noun.
+    """
+    candidates = list(candidates)
+    if name not in candidates:
+        raise UserError(f"unknown {kind} {name!r}{nearest(name, candidates)}; known: {', '.join(candidates)}")
+    return name
+
+
+def options(kind: str, name: str) -> dict[str, Option]:
     """The options of a registered class: {option name: Option(annotation, default)}.
 
     These are the keyword arguments of its constructor that have a default value.
@@ -86,14 +95,14 @@ def options(kind, name):
     }
 
 
-def closest(word, candidates):
+def closest(word: object, candidates: typing.Iterable) -> str | None:
     """The candidate that is spelled most like `word`, or None if none is near."""
     spelled = {str(candidate).lower(): str(candidate) for candidate in candidates}
     matches = difflib.get_close_matches(str(word).lower(), spelled, n=1, cutoff=0.6)
     return spelled[matches[0]] if matches else None
 
 
-def nearest(word, candidates):
+def nearest(word: object, candidates: typing.Iterable) -> str:
     """' (did you mean ...?)' with the candidate nearest to `word`, or ''."""
     match = closest(word, candidates)
     return f" (did you mean {match!r}?)" if match else ""

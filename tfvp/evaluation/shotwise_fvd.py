@@ -1,17 +1,14 @@
-"""Shot-wise FVD: `python -m tfvp.evaluation.shotwise_fvd --logdir RUN --horizon 500`.
+"""Shot-wise FVD: `tfvp shotwise-fvd --logdir RUN --horizon 500`.
 
 FVD(t) compares the predicted frames t ... t + window - 1 of many futures with shots of as many
 frames from the training videos (Lee et al. 2021, arXiv 2104.06697): whether frame 400 still
 looks like the data, whatever the true frame 400 was. The paper's window is not known; 16 here.
 """
 
-import argparse
-
 import numpy as np
 import tensorflow as tf
 
-from tfvp import cli, files
-from tfvp import run as runs
+from tfvp import files
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.metrics import fvd, i3d
@@ -100,33 +97,3 @@ def training_shots(dataset, window, shots, stride=1):
         part = slice(first, first + BATCH)
         video = dataset.read("train", clips[which[part]], starts[part], window, stride)["video"]
         yield tf.cast(video, tf.float32) / (255.0 if video.dtype == np.uint8 else 1.0)
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.evaluation.shotwise_fvd", description="FVD over time, against training shots."
-    )
-    parser.add_argument("--logdir", default="logs", help="a run, or a folder of runs (then the newest)")
-    parser.add_argument("--horizon", type=int, default=160, help="frames to predict")
-    parser.add_argument("--window", type=int, default=16, help="frames of a shot")
-    parser.add_argument("--num-samples", type=int, default=1, help="futures per clip")
-    parser.add_argument("--num-examples", type=int, default=64, help="test clips")
-    parser.add_argument("--shots", type=int, default=512, help="shots of the training videos")
-    parser.add_argument("--weights", choices=("best", "last"), default="best")
-    options = parser.parse_args(arguments)
-    result = shotwise_fvd(
-        runs.find(options.logdir),
-        options.horizon,
-        options.window,
-        options.num_samples,
-        options.num_examples,
-        options.shots,
-        options.weights,
-    )
-    print("predicted frames  FVD")
-    for first, value in result["fvd"].items():
-        print(f"{first:>4} to {int(first) + result['window'] - 1:<4}      {value:.1f}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -24,5 +24,4 @@ def write_run(model, config, logdir, source):
     for which in ("best", "last"):
         save_weights(model, run.folder("model") / f"{which}.weights.h5")
     files.write_json(run.path / "model" / "status.json", {"imported": str(source)})
-    print(f"wrote {run.path}; next: python eval_with_lpips.py --logdir {run.path}")
     return run

@@ -1,18 +1,16 @@
 """Published TensorFlow checkpoints of CW-VAE and HTSR, turned into a run.
 
-    python -m tfvp.importers.htsr CHECKPOINT --config configs/cwvae/mmnist.yml --logdir ./logs
+    tfvp import htsr CHECKPOINT --config cwvae/mmnist --logdir ./logs
 
 CHECKPOINT is what `tf.compat.v1.train.Saver` wrote: a prefix such as model_5000/model, or a
 folder with a `checkpoint` file. Moving averages and optimizer slots are passed over.
 """
 
-import argparse
 import itertools
 import pathlib
 
 import tensorflow as tf
 
-from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import write_run
@@ -125,25 +123,26 @@ def _some(words, names):
     return f"{words} {', '.join(names[:3])}{more}; "
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.importers.htsr", description="Turn a published CW-VAE or HTSR checkpoint into a run."
-    )
-    parser.add_argument("checkpoint", help="prefix of the checkpoint's files, or their folder")
-    parser.add_argument("--logdir", default="./logs", help="folder of runs")
-    cli.add_config_arguments(parser)
-    options = parser.parse_args(arguments)
-    config = configuration.load(options.config, [*options.overrides, *AS_RELEASED])
-    if config.model.get("conv_cells") == "nvae":
-        config = configuration.load(options.config, [*options.overrides, *AS_RELEASED, RELEASED_CELLS])
-    if config.model.name != "htsr" or config.model.spatial_groups:
-        raise UserError(
-            f"{options.config} does not describe a published CW-VAE or HTSR; use configs/cwvae/*.yml or configs/kth.yml"
-        )
-    model = build_model(config)
-    load_checkpoint(model, options.checkpoint)
-    write_run(model, config, options.logdir, options.checkpoint)
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+    """Makes the run of a published checkpoint.
 
+    Args:
+        checkpoint: prefix of the checkpoint's files, or their folder.
+        config: of the model; see `tfvp.config.find`.
+        overrides: strings "section.key=value".
+        logdir: folder of runs.
 
-if __name__ == "__main__":
-    cli.run(main)
+    Returns:
+        The `tfvp.run.Run`.
+
+    Raises:
+        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+    """
+    settings = configuration.load(config, [*overrides, *AS_RELEASED])
+    if settings.model.get("conv_cells") == "nvae":
+        settings = configuration.load(config, [*overrides, *AS_RELEASED, RELEASED_CELLS])
+    if settings.model.name != "htsr" or settings.model.spatial_groups:
+        raise UserError(f"{config} does not describe a published CW-VAE or HTSR; use one of cwvae/..., or kth")
+    model = build_model(settings)
+    load_checkpoint(model, checkpoint)
+    return write_run(model, settings, logdir, checkpoint)

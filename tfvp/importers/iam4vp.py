@@ -1,17 +1,15 @@
 """The released PyTorch checkpoint of IAM4VP, turned into a run; PyTorch is not needed.
 
-    python -m tfvp.importers.iam4vp checkpoint.pth --config configs/iam4vp/mmnist.yml --logdir ./logs
+    tfvp import iam4vp checkpoint.pth --config iam4vp/mmnist --logdir ./logs
 
 The file holds a state dict, itself or under "state_dict", "model" or "ema".
 """
 
-import argparse
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import torch_file, write_run
@@ -180,25 +178,28 @@ def assign(model, arrays, partial=False):
             variable.assign(tf.cast(value, variable.dtype))
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.importers.iam4vp", description="Turn the released IAM4VP checkpoint into a run."
-    )
-    parser.add_argument("checkpoint", help="the .pth file")
-    parser.add_argument("--logdir", default="./logs", help="folder of runs")
-    cli.add_config_arguments(parser)
-    options = parser.parse_args(arguments)
-    config = configuration.load(options.config, [*options.overrides, *AS_RELEASED])
-    if config.model.name != "iam4vp":
-        raise UserError(f"{options.config} does not describe IAM4VP; use configs/iam4vp/*.yml")
-    content = torch_file.read(options.checkpoint)
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+    """Makes the run of a published checkpoint.
+
+    Args:
+        checkpoint: the .pth file.
+        config: of the model; see `tfvp.config.find`.
+        overrides: strings "section.key=value".
+        logdir: folder of runs.
+
+    Returns:
+        The `tfvp.run.Run`.
+
+    Raises:
+        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+    """
+    settings = configuration.load(config, [*overrides, *AS_RELEASED])
+    if settings.model.name != "iam4vp":
+        raise UserError(f"{config} does not describe IAM4VP; use one of iam4vp/...")
+    content = torch_file.read(checkpoint)
     for key in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    model = build_model(config)
+    model = build_model(settings)
     assign(model, {name.removeprefix("module."): array for name, array in torch_file.state_dict(content).items()})
-    write_run(model, config, options.logdir, options.checkpoint)
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    return write_run(model, settings, logdir, checkpoint)

@@ -1,16 +1,13 @@
 """The SVG authors' PyTorch checkpoints, turned into a run; PyTorch is not needed.
 
-    python -m tfvp.importers.svg model.pth --config configs/svg/smmnist.yml --logdir ./logs
+    tfvp import svg model.pth --config svg/smmnist --logdir ./logs
 
 The file holds whole modules: encoder, decoder, frame_predictor, posterior and, for LP, prior.
 """
 
-import argparse
-
 import numpy as np
 import tensorflow as tf
 
-from tfvp import cli
 from tfvp import config as configuration
 from tfvp.errors import UserError
 from tfvp.importers import torch_file, write_run
@@ -138,22 +135,25 @@ def as_released(path, overrides=()):
     return configuration.load(path, [*generation, *overrides, *AS_RELEASED])
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.importers.svg", description="Turn a published SVG checkpoint into a run."
-    )
-    parser.add_argument("checkpoint", help="the authors' model.pth")
-    parser.add_argument("--logdir", default="./logs", help="folder of runs")
-    cli.add_config_arguments(parser)
-    options = parser.parse_args(arguments)
-    config = as_released(options.config, options.overrides)
-    if config.model.name != "svg":
-        raise UserError(f"{options.config} does not describe SVG; use configs/svg/*.yml")
-    content = torch_file.read(options.checkpoint)
-    model = build_model(config)
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+    """Makes the run of a published checkpoint.
+
+    Args:
+        checkpoint: the authors' model.pth.
+        config: of the model; see `tfvp.config.find`.
+        overrides: strings "section.key=value".
+        logdir: folder of runs.
+
+    Returns:
+        The `tfvp.run.Run`.
+
+    Raises:
+        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+    """
+    settings = as_released(config, overrides)
+    if settings.model.name != "svg":
+        raise UserError(f"{config} does not describe SVG; use one of svg/...")
+    content = torch_file.read(checkpoint)
+    model = build_model(settings)
     load(model, content)
-    write_run(model, config, options.logdir, options.checkpoint)
-
-
-if __name__ == "__main__":
-    cli.run(main)
+    return write_run(model, settings, logdir, checkpoint)

@@ -1,22 +1,20 @@
-"""Label maps of the future, as files: `python -m tfvp.prediction.predict_labels --logdir RUN`.
+"""Label maps of the future, as files: `tfvp predict-labels --logdir RUN`.
 
 <run>/structures/<split>/
     index.json                            protocol: clips, context, horizon, samples, stride
     clip_00007/sample_00000/000000.png    the true label maps, as far as there are any
     clip_00007/sample_00001/000000.png    a prediction; observed label maps come first
 
-The files are palette PNGs whose indices are the classes. `tfvp.prediction.render_labels` turns them into video.
+The files are palette PNGs whose indices are the classes. `tfvp render-labels` turns them into video.
 """
 
-import argparse
 import json
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfvp import cli, files, video_io
-from tfvp import run as runs
+from tfvp import files, video_io
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.evaluation import evaluator
@@ -113,7 +111,7 @@ def read_maps(folder):
     """
     maps = [video_io.read_classes(path) for path in sorted(folder.glob("*.png"))]
     if not maps:
-        raise UserError(f"{folder} holds no PNG files; write label maps with python -m tfvp.prediction.predict_labels")
+        raise UserError(f"{folder} holds no PNG files; write label maps with tfvp predict-labels")
     return np.stack(maps).astype(np.int32)
 
 
@@ -126,9 +124,7 @@ def read_index(folder):
     try:
         return json.loads((folder / "index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} has no index.json that can be read ({error}); run python -m tfvp.prediction.predict_labels"
-        ) from None
+        raise UserError(f"{folder} has no index.json that can be read ({error}); run tfvp predict-labels") from None
 
 
 def frames_of_clip(config, clip, length, split):
@@ -137,30 +133,3 @@ def frames_of_clip(config, clip, length, split):
     dataset.prepare()
     arrays = dataset.read(split, np.array([clip]), np.array([0]), length, config.data.frame_stride)
     return tf.cast(arrays["video"][0], tf.float32) / 255.0
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.prediction.predict_labels",
-        description="Predict label maps for hundreds of frames and write them.",
-    )
-    parser.add_argument("--logdir", default="logs", help="a run of hierarchical_structure, or a folder of runs")
-    parser.add_argument("--horizon", type=int, help="frames to predict")
-    parser.add_argument("--num-samples", type=int, default=10, help="futures per clip")
-    parser.add_argument("--num-examples", type=int, default=0, help="clips; 0 = the whole split")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("--weights", choices=("best", "last"), default="best")
-    options = parser.parse_args(arguments)
-    folder = extract(
-        runs.find(options.logdir),
-        options.horizon,
-        options.num_samples,
-        options.num_examples,
-        options.split,
-        options.weights,
-    )
-    print(f"wrote {folder}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,18 +1,16 @@
-"""Label maps to video: `python -m tfvp.prediction.render_labels --logdir RUN --structures FOLDER`.
+"""Label maps to video: `tfvp render-labels --logdir RUN --structures FOLDER`.
 
-Reads what `tfvp.prediction.predict_labels` wrote and renders every sample of every clip:
+Reads what `tfvp predict-labels` wrote and renders every sample of every clip:
 <run>/painted/<split>/clip_00007/sample_00001.mp4. The first frames, as many as the image
 generator starts from, are the true ones.
 """
 
-import argparse
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from tfvp import cli, files, video_io
-from tfvp import run as runs
+from tfvp import files, video_io
 from tfvp.errors import UserError
 from tfvp.frames import to_uint8
 from tfvp.models.build import load_run
@@ -83,21 +81,3 @@ def render_clip(model, before, maps):
         frames.append(to_uint8(0.5 * (made[0, :real] + 1.0)))
         previous = tf.concat([previous, made[:, :real]], axis=1)[:, -count:]
     return np.concatenate(frames)
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.prediction.render_labels", description="Render predicted label maps."
-    )
-    parser.add_argument("--logdir", default="logs", help="a run of hierarchical, or a folder of runs (then the newest)")
-    parser.add_argument(
-        "--structures", required=True, help="folder that python -m tfvp.prediction.predict_labels wrote"
-    )
-    parser.add_argument("--format", choices=("mp4", "avi", "gif"), default="mp4")
-    parser.add_argument("--weights", choices=("best", "last"), default="best")
-    options = parser.parse_args(arguments)
-    print(f"wrote {render(runs.find(options.logdir), options.structures, options.format, options.weights)}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

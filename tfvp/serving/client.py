@@ -5,17 +5,13 @@ the same request goes by gRPC, which needs tensorflow-serving-api. Both were tes
 stand-ins that speak the documented forms, not against the real server.
 """
 
-import argparse
 import json
-import pathlib
 import urllib.error
 import urllib.request
 
 import numpy as np
 
-from tfvp import cli, video_io
 from tfvp.errors import UserError
-from tfvp.evaluation import report
 
 SIGNATURE = "serving_uint8"
 TIMEOUT = 300.0  # seconds
@@ -106,34 +102,3 @@ def _ask(url, body=None):
         raise UserError(f"{url} refuses with status {error.code}: {text}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{url} cannot be asked ({error}); is TF Serving running there?") from None
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.serving.client", description="Ask a served model for the future."
-    )
-    parser.add_argument("--url", required=True, help="http://host:8501/v1/models/NAME")
-    parser.add_argument("--grpc", help="host:8500, to send the request by gRPC")
-    parser.add_argument("--video", required=True, help="a film, an image sequence or an array")
-    parser.add_argument("--open-loop-ctx", type=int, default=10, help="observed frames")
-    parser.add_argument("--horizon", type=int, default=10, help="frames to predict")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling, for stochastic models")
-    parser.add_argument("--out", help=".mp4, .avi, .gif, .png or .npy; <video>_future.mp4 where left out")
-    options = parser.parse_args(arguments)
-    url, video = options.url.rstrip("/"), pathlib.Path(options.video)
-    (height, width, channels), seeded = frame_shape(url)
-    frames = video_io.read_video(video, (height, width), channels)[: options.open_loop_ctx]
-    if len(frames) < options.open_loop_ctx:
-        raise UserError(f"{video} has {len(frames)} frames, fewer than --open-loop-ctx {options.open_loop_ctx}")
-    if options.grpc:
-        name = url.rsplit("/", 1)[-1]
-        future = predict_grpc(options.grpc, name, frames[None], options.horizon, options.seed, seeded)
-    else:
-        future = predict(url, frames[None], options.horizon, options.seed, seeded)
-    out = pathlib.Path(options.out) if options.out else video.with_name(f"{video.stem}_future.mp4")
-    video_io.write_video(out, future[0] if out.suffix == ".npy" else report.futures(frames, future), fps=8.0)
-    print(f"written: {out}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""SavedModels for TF Serving: `python -m tfvp.serving.export --logdir RUN`.
+"""SavedModels for TF Serving: `tfvp export --logdir RUN`.
 
 A version `export/<n>/` of a run has four signatures. They take any batch size and horizon, and
 any number of observed frames that the model allows:
@@ -12,14 +12,12 @@ Beside it lies assets.extra/tf_serving_warmup_requests, with which TF Serving wa
 Stochastic models take another input, `seed` (a scalar int64), wherever frames are observed.
 """
 
-import argparse
 import shutil
 import types
 
 import tensorflow as tf
 
-from tfvp import cli, compat, files
-from tfvp import run as runs
+from tfvp import compat, files
 from tfvp.layers import noise
 from tfvp.models.build import load_run
 from tfvp.serving import warmup
@@ -128,19 +126,3 @@ def _named_leaves(prefix, structure):
         return
     for key in sorted(structure):
         yield from _named_leaves(f"{prefix}_{key}", structure[key])
-
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m tfvp.serving.export", description="Write a run as a SavedModel for TF Serving."
-    )
-    parser.add_argument(
-        "--logdir", default="logs", help="a run, its model/ folder, or a folder of runs (then the newest)"
-    )
-    parser.add_argument("--weights", choices=("best", "last"), default="best")
-    options = parser.parse_args(arguments)
-    print(f"wrote {export(runs.find(options.logdir), options.weights)}")
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,0 +1,59 @@
+"""Measure what models, loaders and recovery cost on this machine.
+
+examples:
+  tfvp benchmark models --only demo svg --skip-published
+  tfvp benchmark loader
+  tfvp benchmark faults --kills 20
+"""
+
+import importlib
+import pathlib
+import sys
+
+import tfvp
+from tfvp import quiet
+
+MODULES = {"models": "tables", "loader": "loader", "faults": "faults", "svg-prior": "svg_prior"}
+
+
+def add_arguments(parser):
+    kinds = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
+
+    models = _add(kinds, "models", "every model beside the limits of this machine")
+    models.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")
+    models.add_argument(
+        "--skip-published", action="store_true", help="only the small sizes: six minutes, not seventeen"
+    )
+
+    loader = _add(kinds, "loader", "frames per second of every loader")
+    loader.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    loader.add_argument("--clips", type=int, default=48, help="AVI files to write")
+
+    faults = _add(kinds, "faults", "commands that are killed at random moments: does the next try end as if not?")
+    faults.add_argument("--kills", type=int, default=20, help="how many")
+    faults.add_argument("--seed", type=int, default=1, help="of the moments")
+
+    prior = _add(kinds, "svg-prior", "the deviation of SVG's learned prior around wall hits")
+    prior.add_argument("--logdir", default="./logs", help="a run of svg on stochastic_mnist with one digit")
+    prior.add_argument("--clips", type=int, default=256, help="test clips")
+    prior.add_argument("--frames", type=int, default=15, help="of each clip")
+    prior.add_argument("--against", help="a second run, to compare after the first bounce; both must be evaluated")
+
+
+def run(options):
+    quiet.import_tensorflow()
+    package = _package()
+    importlib.import_module(f"{package}.{MODULES[options.benchmark]}").run(options)
+
+
+def _add(kinds, name, text):
+    return kinds.add_parser(name, help=text, description=f"Measures {text}.")
+
+
+def _package():
+    """The package of benchmarks: inside of tfvp in a wheel, beside it in a checkout."""
+    folder = pathlib.Path(tfvp.__file__).resolve().parent
+    if (folder / "benchmarks").is_dir():
+        return "tfvp.benchmarks"
+    sys.path.insert(0, str(folder.parent))
+    return "benchmarks"

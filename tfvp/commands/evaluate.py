@@ -1,0 +1,54 @@
+"""Predict the future of test clips and score it with PSNR, SSIM, LPIPS and others.
+
+examples:
+  tfvp evaluate --logdir logs/kth --open-loop-ctx 36 --eval-seq-len 300
+  tfvp evaluate --logdir logs/svg_smmnist --protocol svg_smmnist
+
+Numbers, curves, a report and GIFs are written to <run>/eval/<protocol>.
+"""
+
+from tfvp import quiet
+from tfvp.commands import arguments
+
+
+def add_arguments(parser):
+    arguments.add_run(parser)
+    parser.add_argument("--open-loop-ctx", type=int, help="observed frames")
+    parser.add_argument("--eval-seq-len", type=int, help="frames in all, observed and predicted")
+    parser.add_argument("--num-examples", type=int, help="clips; 0 = the whole split")
+    parser.add_argument("--num-samples", type=int, help="futures per clip, for stochastic models")
+    parser.add_argument(
+        "--protocol", help="a named protocol, which fixes all of this; default: what the run's config says"
+    )
+    parser.add_argument("--datadir", help="folder of the data, where it is not the config's data.root")
+    parser.add_argument("--split", choices=("validation", "test"), help="which clips")
+    parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
+    parser.add_argument(
+        "--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context"
+    )
+    parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
+
+
+def run(options):
+    quiet.import_tensorflow()
+    from tfvp import run as runs
+    from tfvp.evaluation import evaluator, report
+
+    evaluated = runs.find(options.logdir)
+    protocol = evaluator.choose_protocol(
+        evaluated.config,
+        options.protocol,
+        options.open_loop_ctx,
+        options.eval_seq_len,
+        options.num_examples,
+        options.num_samples,
+        options.split,
+    )
+    print(f"evaluating {evaluated.path}: {protocol.describe()}")
+    document, paths = evaluator.evaluate(
+        evaluated, protocol, options.datadir, options.weights, not options.no_save_grid, use_obs=options.use_obs
+    )
+    print(f"\n{report.table(document)}\n")
+    for note in document["notes"]:
+        print(note)
+    print("written:\n" + "\n".join(f"  {path}" for path in (paths[0], paths[2], paths[-1])))

@@ -1,0 +1,31 @@
+"""Train a video prediction model, or resume its training.
+
+example:
+  tfvp train --config svg/smmnist --set train.batch_size=32 data.root=/data/mnist
+
+The run is written to <logdir>/<config name>; rerun the same command to resume it.
+"""
+
+from tfvp import quiet
+from tfvp.commands import arguments
+
+
+def add_arguments(parser):
+    arguments.add_new_run(parser)
+    arguments.add_config(parser)
+    parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
+    parser.set_defaults(evaluate="tfvp evaluate")
+
+
+def run(options):
+    quiet.import_tensorflow()
+    from tfvp import config
+    from tfvp.training import loop, strategies
+
+    trained = loop.train(config.load(options.config, options.overrides), options.logdir)
+    print(f"\nrun: {trained.path}\n  curves:  {trained.path / 'curves.png'}\n  samples: {trained.path / 'samples'}")
+    if options.export and strategies.this_worker().chief:
+        from tfvp.serving import export
+
+        print(f"  export:  {export.export(trained)}")
+    print(f"next: {options.evaluate} --logdir {trained.path}")
