@@ -153,7 +153,12 @@ def _described(kind, name, cls):
         if parent.__module__.startswith("tfvp.") and parent.__doc__:
             arguments = {**split_docstring(inspect.getdoc(parent))[1], **arguments}
     options = [
-        {"name": key, "type": type_name(option.annotation), "default": option.default, "doc": arguments.get(key, "")}
+        {
+            "name": key,
+            "type": type_name(option.annotation),
+            "default": list(option.default) if isinstance(option.default, tuple) else option.default,
+            "doc": arguments.get(key, ""),
+        }
         for key, option in registry.options(kind, name).items()
     ]
     return {

@@ -1,48 +1,61 @@
-"""Imports TensorFlow without the lines that it always writes to a terminal.
+"""Imports TensorFlow without the lines that it writes to every terminal.
 
-While it is imported, and when it first looks for devices, TensorFlow says from C++ that it uses oneDNN, that CUDA
-libraries registered twice, that there is no GPU. TF_CPP_MIN_LOG_LEVEL turns away part of that; TensorFlow 2.21 writes
-the rest before absl's logging is initialised, straight to file descriptor 2, whatever the level. So the descriptor
-leads through a filter during these two steps alone. The filter is a process of its own: if TensorFlow ends this
+TF_CPP_MIN_LOG_LEVEL=3 turns away what TensorFlow's C++ side has to say later on; what goes wrong there arrives as an
+exception in Python anyway. Some lines come before any level counts: while it is imported, TensorFlow 2.21 writes to
+file descriptor 2 that it uses oneDNN and that there is no CUDA, as absl's logging is not initialised yet. So the
+descriptor leads through a filter during the import alone. The filter is a process of its own: if TensorFlow ends this
 process, for want of a CPU instruction, say, its last words still arrive. Lines that are not known are passed on.
+
+Who sets TF_CPP_MIN_LOG_LEVEL sees everything that TensorFlow writes at that level, unfiltered.
 """
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 CHATTER = re.compile(
     r"^(I\d{4} |\d{4}-\d\d-\d\d [\d:.]+: I )"  # informational, by TensorFlow's own word
     r"|^To enable the following instructions: "  # second line of such a message
     r"|All log messages before absl::InitializeLog"
     r"|Unable to register cu(DNN|FFT|BLAS) factory|computation_placer.*already registered"
-    r"|TF-TRT Warning: Could not find TensorRT|Could not find cuda drivers"
-    r"|failed call to cuInit: .*(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)"  # no driver, no GPU: nothing is wrong
 )
+DRIVER = "/proc/driver/nvidia/version"
 
 
 def import_tensorflow():
-    """Imports TensorFlow and looks for devices; what is no chatter is shown. Does nothing where it is imported."""
+    """Imports TensorFlow; does nothing where it is imported already."""
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors are shown, warnings and information are not
+    if LEVEL in os.environ:
+        import tensorflow as tf
+    else:
+        os.environ[LEVEL] = "3"
+        with filtered_errors():
+            import tensorflow as tf
+    if os.path.exists(DRIVER) and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        if not tf.config.list_physical_devices("GPU"):
+            print(f"this machine has an NVIDIA GPU that TensorFlow cannot use; {LEVEL}=0 shows why", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def filtered_errors():
+    """A context in which what is written to file descriptor 2 arrives there without CHATTER."""
     sys.stderr.flush()
     try:
         terminal = os.dup(2)
-        # A session of its own: Ctrl-C is for the command, which then ends the filter by closing its input.
+        # In a session of its own Ctrl-C does not reach it; it ends when the command closes its input.
         arguments = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
         reader = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
-    except OSError:  # no descriptor 2, no more processes: better chatter than no command
-        import tensorflow  # noqa: F401
-
+    except OSError:  # no descriptor 2, or no more processes: better chatter than no command
+        yield
         return
     os.dup2(reader.stdin.fileno(), 2)
     reader.stdin.close()
     try:
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()
+        yield
     finally:
         sys.stderr.flush()
         os.dup2(terminal, 2)  # closes the last end of the pipe

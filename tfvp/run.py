@@ -39,7 +39,7 @@ class Run:
     def __init__(self, path):
         self.path = pathlib.Path(path)
         if not (self.path / "config.yml").is_file():
-            raise UserError(f"{self.path} is not a run: it has no config.yml; train one with train.py")
+            raise UserError(f"{self.path} is not a run: it has no config.yml; train one with `tfvp train`")
         self.config = configuration.load(self.path / "config.yml")
 
     @classmethod
@@ -140,7 +140,7 @@ def find(path):
     runs = [p.parent for p in path.glob("*/config.yml")] + [p.parent for p in path.glob("*/*/config.yml")]
     if not runs:
         what = "holds no run" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {what}; train one first: python train.py --logdir {path} --config configs/demo.yml")
+        raise UserError(f"{path} {what}; train one first: tfvp train --logdir {path} --config demo")
     return Run(max(runs, key=_last_change))
 
 

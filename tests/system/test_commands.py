@@ -150,7 +150,7 @@ def test_the_future_of_one_video(trained, tmp_path, suffix, here, refused):
 
 def test_another_export_gets_the_next_number(trained):
     result = subprocess.run(
-        [sys.executable, "-m", "tfvp.serving.export", "--logdir", str(trained)],
+        [sys.executable, "-m", "tfvp", "export", "--logdir", str(trained)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -59,7 +59,7 @@ def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     with pytest.raises(UserError, match="context: 4 in tiny, 3 in other"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")
     shutil.rmtree(other / "eval")
-    with pytest.raises(UserError, match="is not evaluated under protocol default .*run: python eval_with_lpips.py"):
+    with pytest.raises(UserError, match="is not evaluated under protocol default .*run: tfvp evaluate"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")
     assert "at least two" in refused("--compare", other, script="eval_with_lpips.py")
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.system.commands import TINY
-from tfvp import config, video_io
+from tfvp import cli, config, video_io
 from tfvp.errors import UserError
 from tfvp.serving import client, export, warmup
 from tfvp.training import loop
@@ -131,13 +131,13 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
     video = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8)
     np.save(tmp_path / "clip.npy", video)
     common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
-    client.main([*common, "--out", str(tmp_path / "future.npy")])
+    cli.execute(["client", *common, "--out", str(tmp_path / "future.npy")])
     found = np.load(tmp_path / "future.npy")
     model = tfvp.load_run(exported[0].path)
     expected = next(model.rollout(tf.constant(video[None, :5], tf.float32) / 255, 7))[0, 0]
     expected = np.round(np.clip(expected, 0, 1) * 255)
     assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
-    client.main([*common, "--out", str(tmp_path / "future.gif")])
+    cli.execute(["client", *common, "--out", str(tmp_path / "future.gif")])
     assert len(video_io.read_video(tmp_path / "future.gif")) == 12
 
 
@@ -189,8 +189,8 @@ def grpc_address(exported):
 def test_both_forms_give_the_same(address, grpc_address, tmp_path):
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (6, 32, 32, 1)).astype(np.uint8))
     common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
-    client.main([*common, "--out", str(tmp_path / "rest.npy")])
-    client.main([*common, "--grpc", grpc_address, "--out", str(tmp_path / "grpc.npy")])
+    cli.execute(["client", *common, "--out", str(tmp_path / "rest.npy")])
+    cli.execute(["client", *common, "--grpc", grpc_address, "--out", str(tmp_path / "grpc.npy")])
     np.testing.assert_array_equal(np.load(tmp_path / "rest.npy"), np.load(tmp_path / "grpc.npy"))
     with pytest.raises(UserError, match="refuses: no model other"):
         client.predict_grpc(grpc_address, "other", np.zeros((1, 5, 32, 32, 1), np.uint8), 2)
@@ -199,7 +199,7 @@ def test_both_forms_give_the_same(address, grpc_address, tmp_path):
 def test_what_goes_wrong_is_said(address, tmp_path):
     np.save(tmp_path / "clip.npy", np.zeros((3, 32, 32, 1), np.uint8))
     with pytest.raises(UserError, match="3 frames, fewer than --open-loop-ctx 10"):
-        client.main(["--url", address, "--video", str(tmp_path / "clip.npy")])
+        cli.execute(["client", "--url", address, "--video", str(tmp_path / "clip.npy")])
     with pytest.raises(UserError, match="refuses with status 404"):
         client.frame_shape(address.replace("tiny", "other"))
     with pytest.raises(UserError, match="is TF Serving running there"):

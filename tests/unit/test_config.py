@@ -1,6 +1,7 @@
 """Configuration: strict keys and types, hints, overrides, run names."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -104,3 +105,35 @@ def test_every_shipped_configuration_is_valid(path):
         header = path.read_text().split("\n\n")[0]
         assert header.startswith("#") and "python" in header, f"{path} does not begin with its command"
         assert "not yet measured" in header or "Expect" in header, f"{path} does not say what to expect"
+
+
+@pytest.mark.parametrize("name", ["svg/smmnist", "svg/smmnist.yml", pathlib.PurePath("svg/smmnist")])
+def test_shipped_configurations_have_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loaded = config.load(name)
+    assert loaded.name == "svg_smmnist" and loaded.model.latents == 10
+    assert "svg/smmnist" in config.shipped() and "base" not in config.shipped()
+
+
+def test_a_file_wins_over_a_shipped_configuration_and_a_folder_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kth").mkdir()
+    assert config.find("kth") == CONFIGS / "kth.yml"
+    write(tmp_path, "train: {seed: 5}", "kth.yml")
+    assert config.load("kth.yml").train.seed == 5 and config.load("kth").train.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("smmnist", "'svg/smmnist'"),
+        ("svg/smnist", "'svg/smmnist'"),
+        ("tiny", "'iam4vp/tiny' or 'simvp/tiny' or 'svg/tiny'"),
+        ("./configs/kth.yml", "'kth'"),
+        ("kth.yaml", "'kth'"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(name, nearest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"did you mean {nearest}")):
+        config.load(name)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tfvp
 from tests.unit.test_torch_file import Stored, write_archive
-from tfvp import config
+from tfvp import cli, config
 from tfvp.errors import UserError
 from tfvp.importers import iam4vp as importer
 
@@ -37,7 +37,7 @@ def test_an_imported_model_predicts_the_same(tmp_path, monkeypatch):
         stored.append(Stored(array, str(len(stored))))
         content["module." + name] = stored[-1]
     write_archive(tmp_path / "x.pth", {"epoch": 3, "state_dict": content}, stored)
-    importer.main([str(tmp_path / "x.pth"), "--config", str(path), "--logdir", str(tmp_path / "logs")])
+    cli.execute(["import", "iam4vp", *map(str, (tmp_path / "x.pth", "--config", path, "--logdir", tmp_path / "logs"))])
     imported = tfvp.load_run(tmp_path / "logs" / "tiny")
     context = tf.random.stateless_uniform([2, 3, 16, 16, 1], [1, 2])
     for mine, theirs in zip(model.rollout(context, 5), imported.rollout(context, 5)):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tfvp
 from tests.unit.test_torch_file import Stored, write_archive, write_stream
-from tfvp import config
+from tfvp import cli, config
 from tfvp.errors import UserError
 from tfvp.importers import svg as importer
 from tfvp.importers import torch_file
@@ -60,7 +60,7 @@ def test_an_imported_model_predicts_the_same(tiny, tmp_path, monkeypatch, write)
             stored.append(Stored(array, str(len(stored))))
             content[theirs][name] = stored[-1]
     write(tmp_path / "model.pth", content, stored)
-    importer.main([str(tmp_path / "model.pth"), "--config", str(tiny), "--logdir", str(tmp_path / "logs")])
+    cli.execute(["import", "svg", *map(str, (tmp_path / "model.pth", "--config", tiny, "--logdir", tmp_path / "logs"))])
     imported = tfvp.load_run(tmp_path / "logs" / "tiny")
     context = tf.random.stateless_uniform([2, 2, 64, 64, 1], [1, 2])
     for mine, theirs in zip(model.rollout(context, 4, samples=2), imported.rollout(context, 4, samples=2)):

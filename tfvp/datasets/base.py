@@ -179,7 +179,7 @@ class VideoDataset:
         return None
 
     def notes(self):
-        """Sentences on where the data came from and what could be added: what data_loader.py shows."""
+        """Sentences on where the data came from and what could be added: what `tfvp data` shows."""
         return []
 
     # What the base gives.

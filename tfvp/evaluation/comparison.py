@@ -96,9 +96,7 @@ class _Evaluation:
     def __init__(self, path, protocol):
         self.run = runs.find(path)
         folder = self.run.path / "eval" / protocol
-        again = f"python eval_with_lpips.py --logdir {self.run.path}" + (
-            "" if protocol == "default" else f" --protocol {protocol}"
-        )
+        again = f"tfvp evaluate --logdir {self.run.path}" + ("" if protocol == "default" else f" --protocol {protocol}")
         try:
             self.document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             with np.load(folder / "per_clip.npz") as archive:

@@ -1,4 +1,4 @@
-"""What data_loader.py shows of a data set: a table, a contact sheet, the speed of its pipeline."""
+"""What `tfvp data` shows of a data set: a table, a contact sheet, the speed of its pipeline."""
 
 import time
 

@@ -175,7 +175,7 @@ class Store:
         """
         manifest = self._read_manifest()
         if manifest is None:
-            raise UserError(f"{self.folder} holds no complete data; call prepare() first, or run data_loader.py once")
+            raise UserError(f"{self.folder} holds no complete data; call prepare() first, or run `tfvp data` once")
         for entry in manifest["shards"]:
             if not self._is_whole(entry):
                 raise UserError(

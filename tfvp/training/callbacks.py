@@ -71,7 +71,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
             raise UserError(
                 f"training stopped in epoch {self.epoch + 1}, step {batch + 1}: the gradient was not finite for"
                 f" {self.streak * self.steps_per_execution} steps in a row; lower train.learning_rate, set"
-                " train.clip_norm, or look for broken clips with data_loader.py; the last good epoch is kept"
+                " train.clip_norm, or look for broken clips with `tfvp data`; the last good epoch is kept"
             )
 
 
