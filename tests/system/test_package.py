@@ -1,0 +1,113 @@
+"""The wheel: what it carries, and that the installed command works outside of a checkout."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+from tests.golden import ROOT
+from tfvp import config
+
+SMALL = ["train.epochs=1", "train.steps_per_epoch=2", "train.batch_size=2", "train.seq_len=6"]
+SMALL += ["train.validation_examples=2", "train.gif_examples=1", "model.hidden=[4]", "model.context=3"]
+SMALL += ["eval.open_loop_ctx=3", "eval.eval_seq_len=6", "eval.num_examples=2", "eval.metrics=[mse, psnr]"]
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
+
+
+def run(arguments, folder, **options):
+    """A command as in a fresh terminal: nothing of this checkout is on its path."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith("TF_CPP")}
+    done = subprocess.run(
+        [*map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, **options
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done
+
+
+def environment_with(folder, what):
+    """An environment outside of the checkout that has `what` and, beside it, everything that the tests have.
+
+    Returns:
+        Its folder of commands.
+    """
+    run([sys.executable, "-m", "venv", "--without-pip", folder], folder.parent)
+    python = folder / "bin" / "python"
+    ours = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder.parent).stdout.strip()
+    theirs = sysconfig.get_path("purelib")
+    # As a folder of packages in its own right: setuptools gives Python 3.12 its distutils by a .pth file there.
+    (pathlib.Path(ours) / "tests.pth").write_text(f"import site; site.addsitedir({theirs!r})")
+    # --ignore-installed, as tfvp may be installed in the environment of the tests, which stays as it is.
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "-q"]
+    run([*pip, "--ignore-installed", "--no-index", "--no-deps", "--no-build-isolation", *what], folder.parent)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
+    run([*pip, "--no-build-isolation", "-w", folder, ROOT], folder)
+    return next(folder.glob("tfvp-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def commands(wheel, tmp_path_factory):
+    return environment_with(tmp_path_factory.mktemp("environment") / "venv", [wheel])
+
+
+def test_the_wheel_carries_configurations_digits_and_types(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in (*(f"configs/{name}.yml" for name in config.shipped()), "configs/base.yml"):
+        assert f"tfvp/{name}" in names
+    for name in ("py.typed", "data/mnist_digits.npz", "data/README.md", "benchmarks/tables.py"):
+        assert f"tfvp/{name}" in names
+    assert not [name for name in names if name.startswith("tests") or name.endswith(".pyc")]
+
+
+def test_the_installed_command_trains_evaluates_and_exports(commands, tmp_path):
+    where = run([commands / "python", "-c", "import tfvp; print(tfvp.__file__)"], tmp_path).stdout
+    assert where.startswith(str(commands.parent)), where
+    trained = run([commands / "tfvp", "train", "--config", "demo", "--set", *SMALL], tmp_path)
+    assert "next: tfvp evaluate --logdir logs/demo" in trained.stdout
+    done = [trained, run([commands / "tfvp", "evaluate"], tmp_path), run([commands / "tfvp", "export"], tmp_path)]
+    document = json.loads((tmp_path / "logs" / "demo" / "eval" / "default" / "metrics.json").read_text())
+    assert document["model"]["mse"]["mean"] > 0
+    assert (tmp_path / "logs" / "demo" / "export" / "1" / "saved_model.pb").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs"]
+    for text in (one.stderr for one in done):
+        assert "oneDNN" not in text and "cuda" not in text.lower() and "absl" not in text, text
+
+
+def test_an_editable_installation_uses_the_checkout(tmp_path):
+    commands = environment_with(tmp_path / "venv", ["-e", ROOT])
+    program = "import tfvp; from tfvp import config; print(tfvp.__file__, config.find('svg/smmnist'), sep='\\n')"
+    said = run([commands / "python", "-c", program], tmp_path).stdout
+    assert said.splitlines() == [str(ROOT / "tfvp" / "__init__.py"), str(ROOT / "configs" / "svg" / "smmnist.yml")]
+    assert "tfvp train --config demo" in run([commands / "tfvp", "--help"], tmp_path).stdout
+
+
+def test_benchmarks_import_each_other_by_place():
+    """They are `benchmarks` in a checkout and `tfvp.benchmarks` in a wheel."""
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        assert "from benchmarks" not in path.read_text() and "import benchmarks" not in path.read_text(), path
+
+
+def requirements(name):
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def test_pyproject_and_requirement_files_agree():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["dependencies"] == requirements("requirement.txt")
+    assert project["optional-dependencies"]["test"] == requirements("requirement-test.txt")
+    pins = {line for line in project["dependencies"] if line.startswith("tensorflow==")}
+    assert {line.replace("[and-cuda]", "") for line in project["optional-dependencies"]["gpu"]} == pins
