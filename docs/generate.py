@@ -7,7 +7,6 @@ python docs/generate.py --count    # also builds the models whose configuration 
 import argparse
 import dataclasses
 import hashlib
-import inspect
 import json
 import os
 import pathlib
@@ -26,8 +25,8 @@ NOTICE = "<!-- Written by docs/generate.py; edit the docstrings and configuratio
 
 sys.path.insert(0, str(ROOT))
 
+from tfvp import catalogue, registry  # noqa: E402
 from tfvp import config as configuration  # noqa: E402
-from tfvp import registry  # noqa: E402
 from tfvp.datasets.base import GeneratedDataset, Settings  # noqa: E402
 from tfvp.errors import UserError  # noqa: E402
 from tfvp.metrics import protocols  # noqa: E402
@@ -40,38 +39,18 @@ def pages():
     return {
         "models.md": models_page(shipped),
         "configs.md": configs_page(shipped),
-        "datasets.md": datasets_page(shipped),
+        "datasets.md": datasets_page(),
         "metrics.md": metrics_page(),
         "options.md": options_page(),
     }
 
 
-# Docstrings.
+# Text.
 
 
-def sections(doc):
-    """(paragraphs before "Args:", {argument: description}) of a Google-style docstring."""
-    lines = inspect.cleandoc(doc or "").splitlines()
-    start = next((i for i, line in enumerate(lines) if re.fullmatch(r"[A-Z][a-z ]+:", line)), len(lines))
-    prose_lines, arguments, inside, current = lines[:start], {}, False, []
-    for line in lines[start:]:
-        if re.fullmatch(r"[A-Z][a-z ]+:", line):
-            inside = line == "Args:"
-        elif inside and (match := re.match(r"    ([\w*]+(?:, [\w*]+)*): (.*)", line)):
-            current = match[1].split(", ")
-            arguments.update(dict.fromkeys(current, match[2]))
-        elif inside and line.strip():
-            arguments.update({name: f"{arguments[name]} {line.strip()}" for name in current})
-    paragraphs = re.split(r"\n\s*\n", "\n".join(prose_lines).strip())
-    return [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph], arguments
-
-
-def argument_descriptions(cls):
-    """{argument: description} from the docstrings of a class and its parents."""
-    descriptions = {}
-    for parent in reversed(cls.__mro__):
-        descriptions.update(sections(parent.__dict__.get("__doc__"))[1])
-    return descriptions
+def paragraphs(doc):
+    """The paragraphs of a description, each as one line of Markdown."""
+    return [prose(" ".join(paragraph.split())) for paragraph in re.split(r"\n\s*\n", doc.strip())]
 
 
 def prose(text):
@@ -109,22 +88,16 @@ def value_of(default):
     return repr(default)
 
 
-def type_of(annotation):
-    """What an option takes, in words."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return ", ".join(f"`{value_of(value)}`" for value in typing.get_args(annotation))
-    words = configuration._describe(annotation)
-    for item, plural in (("an integer", "integers"), ("a number", "numbers")):
-        words = words.replace(f"list of {item}", f"list of {plural}")
-    return re.sub(r"\ban? ", "", words)
-
-
-def option_table(kind, name, section):
-    """The options of a registered class, as a Markdown table."""
-    descriptions = argument_descriptions(registry.lookup(kind, name))
+def option_table(entry, section):
+    """The options of a catalogue entry, as a Markdown table."""
     rows = [
-        (f"`{section}.{key}`", type_of(option.annotation), f"`{value_of(option.default)}`", prose(descriptions[key]))
-        for key, option in registry.options(kind, name).items()
+        (
+            f"`{section}.{option['name']}`",
+            ", ".join(f"`{part}`" for part in option["type"].split(" | ")),
+            f"`{value_of(option['default'])}`",
+            prose(option["doc"]),
+        )
+        for option in entry["options"]
     ]
     return table(("option", "takes", "default", "meaning"), rows) if rows else "It has no options of its own.\n\n"
 
@@ -148,20 +121,18 @@ class Shipped:
 
 
 def read_configs():
-    """Every shipped configuration but base.yml, sorted by name."""
-    paths = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in CONFIGS.rglob("*.yml")}
-    del paths["base"]
-    return [Shipped(name, header_of(path), configuration.load(path)) for name, path in sorted(paths.items())]
+    """Every shipped configuration, sorted by name."""
+    return [
+        Shipped(entry["name"], header_of(entry["doc"]), configuration.load(entry["path"]))
+        for entry in catalogue.configs()
+    ]
 
 
-def header_of(path):
-    """The comment at the top of a configuration, as Markdown."""
+def header_of(doc):
+    """The comment at the top of a configuration, as Markdown; indented lines are commands."""
     blocks = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        line = line[1:]
-        command = re.match(r"   +(python|tfvp|make|--set)\b", line) is not None or line.startswith("     ")
+    for line in doc.splitlines():
+        command = re.match(r"  +(python|tfvp|make|--set)\b", line) is not None or line.startswith("    ")
         if not blocks or blocks[-1][0] != command:
             blocks.append((command, []))
         blocks[-1][1].append(line.strip())
@@ -217,28 +188,31 @@ def parameters_of(entry, counts):
 
 
 def models_page(shipped):
-    counts = read_counts()
+    counts, configs = read_counts(), {entry.name: entry for entry in shipped}
     text = NOTICE + (
         "# Models\n\n"
         "`model.name` chooses one. The constructor's keyword arguments are its options, `model.<option>` in a"
         " configuration or after `--set`. Parameters are trainable ones, counted from the built model.\n\n"
     )
-    names = registry.names("model")
-    rows = []
-    for name in names:
-        cls = registry.lookup("model", name)
-        futures = "as many as are drawn" if cls.stochastic else "one"
-        rows.append((f"[`{name}`](#{anchor(name)})", prose(sections(cls.__doc__)[0][0]), prose(cls.paper), futures))
+    models = catalogue.models()
+    rows = [
+        (
+            f"[`{model['name']}`](#{anchor(model['name'])})",
+            prose(model["summary"]),
+            prose(model["paper"]),
+            "as many as are drawn" if model["stochastic"] else "one",
+        )
+        for model in models
+    ]
     text += table(("model", "what it is", "paper", "futures of a clip"), rows)
-    for name in names:
-        cls = registry.lookup("model", name)
-        text += f"## {name}\n\n" + "\n\n".join(prose(paragraph) for paragraph in sections(cls.__doc__)[0]) + "\n\n"
-        text += f"Source: `{inspect.getsourcefile(cls).removeprefix(str(ROOT) + os.sep)}`, class `{cls.__name__}`.\n\n"
-        text += option_table("model", name, "model")
+    for model in models:
+        module, _, name = model["class"].rpartition(".")
+        text += f"## {model['name']}\n\n" + "\n\n".join(paragraphs(model["doc"])) + "\n\n"
+        text += f"Source: `{module.replace('.', '/')}.py`, class `{name}`.\n\n"
+        text += option_table(model, "model")
         rows = [
-            (config_link(entry.name), f"`{entry.config.data.name}`", parameters_of(entry, counts))
-            for entry in shipped
-            if entry.config.model.name == name
+            (config_link(name), f"`{configs[name].config.data.name}`", parameters_of(configs[name], counts))
+            for name in model["configs"]
         ]
         text += table(("configuration", "data set", "parameters"), rows) if rows else ""
     return text.rstrip() + "\n"
@@ -281,7 +255,7 @@ def clips_of(cls):
     return f"{counts} clips of {lengths['test'][0]} frames"
 
 
-def datasets_page(shipped):
+def datasets_page():
     text = NOTICE + (
         "# Data sets\n\n"
         "`data.name` chooses one, `data.root` says where its files are. Files are decoded once, into `<root>/.tfvp` or"
@@ -289,30 +263,33 @@ def datasets_page(shipped):
         " found and what is missing, and draws a contact sheet. Loaders of data that cannot be downloaded freely were"
         " tested on files written in the published layout, not on the data themselves.\n\n"
     )
-    names = registry.names("dataset")
-    rows = []
-    for name in names:
-        info = registry.lookup("dataset", name).info
-        rows.append((f"[`{name}`](#{anchor(name)})", prose(info.description), info.context, info.horizon))
+    datasets = catalogue.datasets()
+    rows = [
+        (
+            f"[`{dataset['name']}`](#{anchor(dataset['name'])})",
+            prose(dataset["description"]),
+            dataset["context"],
+            dataset["horizon"],
+        )
+        for dataset in datasets
+    ]
     text += table(("data set", "what it shows", "observed", "predicted"), rows)
-    for name in names:
-        cls = registry.lookup("dataset", name)
-        info = cls.info
-        text += f"## {name}\n\n" + "\n\n".join(prose(paragraph) for paragraph in sections(cls.__doc__)[0]) + "\n\n"
+    for dataset in datasets:
+        text += f"## {dataset['name']}\n\n" + "\n\n".join(paragraphs(dataset["doc"])) + "\n\n"
         facts = [
-            ("Files below `data.root`", prose(info.layout)),
-            ("To get them", prose(info.download)),
-            ("Size", clips_of(cls)),
-            ("Homepage", f"<{info.homepage}>" if info.homepage else ""),
-            ("Licence", prose(info.licence)),
-            ("Frames per second", f"{info.fps:g}" if info.fps else ""),
-            ("Usual context and horizon", f"{info.context} and {info.horizon} frames"),
-            ("Batches hold", ", ".join(f"`{key}`" for key in cls.provides)),
-            ("`data.channels`", " or ".join(map(str, cls.channels))),
+            ("Files below `data.root`", prose(dataset["layout"])),
+            ("To get them", prose(dataset["download"])),
+            ("Size", clips_of(registry.lookup("dataset", dataset["name"]))),
+            ("Homepage", f"<{dataset['homepage']}>" if dataset["homepage"] else ""),
+            ("Licence", prose(dataset["licence"])),
+            ("Frames per second", f"{dataset['fps']:g}" if dataset["fps"] else ""),
+            ("Usual context and horizon", f"{dataset['context']} and {dataset['horizon']} frames"),
+            ("Batches hold", ", ".join(f"`{key}`" for key in dataset["provides"])),
+            ("`data.channels`", " or ".join(map(str, dataset["channels"]))),
         ]
         text += "".join(f"- **{key}:** {value}\n" for key, value in facts if value) + "\n"
-        text += option_table("dataset", name, "data")
-        using = [config_link(entry.name) for entry in shipped if entry.config.data.name == name]
+        text += option_table(dataset, "data")
+        using = [config_link(name) for name in dataset["configs"]]
         text += f"Configurations: {', '.join(using)}.\n\n" if using else ""
     return text.rstrip() + "\n"
 
@@ -344,17 +321,22 @@ def metrics_page():
         " The pretrained weights that some need come from `requirement-weights.txt`; without them the others are"
         " reported.\n\n"
     )
-    users, rows = protocols.used_by(), []
-    for name in registry.names("metric"):
-        cls = registry.lookup("metric", name)
-        what = prose(" ".join(sections(cls.__doc__)[0]))
-        broken = f" **Broken:** {prose(cls.broken)}." if cls.broken else ""
-        kind = ("set" if issubclass(cls, SetMetric) else "frames") + (" of labels" if cls.of_labels else "")
-        better = "higher" if cls.higher_is_better else "lower"
-        used = ", ".join(f"`{user}`" for user in users.get(name, []))
-        weights = ", ".join(f"`{needed}`" for needed in cls.needs_weights)
-        convention = prose(cls.convention) + broken
-        rows.append((f"`{name}`", what, convention, kind, better, cls.unit, weights, used))
+    rows = []
+    for metric in catalogue.metrics():
+        cls = registry.lookup("metric", metric["name"])
+        broken = f" **Broken:** {prose(metric['broken'])}." if metric["broken"] else ""
+        rows.append(
+            (
+                f"`{metric['name']}`",
+                " ".join(paragraphs(metric["doc"])),
+                prose(metric["convention"]) + broken,
+                ("set" if issubclass(cls, SetMetric) else "frames") + (" of labels" if cls.of_labels else ""),
+                "higher" if metric["higher_is_better"] else "lower",
+                metric["unit"],
+                ", ".join(f"`{needed}`" for needed in metric["needs_weights"]),
+                ", ".join(f"`{user}`" for user in metric["protocols"]),
+            )
+        )
     header = ("metric", "what it is", "convention", "of", "better", "unit", "weights", "used by")
     return (text + table(header, rows)).rstrip() + "\n"
 
