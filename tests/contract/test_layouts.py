@@ -45,9 +45,10 @@ def test_kth_splits_by_person(tmp_path, layout):
     assert shown(dataset, "train") == {p: 30 + p for p in (1, 2, 16)}
     assert shown(dataset, "validation") == {p: 30 + p for p in (17, 18, 20)}
     assert shown(dataset, "test") == {p: 30 + p for p in (21, 25)}
-    assert prepared("kth", tmp_path, {"validation_persons": []}).clip_lengths("train").tolist() == [
-        30 + p for p in (1, 2, 16, 17, 18, 20)
-    ]
+    # Without validation persons all of them train, and one clip in twenty (here: one) is held out.
+    everyone = prepared("kth", tmp_path, {"validation_persons": []})
+    held_out = set(shown(everyone, "validation"))
+    assert len(held_out) == 1 and set(shown(everyone, "train")) == {1, 2, 16, 17, 18, 20} - held_out
 
 
 def test_kth_never_validates_on_test_persons(tmp_path):
