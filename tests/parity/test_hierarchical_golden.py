@@ -144,9 +144,10 @@ def test_structure_rollout(monkeypatch):
         frame, carried = model.predict_next(carried, state["seed"], tf.constant(i))
         case.check(f"log_probs{i}", channels_first(seen[-1][:, 0]))
         step = model.image_shape[0] // case.shape(f"labels{i}")[1]
-        differ = label_maps.labels_of(frame)[:, ::step, ::step].numpy() != case.outputs[f"labels{i}"]
-        two_best = np.sort(seen[-1][:, 0].numpy()[:, ::step, ::step], axis=-1)[..., -2:]
-        assert np.all(two_best[differ][:, 1] - two_best[differ][:, 0] < 1e-4), "classes differ that are no tie"
+        labels = label_maps.labels_of(frame)[:, ::step, ::step].numpy()
+        second, best = np.moveaxis(np.sort(seen[-1][:, 0, ::step, ::step], axis=-1)[..., -2:], -1, 0)
+        # Where two classes tie, rounding decides which of them is the greater.
+        case.check(f"labels{i}", np.where(best - second < 1e-4, case.outputs[f"labels{i}"], labels), atol=0.1)
 
 
 def size(layer):
