@@ -89,7 +89,7 @@ class Case:
             name: of the output.
             value: the tensor, with its axes in the order of the record.
             factor: widens the case's own tolerance.
-            rtol, atol: used in the place of the case's own tolerance where either is given.
+            rtol, atol: replace the case's own tolerance if either is set.
         """
         value = np.asarray(value, np.float64)
         assert value.shape == self.shape(name), f"{name} has shape {value.shape}, not {self.shape(name)}"

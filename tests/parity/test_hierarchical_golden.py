@@ -214,7 +214,7 @@ def test_training_freezes_the_feature_maps_of_the_last_observed_frame(refresh, m
     labels = np.random.RandomState(0).randint(0, 3, (1, 5, 16, 16))
     video = label_maps.pack(tf.zeros([1, 5, 16, 16, 3]), labels)
     seen, decode = [], model.decode
-    monkeypatch.setattr(model, "decode", lambda codes, given, mode: seen.append(given) or decode(codes, given, mode))
+    monkeypatch.setattr(model, "decode", lambda codes, terms, mode: seen.append(terms) or decode(codes, terms, mode))
     model.elbo(video, tf.zeros([1, 4, *model.latent_shape]), "train")
     terms = model.skip_terms(model.encode(video, "train")[1])
     expected = list(range(4)) if refresh else [0, 1, 1, 1]

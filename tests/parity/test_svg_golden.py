@@ -216,7 +216,7 @@ def test_frozen_feature_maps_are_those_of_the_right_frame(past, skip_frame, lag,
         state = model.observe(video[:, cut:past], model.observe(video[:, :cut]))
         np.testing.assert_allclose(state["skip_terms"]["map0"], terms[0][:, past - lag], atol=1e-6)
     seen, decode = [], model.decode
-    monkeypatch.setattr(model, "decode", lambda codes, given, mode: seen.append(given) or decode(codes, given, mode))
+    monkeypatch.setattr(model, "decode", lambda codes, terms, mode: seen.append(terms) or decode(codes, terms, mode))
     model.elbo(video, tf.zeros([1, past + 2, 2]), "running")
     expected = [min(t, past - lag) for t in range(past + 2)]
     assert len(seen[0]) == len(terms) == 4
