@@ -256,8 +256,10 @@ def test_image_generator():
     outputs = generator(stack, tf.constant(previous), mask)
     for name in ("raw", "flow", "weight"):
         case.check(name, channels_first(outputs[name]))
-    # The flow, of up to 60 pixels, may be off by 0.0017; neighbours in the noise that it samples differ by up to 2.
-    case.check("final", channels_first(outputs["final"]), factor=5.0)
+    # The longer the flow (here up to 60 pixels), the more it is rounded, and in the noise that it samples neighbours
+    # differ by up to 2: five times the tolerance at 60 pixels.
+    longest = float(tf.reduce_max(tf.abs(outputs["flow"])))
+    case.check("final", channels_first(outputs["final"]), factor=max(1.0, longest / 12))
 
 
 @pytest.mark.parametrize("name", ["image", "temporal"])
