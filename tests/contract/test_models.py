@@ -107,13 +107,19 @@ def test_all_variables_exist_once_built(case):
 
 def test_gradients_reach_every_variable(case):
     model = case.make()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model.loss_terms(case.batch, training=True)["loss"])
     unreached = {id(v) for v in model.unreached_variables()}
-    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
-        if id(variable) not in unreached:
-            assert gradient is not None, variable.name
-            assert np.isfinite(gradient).all() and np.any(np.asarray(gradient) != 0), variable.name
+    missed = [(i, v) for i, v in enumerate(model.trainable_variables) if id(v) not in unreached]
+    for first_id in (0, 100):  # a unit may be off for all of four examples: then others get a try
+        with tf.GradientTape() as tape:
+            batch = {**case.batch, "id": case.batch["id"] + first_id}
+            loss = tf.reduce_mean(model.loss_terms(batch, training=True)["loss"])
+        gradients = tape.gradient(loss, model.trainable_variables)
+        for i, variable in missed:
+            assert gradients[i] is not None and np.isfinite(gradients[i]).all(), variable.name
+        missed = [(i, v) for i, v in missed if not np.any(np.asarray(gradients[i]) != 0)]
+        if not missed:
+            break
+    assert not missed, [v.name for _, v in missed]
 
 
 @pytest.mark.parametrize("horizon", [1, 50])

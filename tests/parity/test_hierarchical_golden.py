@@ -141,7 +141,7 @@ def test_structure_rollout(monkeypatch):
     state = model.observe(frames_of(case, model, past))
     carried = {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior")}
     for i in range(past, total):
-        frame, carried = model.predict_next(carried, state["seed"], tf.constant(i))
+        frame, carried = model.predict_next(carried, table[:, i])
         case.check(f"log_probs{i}", channels_first(seen[-1][:, 0]))
         step = model.image_shape[0] // case.shape(f"labels{i}")[1]
         labels = label_maps.labels_of(frame)[:, ::step, ::step].numpy()

@@ -232,7 +232,7 @@ class VideoModel(keras.Model):
         return self.batches_after(tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64))
 
     def example_seeds(self, batch, training):
-        """Seeds [B, 2] int32 for sampling, one per example, new at every training step.
+        """Seeds [B, 2] int64 for sampling, one per example, new at every training step.
 
         They depend on the example's "id", the step and the seed given to `compile` alone, so
         neither the batch size nor the number of replicas changes what is drawn. Outside of
@@ -241,7 +241,7 @@ class VideoModel(keras.Model):
         ids = batch["id"] if "id" in batch else tf.range(tf.shape(batch["video"])[0])
         if not training:
             return noise.example_seeds(ids)
-        return noise.fold_in(noise.example_seeds(ids, self.step), self._settings.values["seed"])
+        return noise.example_seeds(ids, self.step, self._settings.values["seed"])
 
     @property
     def main_variables(self):

@@ -132,11 +132,11 @@ class HierarchicalVideo(ImageGenerator):
     def imagine(self, state, horizon, seed=None):
         model, known = self.structure, state["structure"]
         seeds = known["seed"] if seed is None else tf.cast(seed, tf.int64)
-        begin = tf.reduce_max(known["frame"])
+        draws = model.prior_draws(seeds, known["frame"], horizon)
         carried = {"structure": model.carried(known), "previous": state["previous"], "labels": state["labels"]}
 
-        def step(carried, t):
-            flat, structure = model.predict_next(carried["structure"], seeds, begin + t)
+        def step(draws, carried):
+            flat, structure = model.predict_next(carried["structure"], draws)
             labels = tf.concat([carried["labels"], label_maps.labels_of(flat, self.classes)[:, None]], axis=1)
             frame = self.render_frame(carried["previous"], labels)["final"]
             after = {
@@ -147,7 +147,7 @@ class HierarchicalVideo(ImageGenerator):
             return label_maps.pack(0.5 * (frame + 1.0), labels[:, -1]), after
 
         like = tf.TensorSpec([None, *self.image_shape], tf.float32)
-        video, after = unroll.generate(step, carried, horizon, like)
+        video, after = unroll.scan(step, draws, carried, like)
         structure = {**known, **after["structure"], "seed": seeds, "frame": known["frame"] + horizon}
         return video, {**after, "structure": structure}
 

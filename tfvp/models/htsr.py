@@ -285,13 +285,14 @@ class HTSR(VideoModel):
             seed = noise.example_seeds(tf.range(tf.shape(context)[0])) if seed is None else seed
             state, begin = self.zero_state(seed), 0
         embeddings, _ = self.encode(context)
-        _, after = self.run_levels(state, embeddings, _length(context), self._draws(state["seed"]), begin=begin)
+        draws, _ = self._noise(state["seed"], state["frame"] if begin is None else begin, _length(context))
+        _, after = self.run_levels(state, embeddings, _length(context), draws, begin=begin)
         return {**after, "seed": state["seed"]}
 
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
-        outputs, after = self.run_levels(state, None, horizon, self._draws(seeds), self.latent_temperature)
-        draw_maps = self._draw_maps(seeds, _numbered(state["frame"], horizon))
+        draws, draw_maps = self._noise(seeds, state["frame"], horizon, self.spatial)
+        outputs, after = self.run_levels(state, None, horizon, draws, self.latent_temperature)
         video, _ = self.decode(outputs[0], draw_maps, temperature=self.spatial_temperature)
         if isinstance(horizon, int):
             video.set_shape([None, horizon, *self.image_shape])
@@ -300,8 +301,8 @@ class HTSR(VideoModel):
     def reconstruct(self, video, seed=None):
         seeds = noise.example_seeds(tf.range(tf.shape(video)[0])) if seed is None else seed
         embeddings, maps = self.encode(video)
-        outputs, _ = self.run_levels(self.zero_state(seeds), embeddings, _length(video), self._draws(seeds), begin=0)
-        draw_maps = self._draw_maps(seeds, tf.range(_length(video)))
+        draws, draw_maps = self._noise(seeds, 0, _length(video), self.spatial)
+        outputs, _ = self.run_levels(self.zero_state(seeds), embeddings, _length(video), draws, begin=0)
         return self.decode(outputs[0], draw_maps, maps)[0]
 
     def elbo(self, video, draws, draw_maps=None):
@@ -344,31 +345,33 @@ class HTSR(VideoModel):
 
     def loss_terms(self, batch, training):
         video, seeds = batch["video"], self.example_seeds(batch, training)
-        draw_maps = self._draw_maps(seeds, tf.range(video.shape[1]))
-        return self.elbo(video, self._draws(seeds), draw_maps)[0]
+        return self.elbo(video, *self._noise(seeds, 0, video.shape[1], self.spatial))[0]
 
-    def _draws(self, seeds):
-        """Sampler of the temporal latents: one stream per example and level, one event per tick."""
+    def _noise(self, seeds, begin, frames, spatial=False):
+        """All draws for a number of frames, in one call: a stream per level or group, an event per tick or frame.
 
-        def draw(level, first, ticks):
-            if self.mean_only:
-                return None
-            return noise.normal_at(noise.fold_in(seeds, level), _numbered(first, ticks), (self.stoch,))
-
-        return draw
-
-    def _draw_maps(self, seeds, frames):
-        """Draws from N(0, 1) for the spatial latents of frames numbered [T] or [B, T].
+        Args:
+            seeds: [B, 2].
+            begin: number of the first frame, an integer, or int32 [B].
+            frames: how many, an integer or a scalar tensor.
+            spatial: whether to draw for the spatial latents too.
 
         Returns:
-            [B * T, h, w, Z] per group; or None where there are no such latents, or no samples.
+            (the `draws` of `run_levels`, the `draw_maps` of `decode`): the latter are None where there
+            are no such latents, or no samples.
         """
-        if not self.spatial or self.mean_only:
-            return None
-        return [
-            tf.reshape(noise.normal_at(noise.fold_in(seeds, SPATIAL_STREAM + g), frames, shape), [-1, *shape])
-            for g, shape in enumerate(self.decoder.shapes)
-        ]
+        if self.mean_only:
+            return lambda level, first, ticks: None, None
+        events = []
+        for level in range(self.levels):
+            numbers = _numbered(self._ticks(begin, level), self._ticks(frames, level))
+            events.append((level, numbers, (self.stoch,)))
+        if spatial:
+            shapes = enumerate(self.decoder.shapes)
+            events += [(SPATIAL_STREAM + g, _numbered(begin, frames), shape) for g, shape in shapes]
+        drawn = noise.normals(seeds, events)
+        maps = [tf.reshape(x, [-1, *x.shape[2:]]) for x in drawn[self.levels :]]
+        return lambda level, first, ticks: drawn[level], maps or None
 
 
 def _numbered(first, count):

@@ -249,7 +249,7 @@ class IAM4VP(VideoModel):
         future = video[:, self.context :]
         if self.regime == "noisy_teacher":
             blurred = _blurred(future, 0.1 + 1.9 * draws[:, 1])
-            added = NOISE_STDDEV * noise.normal(noise.fold_in(seeds, 1), future.shape[1:])
+            added = NOISE_STDDEV * noise.normal(seeds, future.shape[1:], stream=1)
             queued = tf.clip_by_value(blurred + added, 0.0, 1.0)
         else:
             queued = future

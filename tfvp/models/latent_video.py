@@ -194,9 +194,8 @@ class LatentVideoModel(VideoModel):
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
         like = tf.TensorSpec([None, *self.image_shape], tf.float32)
-        video, carried = unroll.generate(
-            lambda c, t: self.predict_next(c, seeds, state["frame"] + t), self.carried(state), horizon, like
-        )
+        draws = self.prior_draws(seeds, state["frame"], horizon)
+        video, carried = unroll.scan(lambda d, c: self.predict_next(c, d), draws, self.carried(state), like)
         return video, {**state, **carried, "seed": seeds, "frame": state["frame"] + horizon}
 
     @staticmethod
@@ -204,20 +203,21 @@ class LatentVideoModel(VideoModel):
         """The part of a state that `predict_next` takes and gives."""
         return {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior", "newest_terms")}
 
-    def predict_next(self, carried, seeds, number):
+    def prior_draws(self, seeds, begin, horizon):
+        """N(0, 1) draws [B, horizon, *latent_shape] of the prior, from the frames numbered `begin` [B] on."""
+        return self._draw(seeds, PRIOR_STREAM, begin[:, None] + tf.range(horizon))
+
+    def predict_next(self, carried, draws):
         """One predicted frame.
 
         Args:
             carried: what of the state changes: "code", "skip_terms", the networks' states.
-            seeds: [B, 2].
-            number: of the frame, int32 [B], or a scalar for all.
+            draws: N(0, 1) draws of the prior at this frame: [B, *latent_shape].
 
         Returns:
             (the frame [B, H, W, C], `carried` after it).
         """
-        z, after = self._draw(seeds, PRIOR_STREAM, number[..., None]), dict(carried)
-        if self.posterior is None:
-            z = tf.zeros_like(z)
+        z, after = draws[:, None], dict(carried)
         if self.prior is not None:
             prior, after["prior"] = self.prior(carried["code"][:, None], carried["prior"])
             z = prior["mean"] + tf.exp(0.5 * prior["logvar"]) * z
@@ -233,8 +233,10 @@ class LatentVideoModel(VideoModel):
         return frame, after
 
     def _draw(self, seeds, stream, frames):
-        """N(0, 1) draws [B, n, *latent_shape] for the frames numbered [n] or [B, n]."""
-        return noise.normal_at(noise.fold_in(seeds, stream), frames, self.latent_shape)
+        """N(0, 1) draws [B, n, *latent_shape] for the frames numbered [n] or [B, n]; zeros without a posterior."""
+        if self.posterior is None:
+            return tf.zeros(tf.concat([tf.shape(seeds)[:1], tf.shape(frames)[-1:], self.latent_shape], axis=0))
+        return noise.normal_at(seeds, frames, self.latent_shape, stream)
 
 
 def _at(terms, t):
