@@ -81,6 +81,17 @@ def apply_reduced_gradients(optimizer, gradients, variables):
     optimizer.apply(gradients, variables)
 
 
+def learning_rate(optimizer):
+    """The learning rate of the optimizer's next update, a float.
+
+    Keras 2's `learning_rate` is the last update's under a schedule, Keras 3's the next one's.
+    """
+    schedule = getattr(optimizer, "_learning_rate", None)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return float(tf.convert_to_tensor(schedule(optimizer.iterations)))
+    return float(tf.convert_to_tensor(optimizer.learning_rate))
+
+
 def variable_index(optimizer, variable):
     """The place of a variable among those that an optimizer was built with."""
     return optimizer._get_variable_index(variable) if KERAS_3 else optimizer._index_dict[optimizer._var_key(variable)]

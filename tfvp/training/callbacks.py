@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow import keras
 from tqdm import tqdm
 
-from tfvp import files, video_io
+from tfvp import compat, files, video_io
 from tfvp.errors import UserError
 from tfvp.evaluation import report
 from tfvp.run import save_weights
@@ -104,7 +104,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         done = epoch + 1
         line = {"epoch": done, "step": int(self.model.step), **{k: float(v) for k, v in (logs or {}).items()}}
-        line["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        line["learning_rate"] = compat.learning_rate(self.model.optimizer)
         if self.progress.rates:
             line["frames_per_second"] = round(self.progress.rates[-1], 2)
         last = done == self.params["epochs"] or self.model.stop_training
@@ -157,9 +157,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         """Lowers the learning rate on a plateau and stops early, if the configuration says so."""
         if self.settings.schedule == "plateau" and self.state["plateau_waited"] > self.settings.plateau_patience:
             optimizer = self.model.optimizer
-            optimizer.learning_rate = (
-                float(tf.convert_to_tensor(optimizer.learning_rate)) * self.settings.plateau_factor
-            )
+            optimizer.learning_rate = compat.learning_rate(optimizer) * self.settings.plateau_factor
             self.state["plateau_waited"] = 0
         if self.settings.early_stopping and self.state["waited"] >= self.settings.early_stopping:
             tqdm.write(
