@@ -78,7 +78,7 @@ class VideoDataset:
     Options are the constructor's keyword arguments: annotated, with defaults, plain YAML types.
     They become keys of the section `data`, and are passed on to `super().__init__`.
 
-    Class attributes:
+    Attributes:
         info: a `DatasetInfo`.
         endless: whether training clips are drawn anew in each epoch. Clip number k of epoch e
             then has the number e * N + k, with N clips in an epoch.

@@ -216,7 +216,7 @@ class MovingDigits(base.GeneratedDataset):
     Image sizes that divide 64 are drawn at 64x64 and shrunk by area. Any other size is a canvas
     of its own, with digits in proportion to its shorter side; `scale` is that proportion.
 
-    Class attributes:
+    Attributes:
         counts: {split: clips}; the training clips are those of one pass.
         patch_size: pixels that a digit's side has on a canvas of 64.
         add: whether overlapping digits add up; else the brighter wins.

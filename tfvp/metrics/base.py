@@ -26,7 +26,7 @@ class VideoMetric(keras.metrics.Metric):
 
     State is float64 and of size O(horizon), so the order and size of batches do not matter.
 
-    Class attributes:
+    Attributes:
         higher_is_better: direction.
         unit: of the number, "" where it has none.
         convention: what exactly is computed, in a sentence.
@@ -184,7 +184,9 @@ class SetMetric(keras.metrics.Metric):
     An author writes `features(video [B, T, H, W, C])` -> [B, D] and `distance`. First and
     second moments of the features are kept in float64; the number is never a mean of batches.
 
-    Class attributes: as for `VideoMetric`, and
+    It has the attributes of `VideoMetric`, and two of its own.
+
+    Attributes:
         size: D.
         with_context: whether the videos begin with the observed frames.
 

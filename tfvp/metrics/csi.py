@@ -19,7 +19,9 @@ class _SkillScore(SetMetric):
     Args:
         horizon, name: as in `SetMetric`.
 
-    Class attributes: as for `SetMetric`, and
+    It has the attributes of `SetMetric`, and those below.
+
+    Attributes:
         pool: pixels of the side of the squares whose maximum is compared; 1 = single pixels.
     """
 

@@ -32,7 +32,7 @@ class VideoModel(keras.Model):
 
     Options are the constructor's keyword arguments: plain JSON types, annotated, with defaults.
 
-    Class attributes:
+    Attributes:
         stochastic: whether futures differ from seed to seed.
         min_context: the fewest frames that `observe` needs.
         context_multiple: contexts must be a multiple of this many frames.
