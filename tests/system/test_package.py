@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,11 +16,15 @@ import pytest
 from tests.golden import ROOT
 from tfvp import config
 
+STACKS = ("original", "current")
 SMALL = ["train.epochs=1", "train.steps_per_epoch=2", "train.batch_size=2", "train.seq_len=6"]
 SMALL += ["train.validation_examples=2", "train.gif_examples=1", "model.hidden=[4]", "model.context=3"]
 SMALL += ["eval.open_loop_ctx=3", "eval.eval_seq_len=6", "eval.num_examples=2", "eval.metrics=[mse, psnr]"]
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed"),
+]
 
 
 def run(arguments, folder, **options):
@@ -111,3 +117,41 @@ def test_pyproject_and_requirement_files_agree():
     assert project["optional-dependencies"]["test"] == requirements("requirement-test.txt")
     pins = {line for line in project["dependencies"] if line.startswith("tensorflow==")}
     assert {line.replace("[and-cuda]", "") for line in project["optional-dependencies"]["gpu"]} == pins
+
+
+def test_ruff_is_the_same_everywhere():
+    pinned = "".join((ROOT / f"constraints/{stack}.txt").read_text() for stack in STACKS)
+    pins = set(re.findall(r"^ruff==(\S+)$", pinned, re.MULTILINE))
+    hook = re.search(r"ruff-pre-commit\n +rev: v(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())[1]
+    assert pins == {hook}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_constraints_pin_every_requirement(stack):
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in requirements(f"constraints/{stack}.txt")}
+    later = '>= "3.12"' if stack == "original" else '< "3.12"'
+    for line in requirements("requirement.txt") + requirements("requirement-test.txt"):
+        if later not in line:
+            assert re.match(r"[\w-]+", line)[0].lower() in pinned, line
+
+
+def make(*arguments):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_make_leaves_a_folder_alone_that_it_did_not_make(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    for target in ("install", "clean"):
+        done = make(target, f"VENV={tmp_path / 'mine'}", f"PYTHON={sys.executable}")
+        assert done.returncode != 0 and "did not make" in done.stdout, done.stdout + done.stderr
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+
+
+def test_make_keeps_the_python_of_an_environment(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    assert f'"{tmp_path}/bin/python"' in make("-n", "install", f"VENV={tmp_path}").stdout.splitlines()[0]
+    assert f'"{tmp_path}/bin/python"' not in make("-n", "install", f"VENV={tmp_path / 'new'}").stdout.splitlines()[0]

@@ -16,6 +16,8 @@ CHATTER = re.compile(
     r"oneDNN|cuda|cuDNN|cuInit|computation_placer|absl::InitializeLog|rebuild TensorFlow", re.IGNORECASE
 )
 
+pytestmark = pytest.mark.smoke
+
 
 def child(*arguments):
     """A new process; TensorFlow's own variables are as a user has them, not as the tests set them."""

@@ -10,6 +10,8 @@ from tfvp.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
+pytestmark = pytest.mark.smoke
+
 
 def write(tmp_path, text, name="mine.yml"):
     path = tmp_path / name
