@@ -89,6 +89,7 @@ def test_is_a_registered_video_model_with_small_variants(case):
     assert case.cls.small_variants and case.cls.paper and case.cls.__doc__
 
 
+@pytest.mark.smoke
 def test_loss_terms_are_finite_per_example_float32(case):
     terms = case.model.loss_terms(case.batch, training=True)
     assert "loss" in terms
