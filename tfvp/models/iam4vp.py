@@ -137,11 +137,11 @@ class IAM4VP(VideoModel):
         x = tf.concat([tf.sin(angles), tf.cos(angles)], axis=-1)
         return self.time_denses[1](simvp.exact_gelu(self.time_denses[0](x)))
 
-    def render(self, known, queue, numbers):
+    def render(self, observed, queue, numbers):
         """Predicts one frame.
 
         Args:
-            known: from `encode`.
+            observed: from `encode`.
             queue: from `queue_of`.
             numbers: [B] int32, which frame is asked for, 0 ... horizon - 1.
 
@@ -149,11 +149,11 @@ class IAM4VP(VideoModel):
             [B, H, W, C] float32, unclipped.
         """
         time = self.time_embedding(numbers)
-        x = self.bottle((known["mixed"], known["residual"]), simvp.folded(queue), time)
+        x = self.bottle((observed["mixed"], observed["residual"]), simvp.folded(queue), time)
         for block in self.blocks:
             x = block(x, time)
         latents = simvp.unfolded(x, self.context)
-        skip_terms = known["skip_terms"]
+        skip_terms = observed["skip_terms"]
         x = self.decoder(_merged(latents), _merged(skip_terms))
         x = self.merge(simvp.folded(self._slots(x, self.context)))
         return self.readout(self.refine(x))
@@ -167,13 +167,14 @@ class IAM4VP(VideoModel):
         """As `VideoModel.compile`.
 
         Raises:
-            UserError: options that one graph call per future frame cannot follow.
+            UserError: `steps_per_execution`, which one graph call per future frame cannot follow.
         """
-        if self.per_frame and (kwargs.get("jit_compile") or kwargs.get("steps_per_execution", 1) != 1):
+        if self.per_frame and kwargs.get("steps_per_execution", 1) != 1:
             raise UserError(
-                "iam4vp with model.updates=per_frame calls its graph once per frame and takes neither train.xla nor"
-                " train.steps_per_execution; leave them at their defaults, or set model.updates=per_clip"
+                "iam4vp with model.updates=per_frame calls its graph once per frame and does not take"
+                " train.steps_per_execution; leave it at 1, or set model.updates=per_clip"
             )
+        self.compile_frame_step = bool(kwargs.get("jit_compile"))
         super().compile(optimizer, **kwargs)
 
     def make_train_function(self, force=False):
@@ -185,9 +186,10 @@ class IAM4VP(VideoModel):
             return super().make_train_function(force)
         if self.train_function is None or force:
             strategy = self.distribute_strategy
+            step = tf.function(self.frame_step, jit_compile=True) if self.compile_frame_step else self.frame_step
 
             def run(batch, queued, number):
-                return strategy.run(self.frame_step, args=(batch, queued, number))
+                return strategy.run(step, args=(batch, queued, number))
 
             update = tf.function(run, jit_compile=False)
 
@@ -211,9 +213,9 @@ class IAM4VP(VideoModel):
         Returns:
             (logs, the queue with this frame's prediction).
         """
-        known = batch if queued is None else {**batch, "queued": queued}
+        inputs = batch if queued is None else {**batch, "queued": queued}
         terms = self.minimize(
-            lambda part: self.frame_terms(part, number), self.trainable_variables, self.optimizer, known
+            lambda part: self.frame_terms(part, number), self.trainable_variables, self.optimizer, inputs
         )
         if queued is None:
             queued = tf.zeros([tf.shape(terms["loss"])[0], self.horizon, *self.image_shape])
@@ -232,14 +234,39 @@ class IAM4VP(VideoModel):
         slots = tf.repeat(tf.range(self.horizon)[None] < number, size, axis=0)
         numbers = tf.zeros([size], tf.int32) + number
         prediction = self.render(self.encode(video[:, : self.context]), self.queue_of(latents, slots), numbers)
-        return {"loss": _error(prediction, video[:, self.context + number]), "prediction": prediction}
+        return {"loss": _error(prediction, tf.gather(video, self.context + number, axis=1)), "prediction": prediction}
 
     def loss_terms(self, batch, training):
         video = self._clip(batch["video"])
         if training and self.regime != "own_predictions":
             return {"loss": self._teacher_loss(video, self.example_seeds(batch, training))}
-        predictions, _ = self._run(self.observe(video[:, : self.context]), self.horizon)
+        context = video[:, : self.context]
+        predictions, _ = self._run(self.observe(context), self.horizon)
+        if training:
+            predictions = self._predictions_given(self.encode(context), tf.stop_gradient(predictions))
         return {"loss": tf.reduce_mean(_error(predictions, video[:, self.context :]), axis=-1)}
+
+    def _predictions_given(self, observed, queued):
+        """The predictions of a whole block in one pass, each given those of `queued` before it.
+
+        No gradient flows through what is queued, so that it can be had beforehand; what is
+        differentiated is then one batch of passes instead of a loop.
+
+        Args:
+            observed: from `encode`.
+            queued: [B, horizon, H, W, C].
+
+        Returns:
+            [B, horizon, H, W, C] float32.
+        """
+        size, slot = tf.shape(queued)[0], tf.range(self.horizon)
+        latents = tf.zeros([size, 1, *self.mask_token.shape[1:]], self.compute_dtype)  # the last is queued for none
+        if self.horizon > 1:
+            latents = tf.concat([self.encode_queued(queued[:, :-1]), latents], axis=1)
+        observed, latents = tf.nest.map_structure(lambda x: tf.repeat(x, self.horizon, axis=0), (observed, latents))
+        numbers = tf.tile(slot, [size])
+        queue = self.queue_of(latents, slot[None] < numbers[:, None])
+        return self._slots(self.render(observed, queue, numbers), self.horizon)
 
     def _teacher_loss(self, video, seeds):
         """The loss of a random frame of each clip, given true frames before it."""
@@ -285,21 +312,29 @@ class IAM4VP(VideoModel):
         """`imagine`, with gradients to the weights but not through the predictions."""
 
         def step(state, _):
-            full = tf.reduce_max(state["number"]) >= self.horizon
-            state = tf.cond(full, lambda: self.observe(state["frames"]), lambda: state)
-            number = tf.reduce_max(state["number"])
-            slots = tf.range(self.horizon)[None] < state["number"][:, None]
-            prediction = self.render(state, self.queue_of(state["queue"], slots), state["number"])
-            known = tf.stop_gradient(prediction)[:, None]
-            here = tf.reshape(tf.range(self.horizon) == number, [1, -1, 1, 1, 1])
+            # Examples may be at different places in their blocks, so each has its own number.
+            full = state["number"] >= self.horizon
+            state = tf.cond(tf.reduce_any(full), lambda: self._renewed(state, full), lambda: state)
+            number, slot = state["number"][:, None], tf.range(self.horizon)[None]
+            prediction = self.render(state, self.queue_of(state["queue"], slot < number), state["number"])
+            queued = tf.stop_gradient(prediction)[:, None]
+            here = (slot == number)[:, :, None, None, None]
             return prediction, {
                 **state,
-                "queue": tf.where(here, self.encode_queued(known), state["queue"]),
+                "queue": tf.where(here, self.encode_queued(queued), state["queue"]),
                 "number": state["number"] + 1,
-                "frames": tf.concat([state["frames"][:, 1:], known], axis=1),
+                "frames": tf.concat([state["frames"][:, 1:], queued], axis=1),
             }
 
         return unroll.generate(step, state, horizon, like=tf.TensorSpec([None, *self.image_shape], tf.float32))
+
+    def _renewed(self, state, full):
+        """The state in which the examples that `full` [B] marks begin a new block with their last frames."""
+
+        def choose(new, old):
+            return tf.where(tf.reshape(full, [-1] + [1] * (new.shape.rank - 1)), new, old)
+
+        return tf.nest.map_structure(choose, self.observe(state["frames"]), state)
 
 
 def _merged(x):
@@ -313,12 +348,14 @@ def _error(prediction, truth):
 
 
 def _blurred(video, sigmas):
-    """Gaussian blur of [B, T, H, W, C] with a deviation [B] in pixels for each clip."""
+    """Gaussian blur of [B, T, H, W, C] with a deviation [B] in pixels for each clip; borders are mirrored."""
     offsets = np.arange(BLUR_SIDE, dtype=np.float32) - BLUR_SIDE // 2
     kernels = tf.exp(-0.5 * tf.square(offsets[None] / sigmas[:, None]))
     kernels /= tf.reduce_sum(kernels, axis=1, keepdims=True)
     for axis in (2, 3):
-        shifted = [tf.roll(video, int(offset), axis) for offset in offsets]
+        reach, size = BLUR_SIDE // 2, video.shape[axis]
+        padded = tf.pad(video, [[reach, reach] if i == axis else [0, 0] for i in range(5)], "REFLECT")
+        shifted = [padded[:, :, i : i + size] if axis == 2 else padded[:, :, :, i : i + size] for i in range(BLUR_SIDE)]
         weights = tf.unstack(kernels, axis=1)
         video = tf.add_n([w[:, None, None, None, None] * s for w, s in zip(weights, shifted)])
     return video

@@ -1,4 +1,16 @@
-"""SimVP with the gated spatiotemporal attention (gSTA) translator: all future frames in one pass."""
+"""SimVP with the gated spatiotemporal attention (gSTA) translator: all future frames in one pass.
+
+In the words of the paper (Tan et al. 2022, arXiv 2211.12509, section 3): T frames x_1 ... x_T are
+mapped to the T frames after them,
+
+    s_t = E(x_t)                       spatial encoder, each frame by itself
+    [d_1, ..., d_T] = G([s_1, ..., s_T])  translator, time folded into channels
+    y_t = D(d_t, skip_t)               spatial decoder, with the first feature map of x_t as skip
+
+and trained on the squared error alone,
+
+    L = 1 / (T H W C) sum_t || y_t - x_{T+t} ||^2.
+"""
 
 import tensorflow as tf
 from tensorflow import keras
@@ -13,8 +25,11 @@ from tfvp.registry import register
 class SimVP(VideoModel):
     """SimVP-gSTA (Tan et al. 2022, arXiv 2211.12509; settings of OpenSTL, arXiv 2306.11249).
 
-    The loss is the mean squared error per pixel of the `context` frames after the context.
-    Longer rollouts go in blocks of `context` frames, each the context of the next one.
+    The loss is L above, the mean squared error per pixel of the `context` frames after the
+    context. Longer rollouts go in blocks of `context` frames, each the context of the next one.
+
+    OpenSTL's stochastic depth is not reimplemented: with `drop_path=0` it still skips branches
+    with a probability that falls from .01 in the first block to 0 in the last.
 
     Args:
         image_shape: (height, width, channels); sides divide by 2 ** (depth // 2).
@@ -100,14 +115,19 @@ class SimVP(VideoModel):
 
     def imagine(self, state, horizon, seed=None):
         def step(state, _):
-            left = tf.reduce_max(state["left"])
-            planned = tf.cond(left == 0, lambda: self.forward(state["frames"]), lambda: state["planned"])
-            left = tf.where(left == 0, self.context, left)
-            frame = planned[:, self.context - left]
+            # Examples may be at different places in their blocks, so each has its own counter.
+            due = state["left"] == 0
+
+            def plan():
+                return tf.where(due[:, None, None, None, None], self.forward(state["frames"]), state["planned"])
+
+            planned = tf.cond(tf.reduce_any(due), plan, lambda: state["planned"])
+            left = tf.where(due, self.context, state["left"])
+            frame = tf.gather(planned, self.context - left, axis=1, batch_dims=1)
             return frame, {
                 "frames": tf.concat([state["frames"][:, 1:], frame[:, None]], axis=1),
                 "planned": planned,
-                "left": tf.zeros_like(state["left"]) + left - 1,
+                "left": left - 1,
             }
 
         return unroll.generate(step, state, horizon, like=tf.TensorSpec([None, *self.image_shape], tf.float32))
