@@ -28,10 +28,10 @@ class Layout(typing.NamedTuple):
 
 
 def _transposed(*axes):
-    return Layout(lambda w: [np.transpose(w, axes)], lambda found: np.transpose(found[0], np.argsort(axes)))
+    return Layout(lambda w: [np.transpose(w, axes)], lambda ours: np.transpose(ours[0], np.argsort(axes)))
 
 
-PLAIN = Layout(lambda w: [w], lambda found: found[0])
+PLAIN = Layout(lambda w: [w], lambda ours: ours[0])
 CONV, DEPTHWISE, DENSE = _transposed(2, 3, 1, 0), _transposed(2, 3, 0, 1), _transposed(1, 0)
 TOKENS = _transposed(0, 2, 3, 1)
 
@@ -43,8 +43,8 @@ def _shuffled(order):
         kernel = order.forward(w)[0]
         return [np.moveaxis(kernel.reshape(*kernel.shape[:-1], -1, 4), -1, -2).reshape(kernel.shape)]
 
-    def backward(found):
-        kernel = found[0]
+    def backward(ours):
+        kernel = ours[0]
         return order.backward([np.moveaxis(kernel.reshape(*kernel.shape[:-1], 4, -1), -2, -1).reshape(kernel.shape)])
 
     return Layout(forward, backward)
@@ -54,7 +54,7 @@ def _split(order, axis):
     """One kernel there, two here: the halves of its input channels, on our axis."""
     return Layout(
         lambda w: np.split(order.forward(w)[0], 2, axis=axis),
-        lambda found: order.backward([np.concatenate(found, axis=axis)]),
+        lambda ours: order.backward([np.concatenate(ours, axis=axis)]),
     )
 
 
@@ -65,8 +65,8 @@ def _grouped():
         depthwise = w.reshape(-1, 1, *w.shape[2:]).transpose(2, 3, 0, 1)
         return np.split(depthwise, 2, axis=2)
 
-    def backward(found):
-        depthwise = np.concatenate(found, axis=2).transpose(2, 3, 0, 1)
+    def backward(ours):
+        depthwise = np.concatenate(ours, axis=2).transpose(2, 3, 0, 1)
         return depthwise.reshape(-1, 2, *depthwise.shape[2:])
 
     return Layout(forward, backward)
@@ -83,28 +83,28 @@ def variables(model):
     """
     if not model.bottle.pairs or model.queue_encoder is model.encoder:
         raise UserError("published checkpoints have model.context = model.horizon and two encoders")
-    found = {"mask_token": ([model.mask_token], TOKENS)}
+    layouts = {"mask_token": ([model.mask_token], TOKENS)}
 
     def affine(name, layer, order):
-        found[f"{name}.weight"] = ([layer.kernel], order)
-        found[f"{name}.bias"] = ([layer.bias], PLAIN)
+        layouts[f"{name}.weight"] = ([layer.kernel], order)
+        layouts[f"{name}.bias"] = ([layer.bias], PLAIN)
 
     def norm(name, layer):
-        found[f"{name}.weight"], found[f"{name}.bias"] = ([layer.gamma], PLAIN), ([layer.beta], PLAIN)
+        layouts[f"{name}.weight"], layouts[f"{name}.bias"] = ([layer.gamma], PLAIN), ([layer.beta], PLAIN)
 
     def depthwise(name, layer):
         kernel = layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
-        found[f"{name}.weight"], found[f"{name}.bias"] = ([kernel], DEPTHWISE), ([layer.bias], PLAIN)
+        layouts[f"{name}.weight"], layouts[f"{name}.bias"] = ([kernel], DEPTHWISE), ([layer.bias], PLAIN)
 
     def units(name, units):
         for i, unit in enumerate(units):
             conv = f"{name}.{i}.conv.conv{'.0' if unit.upsample else ''}"
             order = _shuffled(CONV) if unit.upsample else CONV
             if unit.skip_conv is not None:
-                found[f"{conv}.weight"] = ([unit.conv.kernel, unit.skip_conv.kernel], _split(CONV, 2))
+                layouts[f"{conv}.weight"] = ([unit.conv.kernel, unit.skip_conv.kernel], _split(CONV, 2))
             else:
-                found[f"{conv}.weight"] = ([unit.conv.kernel], order)
-            found[f"{conv}.bias"] = ([unit.conv.bias], _shuffled(PLAIN) if unit.upsample else PLAIN)
+                layouts[f"{conv}.weight"] = ([unit.conv.kernel], order)
+            layouts[f"{conv}.bias"] = ([unit.conv.bias], _shuffled(PLAIN) if unit.upsample else PLAIN)
             norm(f"{name}.{i}.conv.norm", unit.norm)
 
     def attention(name, layer):
@@ -113,19 +113,19 @@ def variables(model):
         affine(f"{name}.conv1", layer.mix, CONV)
 
     def block(name, layer):
-        found[f"{name}.gamma"] = ([layer.gamma], PLAIN)
+        layouts[f"{name}.gamma"] = ([layer.gamma], PLAIN)
         affine(f"{name}.mlp.1", layer.time_head, DENSE)
         if layer is model.bottle:
-            found[f"{name}.dwconv.weight"] = ([_kernel(d) for d in layer.depthwise], _grouped())
-            found[f"{name}.dwconv.bias"] = ([layer.bias], PLAIN)
+            layouts[f"{name}.dwconv.weight"] = ([_kernel(d) for d in layer.depthwise], _grouped())
+            layouts[f"{name}.dwconv.bias"] = ([layer.bias], PLAIN)
         else:
             attention(f"{name}.dwconv", layer.mixer)
         norm(f"{name}.norm", layer.norm)
         affine(f"{name}.pwconv1", layer.expand, DENSE)
         affine(f"{name}.pwconv2", layer.project, DENSE)
         if layer is model.bottle:
-            found[f"{name}.res_conv.weight"] = ([r.kernel for r in layer.residual], _split(CONV, 2))
-            found[f"{name}.res_conv.bias"] = ([layer.residual[0].bias], PLAIN)
+            layouts[f"{name}.res_conv.weight"] = ([r.kernel for r in layer.residual], _split(CONV, 2))
+            layouts[f"{name}.res_conv.bias"] = ([layer.residual[0].bias], PLAIN)
 
     for i, dense in enumerate(model.time_denses, start=1):
         affine(f"time_mlp.linear{i}", dense, DENSE)
@@ -140,7 +140,7 @@ def variables(model):
     affine("attn.proj_2", model.refine.out, CONV)
     affine("readout", model.readout, CONV)
     units("lp.enc", model.queue_encoder.units)
-    return found
+    return layouts
 
 
 def _kernel(layer):

@@ -43,9 +43,12 @@ class ConvLSTM(keras.layers.Layer):
         self, filters, kernel_size, activation="tanh", peephole=False, bias="single", initializer="glorot", **kwargs
     ):
         super().__init__(**kwargs)
-        self.filters, self.kernel_size = filters, kernel_size
+        self.filters = filters
+        self.kernel_size = kernel_size
         self.activation = keras.activations.get(activation)
-        self.peephole, self.bias, self.initializer = peephole, bias, initializer
+        self.peephole = peephole
+        self.bias = bias
+        self.initializer = initializer
 
     def build(self, input_shape):
         """Creates the weights for inputs [..., C]; `None` for a layer that has no input."""

@@ -22,7 +22,9 @@ class ConvUnit(keras.layers.Layer):
 
     def __init__(self, filters, stride=1, upsample=False, skip=0, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.stride, self.upsample = filters, stride, upsample
+        self.filters = filters
+        self.stride = stride
+        self.upsample = upsample
         self.conv = keras.layers.Conv2D(
             4 * filters if upsample else filters,
             3,
@@ -59,7 +61,9 @@ class ConvUnit(keras.layers.Layer):
 
 
 class SpatialEncoder(keras.layers.Layer):
-    """Frames [N, H, W, C] -> (latents [N, H / 2^(depth // 2), ..., filters], maps of the first unit).
+    """Frames [N, H, W, C] -> (latents [N, h, w, filters], feature maps [N, H, W, filters] of the first unit).
+
+    h is H / 2^(depth // 2), and w likewise.
 
     Args:
         filters: channels of every unit.
@@ -86,7 +90,7 @@ class SpatialEncoder(keras.layers.Layer):
 
 
 class SpatialDecoder(keras.layers.Layer):
-    """Latents [N, h, w, filters] -> maps [N, H, W, filters], with a skip into the last unit.
+    """Latents [N, h, w, filters] -> feature maps [N, H, W, filters], with a skip into the last unit.
 
     Args:
         filters, depth: as in `SpatialEncoder`.
@@ -107,7 +111,7 @@ class SpatialDecoder(keras.layers.Layer):
         self.built = True
 
     def skip_term(self, skip):
-        """What the last unit makes of the maps of `SpatialEncoder`; the same for any latents."""
+        """What the last unit makes of the feature maps of `SpatialEncoder`; the same for any latents."""
         return self.units[-1].skip_conv(skip)
 
     def call(self, latents, skip_term):
@@ -228,11 +232,11 @@ class BottleBlock(QueryBlock):
 
     def call(self, observed_terms, queue, time):
         mixed, residual = self.terms(queue, 1)
-        known, known_residual = observed_terms
+        observed, observed_residual = observed_terms
         # Where pairs are summed, the first half of the channels sees the observed frames alone, the rest the queue.
-        mixed = tf.concat([known, mixed], axis=-1) if self.pairs else known + mixed
+        mixed = tf.concat([observed, mixed], axis=-1) if self.pairs else observed + mixed
         mixed += tf.cast(self.bias, mixed.dtype)
-        return known_residual + residual + self.branch(mixed, time)
+        return observed_residual + residual + self.branch(mixed, time)
 
 
 class Refinement(keras.layers.Layer):

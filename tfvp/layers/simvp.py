@@ -44,7 +44,9 @@ class NormedConv(keras.layers.Layer):
 
     def __init__(self, filters, stride=1, upsample=False, **kwargs):
         super().__init__(**kwargs)
-        self.filters, self.stride, self.upsample = filters, stride, upsample
+        self.filters = filters
+        self.stride = stride
+        self.upsample = upsample
         self.conv = keras.layers.Conv2D(
             4 * filters if upsample else filters,
             3,
@@ -88,7 +90,9 @@ class GatedBlock(keras.layers.Layer):
             )
 
         self.norms = [BatchNormalization() for _ in range(2)]
-        self.into, self.gate, self.out = pointwise(channels), pointwise(2 * channels), pointwise(channels)
+        self.into = pointwise(channels)
+        self.gate = pointwise(2 * channels)
+        self.out = pointwise(channels)
         self.local = depthwise(5)
         self.wide = depthwise(7, dilation_rate=3)
         self.expand, self.project = pointwise(ratio * channels), pointwise(channels)

@@ -3,6 +3,17 @@
 The next-frame predictors read a frame and predict the one that follows; to go beyond the
 context they read their own predictions. The encoder-forecaster of the original paper reads
 the context with one stack and unrolls the future with another, without feedback.
+
+The cell's equations are in `tfvp.layers.convlstm`. With y_t the prediction of frame x_t, frames
+numbered 1 ... T, N pixels with their colours in a frame, and K frames of context, the losses are
+
+    notebook    1 / (N (T-1)) sum_{t=2..T} || y_t - x_t ||^2, y_t from true x_1 ... x_{t-1}
+    keras       -1 / (N (T-1)) sum_{t=2..T} sum_pixels [x_t ln y_t + (1 - x_t) ln(1 - y_t)]
+    openstl     1 / (N (T-1)) sum_{t=2..T} || y_t - x_t ||^2, where for t > K + 1 the frame before
+                is the true one with probability eta and y_{t-1} otherwise
+                (openstl/models/convlstm_model.py; scheduled sampling is of arXiv 1506.03099)
+    forecaster  -sum_{t=K+1..T} sum_pixels [x_t ln y_t + (1 - x_t) ln(1 - y_t)]
+                (Shi et al. 2015, arXiv 1506.04214, section 4)
 """
 
 from typing import Literal
@@ -41,7 +52,7 @@ class NextFrameConvLSTM(VideoModel):
                 self.norms[i].build((None, None, *size))
 
     def head(self, hidden, past, training):
-        """Last hidden maps [B, T, h, w, F] -> (outputs [B, T, h, w, c] float32, its own state)."""
+        """The last layer's feature maps [B, T, h, w, F] -> (outputs [B, T, h, w, c] float32, its own state)."""
         return tf.cast(hidden, tf.float32), past
 
     def head_state(self, batch):
@@ -182,10 +193,10 @@ class KerasExampleConvLSTM(NextFrameConvLSTM):
         return {"past": tf.zeros([batch, self.remembered, height, width, filters], self.compute_dtype)}
 
     def head(self, hidden, past, training):
-        known = tf.concat([past["past"], hidden], axis=1)
-        unknown = tf.zeros_like(hidden[:, :1]) if self.legacy_conv3d else hidden[:, :0]
-        window = tf.pad(tf.concat([known, unknown], axis=1), [[0, 0], [0, 0], [1, 1], [1, 1], [0, 0]])
-        past = known[:, -self.remembered :]
+        so_far = tf.concat([past["past"], hidden], axis=1)
+        after = tf.zeros_like(hidden[:, :1]) if self.legacy_conv3d else hidden[:, :0]
+        window = tf.pad(tf.concat([so_far, after], axis=1), [[0, 0], [0, 0], [1, 1], [1, 1], [0, 0]])
+        past = so_far[:, -self.remembered :]
         past.set_shape([None, self.remembered, *hidden.shape[2:]])
         return self.output_conv(window), {"past": past}
 
@@ -270,7 +281,7 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         """
         inputs = patches.to_patches(video, self.patch)
         context = min(self.context, video.shape[1] - 1)
-        known, state = self.read(inputs[:, :context], self.zero_state(tf.shape(video)[0]))
+        one_step, state = self.read(inputs[:, :context], self.zero_state(tf.shape(video)[0]))
 
         def step(at_t, state):
             true, read_truth = at_t
@@ -279,7 +290,7 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
             return state["next"], state
 
         future, _ = unroll.scan(step, (inputs[:, context:-1], mask), state, like=state["next"])
-        return tf.concat([known, future], axis=1)
+        return tf.concat([one_step, future], axis=1)
 
     def loss_terms(self, batch, training):
         video = batch["video"]
@@ -303,7 +314,8 @@ class ForecasterConvLSTM(VideoModel):
     below. A 1x1 convolution over all their outputs gives the frame. Nothing is fed back.
 
     Loss: cross-entropy in nats, summed over pixels and predicted frames (Shi et al. 2015,
-    table 1). 7,585,296 parameters at the defaults.
+    table 1). 7,585,296 parameters at the defaults. The paper does not say how weights start;
+    kernels start by Glorot's rule here, biases and peepholes at 0.
 
     Args:
         hidden: channels of the encoder's layers, first to last.

@@ -2,7 +2,19 @@
 
 One pass predicts one future frame. It gets all observed frames, which no prediction ever
 replaces, a queue of the predictions so far, filled up with learned tokens, and the number of
-the frame that is asked for.
+the frame that is asked for. With observed frames x_1 ... x_T, future frames x_{T+1} ...
+x_{T+T'}, encoders E and Q, tokens m_i, a time embedding e, predictor P, decoder D, and sg for a
+stopped gradient, for t = 0 ... T' - 1:
+
+    q_i = Q(sg(y_i)) where i < t, m_i elsewhere         the queue, i = 0 ... T' - 1
+    y_t = D(P([E(x_1); ...; E(x_T)], [q_0; ...; q_{T'-1}], e(100 t)), skips of E)
+    L_t = 1 / (H W C) || y_t - x_{T+1+t} ||^2
+    e(s) = MLP([sin(s f); cos(s f)]), f_k = 10000^(-k / 31), k = 0 ... 31
+
+`updates: per_frame` descends L_0, L_1, ... one after the other, as released; per_clip descends
+their mean. The earlier regimes descend L_t for a random t, with true frames in the queue, each
+hidden by m_i with probability 1/2. (Released code of arXiv 2303.07849: model.py, and exp.py for
+training. The paper's text could not be had, so its numbering of these equations is not given.)
 """
 
 import math
@@ -27,8 +39,9 @@ class IAM4VP(VideoModel):
     """IAM4VP (Seo et al. 2023, arXiv 2303.07849), general in context, horizon, channels and size.
 
     The loss of a clip is the mean squared error per pixel, averaged over its `horizon` predicted
-    frames. As released, each frame's error makes an update of its own, and the queue holds the
-    model's own predictions, unclipped and without gradients.
+    frames (the mean of L_t in the equations of this module). As released, each frame's error
+    makes an update of its own, and the queue holds the model's own predictions, unclipped and
+    without gradients.
 
     Longer rollouts go in blocks of `horizon` frames; the last `context` frames, observed or
     predicted, are the next block's context.
@@ -46,7 +59,7 @@ class IAM4VP(VideoModel):
         regime: own_predictions, as released; masked_teacher and noisy_teacher, the earlier
             ones: a random frame of each clip is asked for, given true frames before it, of which
             half are hidden; noisy_teacher blurs them and adds noise.
-        updates: per_frame, as released, or per_clip: one update for the sum of all frames.
+        updates: per_frame, as released, or per_clip: one update for the mean of all frames.
         legacy_dead_block: allocate the block that the released code never runs.
     """
 
@@ -76,9 +89,12 @@ class IAM4VP(VideoModel):
         super().__init__(image_shape)
         if min(context, horizon, filters, depth, blocks) < 1:
             raise UserError("model.context, horizon, filters, depth and blocks must be at least 1")
-        self.context, self.horizon, self.filters = context, horizon, filters
-        self.min_context, self.size_multiple = context, 2 ** (depth // 2)
-        self.regime, self.per_frame = regime, updates == "per_frame" and regime == "own_predictions"
+        self.context = self.min_context = context
+        self.horizon = horizon
+        self.filters = filters
+        self.size_multiple = 2 ** (depth // 2)
+        self.regime = regime
+        self.per_frame = updates == "per_frame" and regime == "own_predictions"
         self.updates_per_batch = horizon if self.per_frame else 1
         self.check_image_size()
         height, width, channels = self.image_shape

@@ -1,15 +1,16 @@
 """SimVP with the gated spatiotemporal attention (gSTA) translator: all future frames in one pass.
 
-In the words of the paper (Tan et al. 2022, arXiv 2211.12509, section 3): T frames x_1 ... x_T are
-mapped to the T frames after them,
+With T observed frames x_1 ... x_T, an encoder E and a decoder D of single frames, whose first
+feature map e_t is handed on as a skip, and a translator G with time folded into channels:
 
-    s_t = E(x_t)                       spatial encoder, each frame by itself
-    [d_1, ..., d_T] = G([s_1, ..., s_T])  translator, time folded into channels
-    y_t = D(d_t, skip_t)               spatial decoder, with the first feature map of x_t as skip
+    h_t, e_t = E(x_t)
+    [d_1; ...; d_T] = G([h_1; ...; h_T])
+    y_t = D(d_t, e_t), the prediction of x_{T+t}
+    L = 1 / (T H W C) sum_t || y_t - x_{T+t} ||^2
 
-and trained on the squared error alone,
-
-    L = 1 / (T H W C) sum_t || y_t - x_{T+t} ||^2.
+(SimVP, arXiv 2206.05099, which is trained on the mean squared error alone; G here is a stack of
+the attention blocks of SimVPv2, arXiv 2211.12509. Arithmetic and settings are those of OpenSTL,
+arXiv 2306.11249: openstl/models/simvp_model.py.)
 """
 
 import tensorflow as tf
@@ -25,8 +26,9 @@ from tfvp.registry import register
 class SimVP(VideoModel):
     """SimVP-gSTA (Tan et al. 2022, arXiv 2211.12509; settings of OpenSTL, arXiv 2306.11249).
 
-    The loss is L above, the mean squared error per pixel of the `context` frames after the
-    context. Longer rollouts go in blocks of `context` frames, each the context of the next one.
+    The loss is the mean squared error per pixel of the `context` frames after the context (L in
+    the equations of this module). Longer rollouts go in blocks of `context` frames, each the
+    context of the next one.
 
     OpenSTL's stochastic depth is not reimplemented: with `drop_path=0` it still skips branches
     with a probability that falls from .01 in the first block to 0 in the last.
