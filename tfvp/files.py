@@ -1,5 +1,6 @@
-"""Files that are either whole or absent: written to a temporary name, then renamed."""
+"""Writes files that are either complete or absent: under a temporary name, then renamed."""
 
+import collections.abc
 import contextlib
 import json
 import os
@@ -9,8 +10,8 @@ from tfvp.errors import UserError
 
 
 @contextlib.contextmanager
-def atomic_write(path):
-    """Yields a temporary path of the same suffix; on success it takes the place of `path`.
+def atomic_write(path: str | os.PathLike) -> collections.abc.Iterator[pathlib.Path]:
+    """Yields a temporary path with the same suffix, which replaces `path` on success.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
@@ -32,14 +33,14 @@ def atomic_write(path):
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes `value` as indented JSON."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=True) + "\n", encoding="utf-8")
 
 
-def writable_folder(path):
-    """Creates the folder where it is missing and makes sure that files can be written into it.
+def writable_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Creates the folder if it does not exist, and checks that files can be written into it.
 
     Raises:
         UserError: it cannot be created or written.

@@ -10,7 +10,7 @@ import numpy as np
 _EXACT = "+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
-def to_uint8(video):
+def to_uint8(video) -> np.ndarray:
     """Frames (array or tensor) in [0, 1], clipped and rounded to uint8 in [0, 255]; uint8 is returned unchanged."""
     video = np.asarray(video)
     if video.dtype == np.uint8:
@@ -18,13 +18,13 @@ def to_uint8(video):
     return np.round(np.clip(video, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def luma(rgb):
+def luma(rgb: np.ndarray) -> np.ndarray:
     """Rec. 601 luma of uint8 [..., 3], as uint8 [..., 1]; equal channels keep their value exactly."""
     red, green, blue = (rgb[..., i].astype(np.uint32) for i in range(3))
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)[..., None]
 
 
-def as_rgb(video):
+def as_rgb(video: np.ndarray) -> np.ndarray:
     """Frames [..., H, W, C] as [..., H', W, 3].
 
     Grey is repeated; two channels (TaxiBJ's flows) become red and green; of four channels the
@@ -39,8 +39,8 @@ def as_rgb(video):
 
 
 @functools.lru_cache(maxsize=1)
-def palette():
-    """A colour for each of 256 classes, uint8 [256, 3]: their bits, dealt out to the three channels (PASCAL VOC)."""
+def palette() -> np.ndarray:
+    """A colour for each of 256 classes, uint8 [256, 3]: their bits, spread over the three channels (PASCAL VOC)."""
     numbers = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -49,12 +49,12 @@ def palette():
     return colours
 
 
-def strip(video, every=1, gap=0):
+def strip(video: np.ndarray, every: int = 1, gap: int = 0) -> np.ndarray:
     """Every n-th frame of uint8 [T, H, W, C] side by side, `gap` white pixels apart: [H, W', C]."""
     return grid(video[::every][:, None], columns=len(video[::every]), gap=gap)[0]
 
 
-def grid(videos, columns=None, gap=1):
+def grid(videos: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Equal videos [N, T, H, W, C] as one, row by row, `gap` white pixels apart: uint8 [T, H', W', C]."""
     videos = to_uint8(videos)
     count, frames, height, width, channels = videos.shape
@@ -68,18 +68,20 @@ def grid(videos, columns=None, gap=1):
 
 
 class Converter:
-    """Frames of a decoder to uint8 arrays of the wanted size and colours.
+    """Converts decoded frames to uint8 arrays of the wanted size and colours.
 
     The scaling is FFmpeg's filter of that name. Its default trades accuracy for speed (means come
-    out 1.8 levels too dark, and the colour of every other pixel is left out); the published
-    protocols were made with it, so "squash" keeps it for films, and all else is done exactly.
+    out 1.8 levels too dark, and the colour of every other pixel is dropped); the published
+    protocols were made with it, so "squash" keeps it for videos, and everything else is exact.
 
     Args:
         image_size, channels, resize: as in `tfvp.video_io.read_video`.
     """
 
-    def __init__(self, image_size, channels, resize):
-        self.size, self.channels, self.resize = image_size and tuple(image_size), channels, resize
+    def __init__(self, image_size: tuple[int, int] | None, channels: int | None, resize: str):
+        self.size = image_size and tuple(image_size)
+        self.channels = channels
+        self.resize = resize
         self.graphs = {}
 
     def __call__(self, frame):
@@ -122,7 +124,7 @@ class Converter:
         return array[..., None] if array.ndim == 2 else array
 
 
-def av_frame(array):
+def av_frame(array: np.ndarray) -> av.VideoFrame:
     """A PyAV frame of uint8 [H, W, C]."""
     if array.shape[-1] == 1:
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(array[..., 0]), "gray")

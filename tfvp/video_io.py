@@ -2,14 +2,16 @@
 
 Decoding is FFmpeg's (through PyAV) and Pillow's. What this file adds is one shape for all of
 them, uint8 [T, H, W, C], the resizing that the published protocols use, and the rule that a
-damaged file is an error: FFmpeg conceals damage and stops quietly where a file ends early.
+damaged file is an error: FFmpeg conceals damage and stops quietly at the end of a truncated file.
 """
 
+import collections.abc
 import contextlib
 import fractions
 import os
 import pathlib
 import re
+import typing
 
 import av
 import numpy as np
@@ -43,12 +45,19 @@ RESIZE_MODES = ("squash", "area", "crop")
 _PLACEHOLDER_BYTES = 8
 
 
-def natural_key(name):
+def natural_key(name: str) -> list[tuple]:
     """Sorts text with numbers by their value: "clip2" before "clip10"."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(name))]
 
 
-def read_video(path, image_size=None, channels=None, resize="area", fps=0.0, file=None):
+def read_video(
+    path: str | os.PathLike,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "area",
+    fps: float = 0.0,
+    file: typing.BinaryIO | None = None,
+) -> np.ndarray:
     """A whole video as an array.
 
     Args:
@@ -66,16 +75,24 @@ def read_video(path, image_size=None, channels=None, resize="area", fps=0.0, fil
         uint8 [T, H, W, C].
 
     Raises:
-        UserError: the file is missing, empty, truncated, damaged or no video.
+        UserError: the file is missing, empty, truncated, damaged or not a video.
     """
     return np.concatenate(list(iterate_video(path, image_size, channels, resize, fps, file)))
 
 
-def iterate_video(path, image_size=None, channels=None, resize="area", fps=0.0, file=None, chunk=64):
+def iterate_video(
+    path: str | os.PathLike,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "area",
+    fps: float = 0.0,
+    file: typing.BinaryIO | None = None,
+    chunk: int = 64,
+) -> collections.abc.Iterator[np.ndarray]:
     """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
 
     Damage is reported where it is met, so pieces that came before the error are good frames
-    of a file that is not whole.
+    of an incomplete file.
     """
     path = pathlib.Path(path)
     if resize not in RESIZE_MODES:
@@ -98,13 +115,18 @@ def iterate_video(path, image_size=None, channels=None, resize="area", fps=0.0, 
         raise UserError(f"{path} holds no frames; replace or remove it")
 
 
-def read_image(path, image_size=None, channels=None, resize="area"):
+def read_image(
+    path: str | os.PathLike,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "area",
+) -> np.ndarray:
     """One image as uint8 [H, W, C]; arguments and errors as for `read_video`."""
     convert = Converter(image_size, channels, resize)
     return convert.colours(convert(_image(pathlib.Path(path)))[None])[0]
 
 
-def read_classes(path):
+def read_classes(path: str | os.PathLike) -> np.ndarray:
     """A label map: the values, or palette indices, of a grey or palette image: uint8 [h, w].
 
     Raises:
@@ -118,11 +140,11 @@ def read_classes(path):
                 )
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
+        raise UserError(f"{path} is damaged or not an image ({error}); replace or remove it") from None
 
 
-def write_video(path, frames, fps=8.0, codec=None):
-    """Writes a video in the format that the suffix names; the file appears only when it is whole.
+def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 8.0, codec: str | None = None) -> None:
+    """Writes a video in the format that the suffix names; the file appears only when it is complete.
 
     Args:
         path: .mp4 (H.264), .avi (MPEG-4), .gif, .png (all frames side by side) or .npy.
@@ -138,8 +160,8 @@ def write_video(path, frames, fps=8.0, codec=None):
     frames = to_uint8(frames)
     frames = frames[..., None] if frames.ndim == 3 else frames
     writer = {
-        ".mp4": _write_film,
-        ".avi": _write_film,
+        ".mp4": _encode_video,
+        ".avi": _encode_video,
         ".gif": _write_gif,
         ".png": _write_png,
         ".npy": lambda path, frames, *_: np.save(path, frames),
@@ -150,7 +172,7 @@ def write_video(path, frames, fps=8.0, codec=None):
         writer[path.suffix.lower()](temporary, frames, fps, codec)
 
 
-def array_shape(path):
+def array_shape(path: str | os.PathLike) -> tuple[int, ...]:
     """The shape of the video in a .npy or .npz file, without reading its frames.
 
     Raises:
@@ -162,7 +184,7 @@ def array_shape(path):
 
 @contextlib.contextmanager
 def _readable(path, file):
-    """Turns whatever a decoder raises into one sentence that names the file."""
+    """Turns any error of a decoder into one sentence that names the file."""
     if file is None and not path.exists():
         raise UserError(f"{path} does not exist")
     try:
@@ -172,7 +194,7 @@ def _readable(path, file):
     except Exception as error:
         # FFmpeg, Pillow and NumPy raise many types here, and all of them mean the same to a user.
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path} is damaged, truncated or no video ({reason}); replace or remove it") from error
+        raise UserError(f"{path} is damaged, truncated or not a video ({reason}); replace or remove it") from error
 
 
 def _open(path, file):
@@ -182,29 +204,29 @@ def _open(path, file):
         return _images(path)
     if suffix in ARRAY_SUFFIXES:
         return ((None, None, frame) for frame in _array_frames(path, file))
-    return _gif(path, file) if suffix == ".gif" else _film(path, file)
+    return _gif(path, file) if suffix == ".gif" else _decode_video(path, file)
 
 
 def _at_rate(frames, fps):
     if not fps:
         yield from (frame for _, _, frame in frames)
         return
-    emitted, first, held = 0, None, None
+    emitted, first, previous = 0, None, None
     for start, end, frame in frames:
         if start is None:
             yield frame
             continue
         first = start if first is None else first
-        while held is not None and emitted / fps < start - first - 1e-4:
-            yield held[1]
+        while previous is not None and emitted / fps < start - first - 1e-4:
+            yield previous[1]
             emitted += 1
-        held = (end - first, frame)
-    while held is not None and emitted / fps < held[0] - 1e-4:
-        yield held[1]
+        previous = (end - first, frame)
+    while previous is not None and emitted / fps < previous[0] - 1e-4:
+        yield previous[1]
         emitted += 1
 
 
-def _film(path, file):
+def _decode_video(path, file):
     with av.open(file or str(path)) as container:
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise UserError(f"{path} has no video stream that can be decoded; replace or remove it")
@@ -234,13 +256,13 @@ def _promised_frames(container, stream, duration):
     """How many frames the header promises at least; 0 where it does not say."""
     if container.format.name == "avi":
         return stream.frames
-    known = [stream.frames] if stream.frames else []
+    counts = [stream.frames] if stream.frames else []
     if stream.duration:
         # An edit list may show less than the file holds, so the time that is to be shown counts too.
-        known.append(round(float(stream.duration * stream.time_base) / duration) - 1)
+        counts.append(round(float(stream.duration * stream.time_base) / duration) - 1)
     elif container.duration and len(container.streams) == 1:
-        known.append(round(container.duration / 1e6 / duration) - 1)
-    return min(known, default=0)
+        counts.append(round(container.duration / 1e6 / duration) - 1)
+    return min(counts, default=0)
 
 
 def _gif(path, file):
@@ -248,7 +270,7 @@ def _gif(path, file):
         stream = file or stack.enter_context(open(path, "rb"))
         stream.seek(-min(64, stream.seek(0, os.SEEK_END)), os.SEEK_END)
         if not stream.read().rstrip(b"\0").endswith(b";"):
-            raise UserError(f"{path} is truncated or no GIF; replace or remove it")
+            raise UserError(f"{path} is truncated or not a GIF; replace or remove it")
         stream.seek(0)
         image = stack.enter_context(Image.open(stream))
         start = 0.0
@@ -274,7 +296,7 @@ def _image(path):
     return array[..., None] if grey else array
 
 
-def list_images(folder):
+def list_images(folder: str | os.PathLike) -> list[str]:
     """Names of the images in a folder, in natural order."""
     names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
     return sorted((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
@@ -318,7 +340,7 @@ def _load_array(path, file):
     return array
 
 
-def _write_film(path, frames, fps, codec):
+def _encode_video(path, frames, fps, codec):
     mp4 = path.suffix.lower() == ".mp4"
     codec = codec or ("libx264" if mp4 else "mpeg4")
     pixels = {"rawvideo": "bgr24", "mjpeg": "yuvj420p", "ffv1": "bgr0"}.get(codec, "yuv420p")

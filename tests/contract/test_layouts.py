@@ -112,7 +112,7 @@ def test_kth_zips_are_read_in_place(tmp_path):
 
 
 def test_kth_damaged_members_are_left_out(tmp_path, capsys):
-    base._said.clear()
+    base._printed.clear()
     layouts.write_kth(tmp_path, "zips", persons=(1, 2, 17, 21))
     content = bytearray((tmp_path / "boxing.zip").read_bytes())
     place = content.index(b"person02_boxing_d1_uncomp.avi") + 200
@@ -126,7 +126,8 @@ def test_kth_damaged_members_are_left_out(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["kth", "folder"])
 def test_missing_and_empty_roots(tmp_path, name):
-    for root, message in (("", "needs data.root"), (tmp_path / "nowhere", "is no folder"), (tmp_path, "holds nothing")):
+    messages = {"": "needs data.root", tmp_path / "nowhere": "is not a directory", tmp_path: "contains nothing"}
+    for root, message in messages.items():
         with pytest.raises(UserError, match=message) as caught:
             prepared(name, root)
         assert registry.lookup("dataset", name).info.download in str(caught.value)
@@ -182,7 +183,7 @@ def test_folders_with_too_little_say_so(tmp_path, names, message):
 
 
 def test_folder_leaves_out_short_clips(tmp_path, capsys):
-    base._said.clear()
+    base._printed.clear()
     layouts.write_folder(tmp_path, [f"{i}.npy" for i in range(6)], frames=5)
     dataset = prepared("folder", tmp_path, {"min_length": 7})
     assert sum(len(dataset.clip_lengths(s)) for s in dataset.splits) == 4
@@ -200,7 +201,7 @@ def test_folder_resamples(tmp_path):
 
 
 def test_truncated_files_in_a_folder(tmp_path, capsys):
-    base._said.clear()
+    base._printed.clear()
     layouts.write_folder(tmp_path, [f"{i}.avi" for i in range(8)], frames=20)
     bad = tmp_path / "3.avi"
     bad.write_bytes(layouts.truncated(bad.read_bytes(), 0.6))

@@ -18,7 +18,7 @@ from tfvp.pipeline import overview
 def quick(monkeypatch):
     measure = overview.speed
     monkeypatch.setattr(overview, "speed", lambda dataset, config: measure(dataset, config, seconds=0.1))
-    base._said.clear()
+    base._printed.clear()
 
 
 def run(monkeypatch, capsys, *arguments):

@@ -241,7 +241,7 @@ def test_a_damaged_test_set(tmp_path):
 
 
 def test_the_choice_is_printed_once(capsys):
-    base._said.clear()
+    base._printed.clear()
     for _ in range(2):
         build("moving_mnist").prepare()
     assert capsys.readouterr().out.count("ship with tfvp") == 1

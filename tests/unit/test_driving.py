@@ -187,7 +187,7 @@ def test_taxibj_is_kept_exactly(tmp_path):
 def test_missing_files_are_named(tmp_path, name):
     cls = registry.lookup("dataset", name)
     settings = base.Settings(root=str(tmp_path), channels=cls.channels[0], image_size=(32, 32))
-    with pytest.raises(UserError, match="holds nothing that"):
+    with pytest.raises(UserError, match="contains nothing that"):
         cls(settings).prepare(progress=False)
     with pytest.raises(UserError, match="needs data.root"):
         cls(base.Settings(channels=cls.channels[0], image_size=(32, 32))).prepare(progress=False)

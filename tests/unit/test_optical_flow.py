@@ -86,7 +86,7 @@ def test_missing_or_wrong_flow_is_refused_before_training(films, damage, sentenc
 
 def test_flow_of_nothing_is_refused(films, tmp_path):
     root, _ = films
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a directory"):
         batching.evaluation_batches(
             dataset_of(root, tmp_path / "nowhere"), "train", batch_size=1, length=4, needs=("flow",)
         )

@@ -55,7 +55,7 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     root.mkdir()
     write_scenes(root)
     (tmp_path / "not.keras").write_bytes(b"no model")
-    with pytest.raises(UserError, match="no Keras model"):
+    with pytest.raises(UserError, match="not a Keras model"):
         folder(root, labels=str(tmp_path / "not.keras"))
     with pytest.raises(UserError, match="classes=1 must"):
         folder(root, labels="kmeans", classes=1)

@@ -68,7 +68,7 @@ def test_batches_carry_labels_and_flow():
     for b in mirrored:
         np.testing.assert_array_equal(flipped["video"][b], plain["video"][b][:, :, ::-1])
         np.testing.assert_array_equal(flipped["flow"][b], plain["flow"][b][:, :, ::-1] * np.float32([-1, 1]))
-    with pytest.raises(UserError, match="data.labels=none gives none"):
+    with pytest.raises(UserError, match="data.labels=none provides none"):
         batching.training_batches(shapes(), **settings)
 
 

@@ -18,7 +18,7 @@ _CAMERA = "image_aux1"
 
 @register("dataset", "bair")
 class BAIR(base.FileDataset):
-    """A robot arm pushes things about on a table; 30 frames of 64x64 in colour.
+    """A robot arm pushes objects around on a table; 30 frames of 64x64 in colour.
 
     Read as published: softmotion30_44k/{train,test}/*.tfrecords, whose frames are raw RGB bytes
     under "<i>/image_aux1/encoded", taken as they are; or the tree of PNGs that SVG's script
@@ -31,7 +31,7 @@ class BAIR(base.FileDataset):
     """
 
     info = base.DatasetInfo(
-        description="A robot arm pushes things about on a table, with random motions.",
+        description="A robot arm pushes objects around on a table, with random motions.",
         homepage="https://sites.google.com/berkeley.edu/robotic-interaction-datasets",
         licence="see the homepage",
         fps=None,
@@ -45,9 +45,9 @@ class BAIR(base.FileDataset):
     )
 
     def sources(self):
-        found = {split: listing.find_folder(self.root, split) for split in ("train", "test")}
+        folders = {split: listing.find_folder(self.root, split) for split in ("train", "test")}
         sources = []
-        for split, folder in found.items():
+        for split, folder in folders.items():
             if folder is None:
                 continue
             files = listing.videos(folder, (".tfrecords", ".tfrecord"), images=False)

@@ -1,10 +1,11 @@
-"""The contract that every data set keeps, and the two kinds that there are.
+"""The contract of data sets, and its two kinds.
 
-A `GeneratedDataset` makes clip number n of a split when it is asked for; its author writes
+A `GeneratedDataset` computes clip number n of a split on demand; its author writes
 `generate`. A `FileDataset` has files that are decoded once into shards (see
 `tfvp.pipeline.shards`); its author lists them in `sources`. Either is one short file.
 """
 
+import collections.abc
 import dataclasses
 import functools
 import hashlib
@@ -20,14 +21,14 @@ from tqdm import tqdm
 
 from tfvp import registry, video_io
 from tfvp.errors import UserError
-from tfvp.pipeline import batching, draws, shards
+from tfvp.pipeline import batching, decoding, draws, shards
 
-_said = set()
+_printed = set()
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every data set is told.
+    """Settings that every data set takes.
 
     Attributes:
         root: folder of the published files; "" = none.
@@ -49,14 +50,14 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What there is to know about a data set.
+    """Facts about a data set.
 
     Attributes:
         description: one sentence.
         homepage: where it is published.
-        licence: on what terms.
+        licence: the terms of use.
         fps: frames per second, or None where it varies or has no meaning.
-        download: one sentence: what to get, and where to put it.
+        download: what to get and where to put it, in one sentence.
         layout: the files that are expected below data.root.
         context: usual number of observed frames.
         horizon: usual number of predicted frames.
@@ -83,9 +84,9 @@ class VideoDataset:
         endless: whether training clips are drawn anew in each epoch. Clip number k of epoch e
             then has the number e * N + k, with N clips in an epoch.
         splits: names of the splits.
-        provides: keys of what `read` returns, or can return if an option asks for it.
+        provides: keys that `read` returns, or can return if an option asks for it.
         channels: numbers of channels that `data.channels` may ask for.
-        video_dtype: of stored frames: uint8 in [0, 255], or float32 in [0, 1] where bytes would lose something.
+        video_dtype: of stored frames: uint8 in [0, 255], or float32 in [0, 1] where bytes would lose precision.
 
     Args:
         settings: a `Settings`.
@@ -101,7 +102,7 @@ class VideoDataset:
     channels = (1, 3)
     video_dtype = np.uint8
 
-    def __init__(self, settings, **options):
+    def __init__(self, settings: Settings, **options):
         height, width = settings.image_size
         if settings.channels not in self.channels:
             allowed = "1 (grey) or 3 (RGB)" if self.channels == (1, 3) else f"{self.channels[0]} for {self.name}"
@@ -111,32 +112,34 @@ class VideoDataset:
         self.settings = settings
         self.options = options
 
-    # What an author writes, or one of the two kinds below does.
+    # Written by the data set's author, or by one of the two base classes below.
 
-    def prepare(self, progress=True):
-        """Makes the data ready to be read; quick where it is ready already.
+    def prepare(self, progress: bool = True) -> None:
+        """Makes the data ready to be read; returns quickly if it already is.
 
         Raises:
-            UserError: files are missing or unreadable; the message says what to get.
+            UserError: files are missing or unreadable; the message says what to download.
         """
 
-    def check(self, progress=True):
+    def check(self, progress: bool = True) -> int:
         """Compares files of decoded frames with their checksums.
 
         Returns:
-            How many files there are.
+            The number of files.
 
         Raises:
             UserError: the first file that differs.
         """
         return 0
 
-    def clip_lengths(self, split):
-        """Frames of every clip of a split: int64 [N]."""
-        raise TypeError(f"{type(self).__name__} does not define clip_lengths")
+    def clip_lengths(self, split: str) -> np.ndarray:
+        """The number of frames of each clip of a split: int64 [N]."""
+        raise NotImplementedError
 
-    def read(self, split, clips, starts, length, stride=1):
-        """Windows of clips. Safe to call from several threads.
+    def read(
+        self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Reads windows of clips. Safe to call from several threads.
 
         Args:
             split: one of `splits`.
@@ -148,10 +151,10 @@ class VideoDataset:
         Returns:
             {"video": `video_dtype` [N, length, H, W, C], ...}.
         """
-        raise TypeError(f"{type(self).__name__} does not define read")
+        raise NotImplementedError
 
-    def evaluation_windows(self, rule, length, stride=1):
-        """The windows that a published test set consists of.
+    def evaluation_windows(self, rule: str, length: int, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The windows that make up a published test set.
 
         Args:
             rule: its name, from `tfvp.metrics.protocols.Protocol.windows`.
@@ -166,7 +169,7 @@ class VideoDataset:
         """
         raise UserError(f"{self.name} has no test windows called {rule!r}")
 
-    def validation_windows(self, length, stride=1):
+    def validation_windows(self, length: int, stride: int = 1) -> tuple[np.ndarray, np.ndarray] | None:
         """The windows of the validation split that training validates on.
 
         Args:
@@ -178,27 +181,27 @@ class VideoDataset:
         """
         return None
 
-    def notes(self):
-        """Sentences on where the data came from and what could be added: what `tfvp data` shows."""
+    def notes(self) -> list[str]:
+        """Sentences on where the data came from and what could be added, which `tfvp data` shows."""
         return []
 
-    # What the base gives.
+    # Provided by this class.
 
     @property
-    def name(self):
-        """What configs call the data set."""
+    def name(self) -> str:
+        """The name of the data set in configurations."""
         return getattr(self, "registered_name", type(self).__name__)
 
     @property
-    def frame_shape(self):
+    def frame_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         return (*self.settings.image_size, self.settings.channels)
 
-    def element_spec(self, length):
-        """What one window of `length` frames is: {key: tf.TensorSpec}."""
+    def element_spec(self, length: int) -> dict[str, tf.TensorSpec]:
+        """The spec of one window of `length` frames: {key: tf.TensorSpec}."""
         return {"video": tf.TensorSpec([length, *self.frame_shape], tf.as_dtype(self.video_dtype))}
 
-    def load(self, split, length, stride=1):
+    def load(self, split: str, length: int, stride: int = 1) -> tf.data.Dataset:
         """The first `length` frames of every clip that is long enough, in order.
 
         Returns:
@@ -212,15 +215,17 @@ class VideoDataset:
         clips = self.usable_clips(split, length, stride)
         return batching.first_windows(self, split, clips, length, stride)
 
-    def usable_clips(self, split, length, stride=1, option="eval.eval_seq_len (train.seq_len when training)"):
-        """Numbers of the clips that hold `length` frames, int64 [n]; says once how many do not.
+    def usable_clips(
+        self, split: str, length: int, stride: int = 1, option: str = "eval.eval_seq_len (train.seq_len when training)"
+    ) -> np.ndarray:
+        """Numbers of the clips that hold `length` frames, int64 [n]; prints once how many do not.
 
         Raises:
-            UserError: there is none; the message says how long the longest is.
+            UserError: no clip is long enough; the message gives the length of the longest.
         """
         if split not in self.splits:
-            known = ", ".join(self.splits)
-            raise UserError(f"{self.name} has no split {split!r}{registry.nearest(split, self.splits)}; it has {known}")
+            names = ", ".join(self.splits)
+            raise UserError(f"{self.name} has no split {split!r}{registry.nearest(split, self.splits)}; it has {names}")
         lengths = self.clip_lengths(split)
         span = (length - 1) * stride + 1
         usable = np.flatnonzero(lengths >= span)
@@ -235,15 +240,15 @@ class VideoDataset:
             )
         if len(usable) < len(lengths):
             self.warn_once(
-                f"{len(lengths) - len(usable)} of {len(lengths)} {split} clips of {self.name} are left out:"
+                f"{len(lengths) - len(usable)} of {len(lengths)} {split} clips of {self.name} are skipped:"
                 f" they are shorter than {span} frames"
             )
         return usable
 
-    def warn_once(self, sentence):
+    def warn_once(self, sentence: str) -> None:
         """Prints a sentence, unless this process has printed it before."""
-        if sentence not in _said:
-            _said.add(sentence)
+        if sentence not in _printed:
+            _printed.add(sentence)
             tqdm.write(sentence)
 
 
@@ -255,7 +260,7 @@ class GeneratedDataset(VideoDataset):
 
     endless = True
 
-    def generate(self, split, random, starts, length, stride):
+    def generate(self, split: str, random: np.ndarray, starts: np.ndarray, length: int, stride: int) -> np.ndarray:
         """Draws clips.
 
         Args:
@@ -266,9 +271,11 @@ class GeneratedDataset(VideoDataset):
         Returns:
             uint8 [N, length, H, W, C].
         """
-        raise TypeError(f"{type(self).__name__} does not define generate")
+        raise NotImplementedError
 
-    def read(self, split, clips, starts, length, stride=1):
+    def read(
+        self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1
+    ) -> dict[str, np.ndarray]:
         seed = self.settings.seed if split == "train" else 0
         random = draws.keys(self.name, split, seed, clips)
         return {"video": self.generate(split, random, np.asarray(starts), length, stride)}
@@ -281,19 +288,19 @@ class FileDataset(VideoDataset):
     The options `resize` and `fps` are passed to `tfvp.video_io`.
     """
 
-    def sources(self):
-        """The files that are there: a list of `tfvp.pipeline.decoding.Source`; [] if there are none."""
-        raise TypeError(f"{type(self).__name__} does not define sources")
+    def sources(self) -> list[decoding.Source]:
+        """The raw files: a list of `tfvp.pipeline.decoding.Source`, empty if none exist."""
+        raise NotImplementedError
 
-    def arrays(self):
-        """What a frame is stored as: {key: (dtype, shape)}."""
+    def arrays(self) -> dict[str, tuple]:
+        """How a frame is stored: {key: (dtype, shape)}."""
         return {"video": (self.video_dtype, self.frame_shape)}
 
-    def decode(self, source):
+    def decode(self, source: decoding.Source) -> collections.abc.Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Yields (clip name, {key: [n, ...]}), the clips of a file in pieces.
 
         Raises:
-            UserError: the file cannot be read; it is then named, counted and left out.
+            UserError: the file cannot be read; it is then named, counted and skipped.
         """
         path, options = source.path, dict(self.reading)
         if source.member:
@@ -307,67 +314,69 @@ class FileDataset(VideoDataset):
                 yield f"{source.name}#{first + 1}-{end}", {"video": video[first:end]}
 
     @property
-    def reading(self):
-        """What `tfvp.video_io` is told about every file."""
-        chosen = {key: value for key, value in self.options.items() if key in ("resize", "fps")}
-        return {"image_size": self.settings.image_size, "channels": self.settings.channels, **chosen}
+    def reading(self) -> dict[str, object]:
+        """Arguments of `tfvp.video_io` for every file."""
+        how = {key: value for key, value in self.options.items() if key in ("resize", "fps")}
+        return {"image_size": self.settings.image_size, "channels": self.settings.channels, **how}
 
     @property
-    def root(self):
+    def root(self) -> pathlib.Path:
         """The folder of the raw files.
 
         Raises:
-            UserError: it is not named, or does not exist.
+            UserError: data.root is empty, or does not exist.
         """
         if not self.settings.root:
             raise UserError(f"{self.name} needs data.root; {self.info.download}")
         path = pathlib.Path(self.settings.root).expanduser()
         if not path.is_dir():
-            raise UserError(f"data.root={self.settings.root} is no folder; {self.info.download}")
+            raise UserError(f"data.root={self.settings.root} is not a directory; {self.info.download}")
         return path
 
     @functools.cached_property
-    def store(self):
+    def store(self) -> shards.Store:
         """The `shards.Store` with the decoded frames."""
         height, width, channels = self.frame_shape
         settings = {"dataset": self.name, "image_size": [height, width], "channels": channels, **self.options}
         name, root = f"{self.name}-{height}x{width}x{channels}", self.root
-        beside = shards.Store(root / ".tfvp" / name, settings, self.arrays())
+        local = shards.Store(root / ".tfvp" / name, settings, self.arrays())
         writable = os.access(root / ".tfvp" if (root / ".tfvp").is_dir() else root, os.W_OK)
-        if not self.settings.cache and (writable or (beside.folder / "manifest.json").exists()):
-            return beside
+        if not self.settings.cache and (writable or (local.folder / "manifest.json").exists()):
+            return local
         home = pathlib.Path(self.settings.cache or os.environ.get("TFVP_CACHE") or "~/.cache/tfvp").expanduser()
         place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
         return shards.Store(home / place / name, settings, self.arrays())
 
-    def prepare(self, progress=True):
+    def prepare(self, progress: bool = True) -> None:
         sources = self.sources()
         if not sources and not (self.store.folder / "manifest.json").exists():
-            raise UserError(f"{self.root} holds nothing that {self.name} can read; {self.info.download}")
+            raise UserError(f"{self.root} contains nothing that {self.name} can read; {self.info.download}")
         self.store.prepare(sources, self.decode, progress)
         unreadable = self.store.manifest["unreadable"]
         if unreadable:
-            self.warn_once(_left_out(self.name, unreadable, len(self.store.manifest["sources"])))
+            self.warn_once(_skipped(self.name, unreadable, len(self.store.manifest["sources"])))
 
-    def check(self, progress=True):
+    def check(self, progress: bool = True) -> int:
         return self.store.check(progress)
 
-    def clip_lengths(self, split):
+    def clip_lengths(self, split: str) -> np.ndarray:
         return self.store.clip_lengths(split)
 
-    def read(self, split, clips, starts, length, stride=1):
+    def read(
+        self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1
+    ) -> dict[str, np.ndarray]:
         return self.store.read(split, clips, starts, length, stride)
 
-    def notes(self):
+    def notes(self) -> list[str]:
         manifest = self.store.manifest
         result = [f"{len(manifest['sources'])} files in {self.root}, decoded into {self.store.folder}"]
         if manifest["unreadable"]:
-            result.append(_left_out(self.name, manifest["unreadable"], len(manifest["sources"])))
+            result.append(_skipped(self.name, manifest["unreadable"], len(manifest["sources"])))
         return result
 
 
-def at_least_one(**options):
-    """Refuses options of a data set that are smaller than 1.
+def at_least_one(**options: int) -> None:
+    """Raises if an option of a data set is smaller than 1.
 
     Raises:
         UserError: the first such option.
@@ -377,10 +386,10 @@ def at_least_one(**options):
             raise UserError(f"data.{key}={value} must be at least 1")
 
 
-def _left_out(name, unreadable, total):
+def _skipped(name, unreadable, total):
     shown = "; ".join(list(unreadable.values())[:3])
     more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
-    return f"{len(unreadable)} of {total} files of {name} cannot be read and are left out: {shown}{more}"
+    return f"{len(unreadable)} of {total} files of {name} cannot be read and are skipped: {shown}{more}"
 
 
 def _member(source):

@@ -1,12 +1,13 @@
 """Data sets from configurations."""
 
 from tfvp import registry
-from tfvp.datasets.base import Settings
+from tfvp.config import Config
+from tfvp.datasets.base import Settings, VideoDataset
 from tfvp.errors import UserError
 
 
-def build_dataset(config):
-    """The data set that a configuration asks for, not yet prepared.
+def build_dataset(config: Config) -> VideoDataset:
+    """The data set of a configuration, not yet prepared.
 
     Args:
         config: a `tfvp.config.Config`.

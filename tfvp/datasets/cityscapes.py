@@ -26,7 +26,7 @@ class Cityscapes(driving.LabelledFrames):
 
     Args:
         settings: `base.Settings`; image_size [128, 256] or [256, 512] are usual.
-        labels: disk = read label maps color_mask_<image> beside the images, too; none.
+        labels: disk = also read label maps color_mask_<image> beside the images; none.
     """
 
     info = base.DatasetInfo(
@@ -71,10 +71,10 @@ class Cityscapes(driving.LabelledFrames):
         for split, name in (("train", "train"), ("test", "val")):
             folder = top / name
             cities = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-            dealt = dict.fromkeys([c.name for c in cities], split)
+            splits = dict.fromkeys([c.name for c in cities], split)
             if split == "train":
-                dealt = listing.assign_splits(list(dealt), validation=0.05)
-            sources += [Source(f"{name}/{city.name}", dealt[city.name], city) for city in cities]
+                splits = listing.assign_splits(list(splits), validation=0.05)
+            sources += [Source(f"{name}/{city.name}", splits[city.name], city) for city in cities]
         return sources
 
     def decode(self, source):

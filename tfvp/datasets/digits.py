@@ -1,4 +1,4 @@
-"""MNIST digits, and what the data sets of moving digits share.
+"""MNIST digits, and the code that data sets of moving digits share.
 
 A part of MNIST ships with the package (tfvp/data/README.md); the whole of it is used where the
 user has it. The last tenth of the training digits is held out: validation clips show digits
@@ -65,9 +65,9 @@ def load_digits(root="", choice="auto"):
         UserError: "mnist", and it cannot be had; or files that are not MNIST's.
     """
     if choice != "embedded" and root:
-        found = _from_folder(pathlib.Path(root).expanduser())
-        if found:
-            return found
+        own = _from_folder(pathlib.Path(root).expanduser())
+        if own:
+            return own
     if choice == "mnist":
         return _from_keras()
     with np.load(EMBEDDED, allow_pickle=False) as archive:
@@ -90,9 +90,9 @@ def load_pictures(name, root, how_to_get):
     Raises:
         UserError: it cannot be had.
     """
-    found = _from_folder(pathlib.Path(root).expanduser()) if root else None
-    if found:
-        return found._replace(source=found.source.replace("digits of MNIST", "pictures").replace("test digits", "test"))
+    own = _from_folder(pathlib.Path(root).expanduser()) if root else None
+    if own:
+        return own._replace(source=own.source.replace("digits of MNIST", "pictures").replace("test digits", "test"))
     from tensorflow import keras
 
     try:
@@ -119,8 +119,8 @@ def _from_folder(root):
 def _checked(train, test, place):
     for images in (train, test):
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIZE, SIZE) or len(images) < 10:
-            found = f"{images.dtype} {list(images.shape)}"
-            raise UserError(f"the digits in {place} are {found}, not uint8 [n, 28, 28]; {_HOW_TO_GET}")
+            actual = f"{images.dtype} {list(images.shape)}"
+            raise UserError(f"the digits in {place} are {actual}, not uint8 [n, 28, 28]; {_HOW_TO_GET}")
     return Digits(train, test, f"{len(train):,} training and {len(test):,} test digits of MNIST from {place}")
 
 
@@ -247,7 +247,7 @@ class MovingDigits(base.GeneratedDataset):
         Returns:
             Rows and columns of the patches' top left corners: int64 [frames, N, D, 2].
         """
-        raise TypeError(f"{type(self).__name__} does not define paths")
+        raise NotImplementedError
 
     def in_pixels(self, path):
         """Positions in the unit square to corners of patches, truncated to whole pixels."""
@@ -268,11 +268,11 @@ class MovingDigits(base.GeneratedDataset):
     def generate(self, split, random, starts, length, stride):
         patches = self._patches(split)
         each = draws.Draws(draws.keys(random[:, None], np.arange(self.options["num_digits"])))
-        chosen = patches[each.integers(0, len(patches))]
+        digit_patches = patches[each.integers(0, len(patches))]
         corners = self.paths(each, int(starts.max()) + (length - 1) * stride + 1)
         frames = starts[:, None] + np.arange(length) * stride
         corners = corners[frames, np.arange(len(starts))[:, None]]
-        pages = shrink(draw(chosen, corners[..., 0], corners[..., 1], self.canvas, self.add), self.factor)
+        pages = shrink(draw(digit_patches, corners[..., 0], corners[..., 1], self.canvas, self.add), self.factor)
         return np.repeat(pages[..., None], self.settings.channels, axis=-1)
 
     def _resized_digits(self, split):

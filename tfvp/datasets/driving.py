@@ -1,4 +1,4 @@
-"""What data sets of driving share: frames in numbered images, label maps beside them, KITTI's crop."""
+"""Shared by data sets of driving: frames in numbered images, label maps beside them, KITTI's crop."""
 
 import re
 
@@ -21,7 +21,7 @@ class LabelledFrames(base.FileDataset):
 
     Args:
         settings: `base.Settings`.
-        labels: disk = read label maps, too; none.
+        labels: disk = also read label maps; none.
     """
 
     provides = ("video", "labels")
@@ -80,8 +80,8 @@ class LabelledFrames(base.FileDataset):
         if run[0][2] is None:
             return {"video": video}
         height, width = self.settings.image_size
-        maps = [Image.fromarray(self.label_map(mask)).resize((width, height), Image.NEAREST) for _, _, mask in run]
-        return {"video": video, "labels": np.stack([np.asarray(m) for m in maps])}
+        labels = [Image.fromarray(self.label_map(mask)).resize((width, height), Image.NEAREST) for _, _, mask in run]
+        return {"video": video, "labels": np.stack([np.asarray(m) for m in labels])}
 
 
 def centre(frame, height=128, width=160, nearest=False):

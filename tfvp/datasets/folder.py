@@ -27,13 +27,13 @@ _SUBFOLDERS = {
 class Folder(base.FileDataset):
     """Videos below `data.root`, one file or one folder of images a clip; any sizes and rates.
 
-    Read are mp4, avi, mov, mkv, m4v, webm, gif, npy and npz files ([T, H, W] or [T, H, W, C],
+    Reads mp4, avi, mov, mkv, m4v, webm, gif, npy and npz files ([T, H, W] or [T, H, W, C],
     uint8 or floats in [0, 1]), and folders of png, jpg, bmp, tif, webp or ppm images in natural
-    order. Hidden files are left out.
+    order. Hidden files are ignored.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
-    missing validation folder is made up of files of train. Otherwise files are dealt out by a
-    hash of their names: a file keeps its split when others come or go, and no split is empty
+    missing validation folder is replaced by some files of train. Otherwise files are assigned by
+    a hash of their names: a file keeps its split when others are added or removed, and no split is empty
     as long as there are three files.
 
     Args:
@@ -42,7 +42,7 @@ class Folder(base.FileDataset):
             whole frame by area; squash = the whole frame, bicubic.
         fps: frames per second to resample to, by holding frames; 0 = as they are. Arrays and
             folders of images have no rate, and are taken as they are.
-        min_length: videos with fewer frames are left out and named.
+        min_length: videos with fewer frames are skipped and named.
         validation_fraction: of the files, for validation.
         test_fraction: of the files, for the test split.
         labels: label maps to go with the frames. none; kmeans = classes of colour and place,
@@ -112,10 +112,10 @@ class Folder(base.FileDataset):
         """A function from frames uint8 [T, H, W, C] to classes uint8 [T, H, W]."""
         if self.labels != "kmeans":
             return ModelLabels(self.labels)
-        found = KMeansLabels(self.store.folder.with_name(f"{self.store.folder.name}-centres.npy"))
-        if found.centres is None:
-            found.fit(self._sample(), self.options["classes"])
-        return found
+        kmeans = KMeansLabels(self.store.folder.with_name(f"{self.store.folder.name}-centres.npy"))
+        if kmeans.centres is None:
+            kmeans.fit(self._sample(), self.options["classes"])
+        return kmeans
 
     def _sample(self):
         """Frames of up to `SAMPLED_VIDEOS` training videos, uint8 [T, H, W, C]."""

@@ -64,7 +64,7 @@ class Human36M(base.FileDataset):
         missing = [s for s in sources if not s.path.is_file()]
         if missing:
             self.warn_once(
-                f"{len(missing)} of {len(sources)} clips of {self.name} are left out: {missing[0].path} is missing"
+                f"{len(missing)} of {len(sources)} clips of {self.name} are skipped: {missing[0].path} is missing"
             )
         return [s for s in sources if s.path.is_file()]
 

@@ -33,7 +33,7 @@ class KITTI(driving.LabelledFrames):
 
     Args:
         settings: `base.Settings`.
-        labels: disk = read label maps color_mask_<image> beside the images, too; none.
+        labels: disk = also read label maps color_mask_<image> beside the images; none.
     """
 
     info = base.DatasetInfo(

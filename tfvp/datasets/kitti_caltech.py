@@ -27,7 +27,7 @@ class KITTICaltech(KITTI):
 
     Args:
         settings: `base.Settings`.
-        labels: disk = read label maps of KITTI, too; none. Caltech has none.
+        labels: disk = also read label maps of KITTI; none. Caltech has none.
     """
 
     info = base.DatasetInfo(
@@ -48,8 +48,8 @@ class KITTICaltech(KITTI):
         kitti, caltech = (listing.find_folder(self.root, name, depth=1) for name in ("kitti", "caltech"))
         sources = [s for s in self.recordings(kitti) if s.split != "test"] if kitti else []
         if caltech:
-            found = listing.videos(caltech, (".seq", *video_io.VIDEO_SUFFIXES))
-            sources += [Source(f"caltech/{p.relative_to(caltech).as_posix()}", "test", p) for p in found]
+            paths = listing.videos(caltech, (".seq", *video_io.VIDEO_SUFFIXES))
+            sources += [Source(f"caltech/{p.relative_to(caltech).as_posix()}", "test", p) for p in paths]
         return sources
 
     def decode(self, source):
@@ -58,11 +58,11 @@ class KITTICaltech(KITTI):
             return
         if self.options["labels"] == "disk":
             raise UserError(f"{source.path} has no label maps; set data.labels=none")
-        frames = read_seq(source.path) if source.path.suffix.lower() == ".seq" else video_io.read_video(source.path)
+        recording = read_seq(source.path) if source.path.suffix.lower() == ".seq" else video_io.read_video(source.path)
         convert = driving.Converter(self.settings.image_size, self.settings.channels, "area")
-        kept = [convert(driving.centre(frame)) for frame in frames[KEPT_EVERY - 1 :: KEPT_EVERY]]
-        if kept:
-            yield source.name, {"video": convert.colours(np.stack(kept))}
+        frames = [convert(driving.centre(frame)) for frame in recording[KEPT_EVERY - 1 :: KEPT_EVERY]]
+        if frames:
+            yield source.name, {"video": convert.colours(np.stack(frames))}
 
 
 def read_seq(path):
@@ -77,7 +77,7 @@ def read_seq(path):
     """
     content = path.read_bytes()
     if len(content) < HEADER_BYTES:
-        raise UserError(f"{path} is no .seq file: it has {len(content)} bytes; download it again")
+        raise UserError(f"{path} is not a .seq file: it has {len(content)} bytes; download it again")
     kind, count = struct.unpack_from("<I", content, 564)[0], struct.unpack_from("<I", content, 572)[0]
     if kind not in JPEG_FORMATS:
         raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")

@@ -42,7 +42,7 @@ class KTH(base.FileDataset):
         resize: squash = the whole frame, bicubic, as SVG's ffmpeg command does; area = the
             whole frame, each pixel the mean of its area.
         segments: cut the clips to the parts with action that 00sequences.txt lists, as SVG
-            does, instead of whole files; the file goes beside the others.
+            does, instead of whole files; put the file into data.root.
         validation_persons: persons of the validation split, from 1 to 20; [] = none, see above.
     """
 
@@ -74,12 +74,12 @@ class KTH(base.FileDataset):
             raise UserError(f"data.validation_persons={persons} must be from 1 to 20: 21 to 25 are the test split")
 
     def sources(self):
-        found = {**self._zipped(), **self._loose()}
+        entries = {**self._zipped(), **self._loose()}
         listed = self._segments() if self.options["segments"] else {}
-        folders = self._splits_by_folder([name for name in found if not _NAME.fullmatch(name)])
-        persons = self._splits_by_person([name for name in found if _NAME.fullmatch(name)])
+        folders = self._splits_by_folder([name for name in entries if not _NAME.fullmatch(name)])
+        persons = self._splits_by_person([name for name in entries if _NAME.fullmatch(name)])
         sources = []
-        for name, (path, member, state) in sorted(found.items(), key=lambda item: video_io.natural_key(item[0])):
+        for name, (path, member, state) in sorted(entries.items(), key=lambda item: video_io.natural_key(item[0])):
             split = persons.get(name) or folders.get(name)
             if split:
                 segments = tuple(listed.get(name, ()))
@@ -98,7 +98,7 @@ class KTH(base.FileDataset):
         if self.options["segments"]:
             raise UserError("the test set of SRVP is made of whole clips; set data.segments=false")
         numbers = {name: n for n, name in enumerate(self.store.clip_names("test"))}
-        lengths, random, chosen = self.clip_lengths("test"), np.random.RandomState(SRVP_SEED), []
+        lengths, random, windows = self.clip_lengths("test"), np.random.RandomState(SRVP_SEED), []
         for _ in range(SRVP_WINDOWS):
             action = sorted(ACTIONS)[random.randint(len(ACTIONS))]
             name = f"person{random.randint(21, 26):02d}_{action}_d{random.randint(1, 5)}"
@@ -107,8 +107,8 @@ class KTH(base.FileDataset):
                     f"the test set of SRVP needs {name} with at least {length} frames, which {self.root} does not hold;"
                     " put all six archives there, or use --protocol default"
                 )
-            chosen.append((numbers[name], random.randint(lengths[numbers[name]] - length + 1)))
-        clips, starts = np.array(chosen, np.int64).T
+            windows.append((numbers[name], random.randint(lengths[numbers[name]] - length + 1)))
+        clips, starts = np.array(windows, np.int64).T
         return clips, starts
 
     def _splits_by_person(self, names):
@@ -124,15 +124,15 @@ class KTH(base.FileDataset):
 
     def _loose(self):
         """{name: (path, "", ())} of the files and image folders that are not in archives."""
-        found = {}
+        entries = {}
         for path in listing.videos(self.root):
             match = _NAME.fullmatch(path.name)
-            found[match["video"] if match else path.relative_to(self.root).as_posix()] = (path, "", ())
-        return found
+            entries[match["video"] if match else path.relative_to(self.root).as_posix()] = (path, "", ())
+        return entries
 
     def _zipped(self):
         """{name: (archive, member, state)} of the files in zip archives."""
-        found = {}
+        members = {}
         for path in listing.videos(self.root, (".zip",), images=False):
             try:
                 with zipfile.ZipFile(path) as archive:
@@ -142,8 +142,8 @@ class KTH(base.FileDataset):
             for entry in entries:
                 match = _NAME.fullmatch(entry.filename.rsplit("/", 1)[-1])
                 if match and match["suffix"] == ".avi" and entry.file_size <= _LARGEST_MEMBER:
-                    found[match["video"]] = (path, entry.filename, (entry.file_size, entry.CRC))
-        return found
+                    members[match["video"]] = (path, entry.filename, (entry.file_size, entry.CRC))
+        return members
 
     def _splits_by_folder(self, names):
         """{name: split} of files whose names have no person, by the folder train or test above them."""
@@ -152,8 +152,8 @@ class KTH(base.FileDataset):
             above = [listing.plain(part) for part in name.split("/")[:-1]]
             inside[name] = next((part for part in reversed(above) if part in ("train", "test", "validation")), None)
         training = [name for name, split in inside.items() if split == "train"]
-        dealt = {} if "validation" in inside.values() else listing.assign_splits(training, validation=0.1)
-        return {**inside, **dealt}
+        assigned = {} if "validation" in inside.values() else listing.assign_splits(training, validation=0.1)
+        return {**inside, **assigned}
 
     def _segments(self):
         """{video: [(first, end), ...]} of 00sequences.txt, whose frames count from 1 and include the last."""

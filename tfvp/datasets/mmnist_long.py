@@ -57,8 +57,11 @@ class _Published(base.FileDataset):
         if not settings.root:
             return {}
         root = pathlib.Path(settings.root).expanduser()
-        found = {"train": listing.find_folder(root, "train-seq100"), "test": listing.find_folder(root, "test-seq1000")}
-        return found if all(found.values()) else {}
+        folders = {
+            "train": listing.find_folder(root, "train-seq100"),
+            "test": listing.find_folder(root, "test-seq1000"),
+        }
+        return folders if all(folders.values()) else {}
 
     def sources(self):
         sources = []

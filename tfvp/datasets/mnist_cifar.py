@@ -64,8 +64,8 @@ class MNISTCIFAR(MovingMNIST):
     def generate(self, split, random, starts, length, stride):
         pages = super().generate(split, random, starts, length, stride)
         pictures = self._backgrounds(split)
-        chosen = draws.Draws(draws.keys(random, "background")).integers(0, len(pictures))
-        return np.maximum(np.where(pages > 1, np.uint8(255), pages), pictures[chosen][:, None])
+        numbers = draws.Draws(draws.keys(random, "background")).integers(0, len(pictures))
+        return np.maximum(np.where(pages > 1, np.uint8(255), pages), pictures[numbers][:, None])
 
     def _resized_pictures(self, split):
         from PIL import Image
@@ -78,9 +78,9 @@ class MNISTCIFAR(MovingMNIST):
     def _pictures(self):
         """CIFAR-10's training and test pictures, uint8 [n, 32, 32, 3]."""
         root = pathlib.Path(self.settings.root).expanduser()
-        found = {split: sorted(root.rglob(name)) if self.settings.root else [] for split, name in FILES.items()}
-        if all(found.values()):
-            return tuple(np.concatenate([_read(path) for path in paths]) for paths in found.values())
+        paths = {split: sorted(root.rglob(name)) if self.settings.root else [] for split, name in FILES.items()}
+        if all(paths.values()):
+            return tuple(np.concatenate([_read(path) for path in listed]) for listed in paths.values())
         from tensorflow import keras
 
         try:

@@ -74,7 +74,7 @@ class MovingMNIST(digits.MovingDigits):
     def prepare(self, progress=True):
         super().prepare(progress)
         if self.settings.root and self.published_test_file and self._published is None:
-            self.warn_once(f"{TEST_FILE} is not in data.root, so the test split is drawn, too")
+            self.warn_once(f"{TEST_FILE} is not in data.root, so the test split is generated")
 
     def notes(self):
         test = f"{TEST_FILE} in {self.settings.root}" if self._published is not None else f"drawn; {self.info.download}"
@@ -105,6 +105,6 @@ def _open_published(path):
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is truncated or damaged ({error}); download it again") from error
     if array.ndim != 4 or array.dtype != np.uint8 or array.shape[2:] != (64, 64):
-        found = f"{array.dtype} {list(array.shape)}"
-        raise UserError(f"{path} holds {found}, not uint8 [20, 10000, 64, 64]; download it again")
+        actual = f"{array.dtype} {list(array.shape)}"
+        raise UserError(f"{path} holds {actual}, not uint8 [20, 10000, 64, 64]; download it again")
     return np.asarray(array)

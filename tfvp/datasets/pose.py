@@ -29,7 +29,7 @@ class Pose(driving.LabelledFrames):
 
     Args:
         settings: `base.Settings`.
-        labels: disk = read the body parts beside the images, too; none.
+        labels: disk = also read the body parts beside the images; none.
     """
 
     info = base.DatasetInfo(
@@ -68,16 +68,16 @@ class Pose(driving.LabelledFrames):
             raise UserError(f"{path} is missing; {self.info.download}") from None
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path} is not {{split: {{video: [clips]}}}} ({error})") from None
-        dealt = {}
+        assigned = {}
         if not pairs["validation"]:
-            dealt = listing.assign_splits(sorted({video for video, _ in pairs["train"]}), validation=0.1)
+            assigned = listing.assign_splits(sorted({video for video, _ in pairs["train"]}), validation=0.1)
         sources = []
         for split, chosen in pairs.items():
             for video, clip in chosen:
                 folder = self.root / str(video) / str(clip)
                 if not folder.is_dir():
                     raise UserError(f"{path} lists {video}/{clip}, but {folder} does not exist")
-                actual = dealt.get(video, split) if split == "train" else split
+                actual = assigned.get(video, split) if split == "train" else split
                 sources.append(Source(f"{video}/{clip}", actual, folder))
         return sources
 
@@ -92,7 +92,7 @@ class Pose(driving.LabelledFrames):
         try:
             with Image.open(path) as image:
                 if image.mode != "RGB":
-                    raise UserError(f"{path} is no IUV image with three channels (mode {image.mode})")
+                    raise UserError(f"{path} is not an IUV image with three channels (mode {image.mode})")
                 return np.ascontiguousarray(np.asarray(image)[..., 2])
         except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path} is damaged or no image ({error}); replace or remove it") from None
+            raise UserError(f"{path} is damaged or not an image ({error}); replace or remove it") from None

@@ -62,7 +62,7 @@ class SEVIR(base.FileDataset):
             )
         if missing:
             self.warn_once(
-                f"{len(missing)} files of {self.name} are left out: {sorted(missing)[0]} and others are missing"
+                f"{len(missing)} files of {self.name} are skipped: {sorted(missing)[0]} and others are missing"
             )
         return sources
 

@@ -17,7 +17,7 @@ _EVERY = 20  # one training clip in as many is held out for validation
 class TrainTestFolders(base.FileDataset):
     """Clips in folders `train` and `test`, or in TFRecord files <name>-<split>.tfrecord-00000-of-00010.
 
-    Folders are found whatever their capitals, one or two levels below data.root. Unless a
+    Folders are found regardless of capitals, one or two levels below data.root. Unless a
     validation split is published, a twentieth of the training clips is held out for it: of
     video files by a hash of their names, of records the first of every twenty in a file.
 
@@ -35,13 +35,13 @@ class TrainTestFolders(base.FileDataset):
 
     def _folders(self):
         sources = []
-        found = {split: listing.find_folder(self.root, split) for split in ("train", "test", "validation")}
-        for split, folder in found.items():
+        folders = {split: listing.find_folder(self.root, split) for split in ("train", "test", "validation")}
+        for split, folder in folders.items():
             paths = {p.relative_to(self.root).as_posix(): p for p in listing.videos(folder)} if folder else {}
-            dealt = dict.fromkeys(paths, split)
-            if split == "train" and not found["validation"]:
-                dealt = listing.assign_splits(list(paths), validation=1 / _EVERY)
-            sources += [Source(name, dealt[name], path) for name, path in paths.items()]
+            splits = dict.fromkeys(paths, split)
+            if split == "train" and not folders["validation"]:
+                splits = listing.assign_splits(list(paths), validation=1 / _EVERY)
+            sources += [Source(name, splits[name], path) for name, path in paths.items()]
         return sources
 
     def _records(self):

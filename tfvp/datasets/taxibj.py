@@ -17,7 +17,7 @@ FRAMES = 8  # neighbouring clips share frames, so as many are dropped where trai
 
 @register("dataset", "taxibj")
 class TaxiBJ(base.FileDataset):
-    """Maps of 32x32 cells with inflow and outflow as two channels; 4 frames in, 4 out.
+    """Grids of 32x32 cells with inflow and outflow as two channels; 4 frames in, 4 out.
 
     Read from one .npz file with X_train, Y_train, X_test and Y_test [N, 4, 2, 32, 32] in
     [-1, 1], mapped to [0, 1] and kept as floats. Clips follow each other in time and overlap:

@@ -1,4 +1,4 @@
-"""The contracts of metrics: of those that score frames, and of those that compare whole sets."""
+"""The contracts of metrics: those that score frames, and those that compare whole sets."""
 
 import functools
 import math
@@ -36,7 +36,7 @@ class VideoMetric(keras.metrics.Metric):
 
     Args:
         horizon: T, frames per prediction.
-        name: of the Keras metric; the registered name where left out.
+        name: of the Keras metric. Defaults to the registered name.
     """
 
     higher_is_better = True
@@ -46,7 +46,7 @@ class VideoMetric(keras.metrics.Metric):
     needs_weights = ()
     of_labels = False
 
-    def __init__(self, horizon, name=None):
+    def __init__(self, horizon: int, name: str | None = None):
         super().__init__(name=name or self.registered_name, dtype="float64")
         self.horizon = int(horizon)
         self.samples = 1
@@ -61,19 +61,19 @@ class VideoMetric(keras.metrics.Metric):
     def _state(self, name, shape):
         return self.add_weight(name=name, shape=shape, initializer="zeros", dtype="float64")
 
-    def per_frame(self, true, pred):
-        raise TypeError(f"{type(self).__name__} does not define per_frame")
+    def per_frame(self, true: tf.Tensor, pred: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
 
     def finish(self, value):
-        """What is reported for a mean of `per_frame`; for metrics that are functions of a pooled mean."""
+        """The reported value of a mean of `per_frame`, for metrics that are functions of a pooled mean."""
         return value
 
-    def rank(self, values):
+    def rank(self, values: tf.Tensor) -> tf.Tensor:
         """Values of `per_frame` turned so that more is better."""
         return values if self.higher_is_better else -values
 
-    def update_state(self, true, pred, mask=None):
-        """Takes predictions in.
+    def update_state(self, true: tf.Tensor, pred: tf.Tensor, mask: tf.Tensor | None = None) -> None:
+        """Adds predictions.
 
         Args:
             true: [B, T, H, W, C] float32 in [0, 1].
@@ -89,8 +89,8 @@ class VideoMetric(keras.metrics.Metric):
         values = self.per_frame(tf.repeat(true, samples, axis=0), flat)
         self.update_values(tf.reshape(values, [-1, samples, self.horizon]), mask)
 
-    def update_values(self, values, mask=None):
-        """Takes in what `per_frame` gave for parts of the predictions.
+    def update_values(self, values: tf.Tensor, mask: tf.Tensor | None = None) -> None:
+        """Adds values that `per_frame` returned for parts of the predictions.
 
         Args:
             values: [B, S, T].
@@ -104,12 +104,12 @@ class VideoMetric(keras.metrics.Metric):
         values = tf.where(mask[:, None] > 0, values, tf.zeros_like(values))
         over_time = tf.reduce_sum(values, axis=2) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)[:, None]
         ranking = self.rank(over_time)
-        chosen = [tf.argmax(ranking, axis=1), tf.argmin(ranking, axis=1)]
+        extremes = [tf.argmax(ranking, axis=1), tf.argmin(ranking, axis=1)]
         curves = tf.stack(
-            [tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in chosen)]
+            [tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in extremes)]
         )
         means = tf.stack(
-            [tf.reduce_mean(over_time, axis=1), *(tf.gather(over_time, c, axis=1, batch_dims=1) for c in chosen)]
+            [tf.reduce_mean(over_time, axis=1), *(tf.gather(over_time, c, axis=1, batch_dims=1) for c in extremes)]
         )
         self.frame_sums.assign_add(tf.reduce_sum(curves * mask, axis=1))
         self.frame_squares.assign_add(tf.reduce_sum(tf.square(curves) * mask, axis=1))
@@ -118,7 +118,7 @@ class VideoMetric(keras.metrics.Metric):
         self.clip_squares.assign_add(tf.reduce_sum(tf.square(means) * real, axis=1))
         self.clips.assign_add(tf.reduce_sum(real))
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets all clips."""
         _zero(self.variables)
 
@@ -127,7 +127,7 @@ class VideoMetric(keras.metrics.Metric):
         clips = tf.maximum(tf.convert_to_tensor(self.clips), 1.0)
         return self.finish(tf.convert_to_tensor(self.clip_sums)[0] / clips)
 
-    def summary(self):
+    def summary(self) -> dict[str, object]:
         """Everything about the set so far, as plain JSON types.
 
         Returns:
@@ -137,9 +137,9 @@ class VideoMetric(keras.metrics.Metric):
             "ci95", "curve"}) with more than one sample}.
         """
         clips = float(self.clips)
-        found = {s: self._statistic(i, clips) for i, s in enumerate(STATISTICS)}
+        statistics = {s: self._statistic(i, clips) for i, s in enumerate(STATISTICS)}
         result = {
-            **found["mean"],
+            **statistics["mean"],
             "clips": int(clips),
             "samples": int(self.samples),
             "unit": self.unit,
@@ -148,7 +148,7 @@ class VideoMetric(keras.metrics.Metric):
         if self.broken:
             result["broken"] = self.broken
         if self.samples > 1:
-            result.update({s: {k: v for k, v in found[s].items() if k != "curve_std"} for s in ("best", "worst")})
+            result.update({s: {k: v for k, v in statistics[s].items() if k != "curve_std"} for s in ("best", "worst")})
         return result
 
     def _statistic(self, index, clips):
@@ -192,7 +192,7 @@ class SetMetric(keras.metrics.Metric):
 
     Args:
         horizon: frames per prediction.
-        name: of the Keras metric; the registered name where left out.
+        name: of the Keras metric. Defaults to the registered name.
         allow_few: accept fewer than 64 clips, where the estimate is mostly bias.
     """
 
@@ -205,7 +205,7 @@ class SetMetric(keras.metrics.Metric):
     size = 0
     with_context = False
 
-    def __init__(self, horizon, name=None, allow_few=False):
+    def __init__(self, horizon: int, name: str | None = None, allow_few: bool = False):
         super().__init__(name=name or self.registered_name, dtype="float64")
         self.horizon, self.allow_few = int(horizon), allow_few
         self.moments = {
@@ -215,15 +215,15 @@ class SetMetric(keras.metrics.Metric):
     def _add_moment(self, side, name, shape):
         return self.add_weight(name=f"{side}_{name}", shape=shape, initializer="zeros", dtype="float64")
 
-    def features(self, video):
-        raise TypeError(f"{type(self).__name__} does not define features")
+    def features(self, video: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
 
-    def distance(self, true, pred):
+    def distance(self, true, pred) -> float:
         """The number, from (mean [D], covariance [D, D]) of both sides, float64 arrays."""
-        raise TypeError(f"{type(self).__name__} does not define distance")
+        raise NotImplementedError
 
-    def update_state(self, true, pred, mask=None):
-        """Takes videos in: both [B, T, H, W, C] in [0, 1]; rows whose mask [B, T] is 0 are padding."""
+    def update_state(self, true: tf.Tensor, pred: tf.Tensor, mask: tf.Tensor | None = None) -> None:
+        """Adds videos: both [B, T, H, W, C] in [0, 1]; rows whose mask [B, T] is 0 are padding."""
         real = tf.ones([tf.shape(true)[0]], tf.float64)
         if mask is not None:
             real = tf.cast(tf.reduce_max(mask, axis=1), tf.float64)
@@ -231,7 +231,7 @@ class SetMetric(keras.metrics.Metric):
             features = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
             self.moments[side].add(features, real)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets all videos."""
         _zero(self.variables)
 
@@ -240,7 +240,7 @@ class SetMetric(keras.metrics.Metric):
         return self.moments[side].gaussian()
 
     @property
-    def clip_count(self):
+    def clip_count(self) -> int:
         """How many clips came in."""
         return int(self.moments["true"].count)
 
@@ -257,11 +257,11 @@ class SetMetric(keras.metrics.Metric):
             )
         return self.distance(self.statistics("true"), self.statistics("pred"))
 
-    def provenance(self):
+    def provenance(self) -> dict[str, object]:
         """What the number was computed with, for the report: plain JSON types."""
         return {}
 
-    def summary(self):
+    def summary(self) -> dict[str, object]:
         """{"mean": the distance, "clips", "frames", "samples", "convention", and its provenance}."""
         result = {
             "clips": self.clip_count,

@@ -40,16 +40,16 @@ class _SkillScore(SetMetric):
 
     def ratio(self, hits, misses, alarms):
         """The score, float64, of counts of any shape; 0 / 0 is NaN."""
-        raise TypeError(f"{type(self).__name__} does not define ratio")
+        raise NotImplementedError
 
     def update_state(self, true, pred, mask=None):
-        """Takes videos in: both [B, T, H, W, 1] in [0, 1]; masked frames do not count."""
+        """Adds videos: both [B, T, H, W, 1] in [0, 1]; masked frames do not count."""
         mask = tf.ones(tf.shape(true)[:2], tf.float64) if mask is None else tf.cast(mask, tf.float64)
         true, pred = self._pooled(true), self._pooled(pred)
         for i, threshold in enumerate(THRESHOLDS):
             # Half a level below, so that bytes that were divided by 255 compare as bytes.
-            seen, said = (tf.cast(v, tf.float32) * 255.0 >= threshold - 0.5 for v in (true, pred))
-            for count, both in zip(self.counts, (seen & said, seen & ~said, ~seen & said)):
+            observed, forecast = (tf.cast(v, tf.float32) * 255.0 >= threshold - 0.5 for v in (true, pred))
+            for count, both in zip(self.counts, (observed & forecast, observed & ~forecast, ~observed & forecast)):
                 per_frame = tf.reduce_sum(tf.cast(both, tf.float64), axis=[2, 3, 4]) * mask
                 count.assign_add(
                     tf.one_hot(i, len(THRESHOLDS), dtype=tf.float64)[:, None] * tf.reduce_sum(per_frame, axis=0)

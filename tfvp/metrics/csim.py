@@ -24,11 +24,11 @@ class CosineSimilarity(VideoMetric):
 
     def per_frame(self, true, pred):
         shape = tf.shape(true)
-        found = [self._features(tf.reshape(x, [-1, *x.shape[2:]])) for x in (true, tf.clip_by_value(pred, 0.0, 1.0))]
-        found = [x / (tf.norm(x, axis=-1, keepdims=True) + 1e-10) for x in found]
-        return tf.reshape(tf.reduce_sum(found[0] * found[1], axis=-1), shape[:2])
+        features = [self._features(tf.reshape(x, [-1, *x.shape[2:]])) for x in (true, tf.clip_by_value(pred, 0.0, 1.0))]
+        features = [x / (tf.norm(x, axis=-1, keepdims=True) + 1e-10) for x in features]
+        return tf.reshape(tf.reduce_sum(features[0] * features[1], axis=-1), shape[:2])
 
     def _features(self, images):
         images = tf.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images[..., :3]
-        maps = vgg.features((images - MEAN) / STDDEV, vgg.layers())[-1]
-        return tf.reshape(maps, [tf.shape(maps)[0], -1])
+        last = vgg.features((images - MEAN) / STDDEV, vgg.layers())[-1]
+        return tf.reshape(last, [tf.shape(last)[0], -1])

@@ -41,7 +41,7 @@ class _FVD(SetMetric):
         horizon, name, allow_few: as in `tfvp.metrics.base.SetMetric`.
 
     Raises:
-        UserError: fewer than 10 frames, for which I3D was not made.
+        UserError: fewer than 10 frames, which I3D cannot take.
     """
 
     needs_weights = ("i3d",)
@@ -109,22 +109,22 @@ class KVD(_FVD):
 
     def __init__(self, horizon, name=None, allow_few=False):
         super().__init__(horizon, name, allow_few)
-        self._kept = {"true": [], "pred": []}
+        self._features_of = {"true": [], "pred": []}
 
     def update_state(self, true, pred, mask=None):
         real = np.ones(len(true), bool) if mask is None else np.asarray(mask).max(axis=1) > 0
         for side, video in (("true", true), ("pred", pred)):
             logits = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
-            self._kept[side].append(np.asarray(logits, np.float64)[real])
+            self._features_of[side].append(np.asarray(logits, np.float64)[real])
         self.moments["true"].count.assign_add(float(real.sum()))
 
     def reset_state(self):
         super().reset_state()
-        self._kept = {"true": [], "pred": []}
+        self._features_of = {"true": [], "pred": []}
 
     def statistics(self, side):
         """The features themselves, [N, 400], which is what `distance` compares here."""
-        return np.concatenate(self._kept[side])
+        return np.concatenate(self._features_of[side])
 
     def distance(self, true, pred):
         return kernel_distance(true, pred)

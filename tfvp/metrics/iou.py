@@ -52,7 +52,7 @@ class MeanIoU(SetMetric):
         )
 
     def update_state(self, true, pred, mask=None):
-        """Takes label maps in: both [B, T, H, W]; frames whose mask [B, T] is 0 do not count."""
+        """Adds label maps: both [B, T, H, W]; frames whose mask [B, T] is 0 do not count."""
         shape = tf.shape(true)
         weights = tf.ones(shape[:2], tf.float64) if mask is None else tf.cast(mask, tf.float64)
         true, pred = (tf.reshape(tf.cast(x, tf.int32), [shape[0] * shape[1], -1]) for x in (true, pred))
@@ -99,5 +99,5 @@ class MeanIoU(SetMetric):
 
 
 def _mean(ratios):
-    found = ratios[~np.isnan(ratios)]
-    return float(found.mean()) if len(found) else float("nan")
+    values = ratios[~np.isnan(ratios)]
+    return float(values.mean()) if len(values) else float("nan")

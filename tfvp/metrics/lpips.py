@@ -65,7 +65,7 @@ NETWORKS = {
 
 @functools.lru_cache(maxsize=len(NETWORKS))
 def network(name):
-    """The features of a trunk and its linear heads: (function [N, H, W, 3] -> list of maps, heads).
+    """The features of a trunk and its linear heads: (function [N, H, W, 3] -> list of feature maps, heads).
 
     Raises:
         UserError: its weights are missing or wrong.
@@ -107,8 +107,8 @@ def distance(name, first, second, per_layer=False):
     normalised = []
     for images in (first, second):
         images = tf.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-        maps = features((2.0 * images - 1.0 - SHIFT) / SCALE)
-        normalised.append([m / (tf.norm(m, axis=-1, keepdims=True) + 1e-10) for m in maps])
+        activations = features((2.0 * images - 1.0 - SHIFT) / SCALE)
+        normalised.append([m / (tf.norm(m, axis=-1, keepdims=True) + 1e-10) for m in activations])
     shares = tf.stack(
         [
             tf.reduce_mean(tf.reduce_sum(tf.square(a - b) * head, axis=-1), axis=[1, 2])

@@ -79,9 +79,9 @@ def training_batches(
     def read(step):
         epoch, within = divmod(int(step), steps_per_epoch)
         positions = np.arange(part) + within * batch_size + rank * part
-        chosen = epochs.at(epoch, positions)
-        arrays = source(split, chosen.clips, chosen.starts, length, stride)
-        return [*(arrays[key] for key in spec), positions, chosen.mirrored, chosen.places]
+        windows = epochs.at(epoch, positions)
+        arrays = source(split, windows.clips, windows.starts, length, stride)
+        return [*(arrays[key] for key in spec), positions, windows.mirrored, windows.places]
 
     def finish(*values):
         *arrays, positions, mirrored, places = values
@@ -132,9 +132,9 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
 
     def read(batch):
         rows = np.arange(batch_size) + batch * batch_size
-        chosen = rows % len(clips)
-        arrays = source(split, clips[chosen], starts[chosen], length, stride)
-        return [*(arrays[key] for key in spec), names[chosen], (rows < len(clips)).astype(np.float32)]
+        index = rows % len(clips)
+        arrays = source(split, clips[index], starts[index], length, stride)
+        return [*(arrays[key] for key in spec), names[index], (rows < len(clips)).astype(np.float32)]
 
     def finish(*values):
         *arrays, ids, real = values
@@ -150,9 +150,9 @@ def first_windows(dataset, split, clips, length, stride):
     spec = dataset.element_spec(length)
 
     def read(number):
-        chosen = clips[number : number + 1]
-        arrays = dataset.read(split, chosen, np.zeros_like(chosen), length, stride)
-        return [*(arrays[key] for key in spec), chosen]
+        clip = clips[number : number + 1]
+        arrays = dataset.read(split, clip, np.zeros_like(clip), length, stride)
+        return [*(arrays[key] for key in spec), clip]
 
     def finish(*values):
         return {key: value[0] for key, value in zip([*spec, "id"], values)}
@@ -177,7 +177,7 @@ def _source(dataset, split, length, needs):
     spec = dict(dataset.element_spec(length))
     if "labels" in needs and "labels" not in spec:
         raise UserError(
-            f"the model needs label maps, but data.labels={dataset.options.get('labels', 'none')} gives none;"
+            f"the model needs label maps, but data.labels={dataset.options.get('labels', 'none')} provides none;"
             f" data sets with label maps have the option data.labels, see `{dataset.name}`"
         )
     spacings = {key: int(key[len("flow") :] or 1) for key in needs if key.startswith("flow")}
@@ -196,15 +196,15 @@ def _source(dataset, split, length, needs):
 
 
 def _as_batch(spec, arrays, ids, mirrored=None, needs=()):
-    """Windows to what models take; the only place where bytes become floats."""
+    """Turns windows into what models take; the only place where bytes become floats."""
     batch = dict(zip(spec, arrays))
     for key in batch if mirrored is not None else ():
         if key in ("video", "labels") or key.startswith("flow"):
-            chosen = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
+            condition = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
             turned = tf.reverse(batch[key], axis=[3])
             if key.startswith("flow"):
                 turned *= tf.constant([-1.0, 1.0])
-            batch[key] = tf.where(chosen, turned, batch[key])
+            batch[key] = tf.where(condition, turned, batch[key])
     if batch["video"].dtype == tf.uint8:
         batch["video"] = tf.cast(batch["video"], tf.float32) / 255.0
     if "labels" in needs:
@@ -243,7 +243,7 @@ class _Windows(typing.NamedTuple):
 
 
 class _Epochs:
-    """What every position of every epoch stands for.
+    """The window at every position of every epoch.
 
     An epoch of `examples` positions is cut into passes; each pass has every window once.
     """
@@ -282,8 +282,7 @@ class _Epochs:
     def _one_pass(self, epoch, number):
         order = draws.order(self.windows, "order", self.seed, epoch, number)
         random = draws.Draws(draws.keys("windows", self.seed, epoch, number, np.arange(self.windows)))
-        drawn = random.integers(0, self.latest + 1) if self.starts is None else self.starts[order]
-        starts = drawn[order] if self.starts is None else drawn
+        starts = random.integers(0, self.latest + 1)[order] if self.starts is None else self.starts[order]
         mirrored = random.uniform() < 0.5
         places = np.stack([random.uniform(), random.uniform()], axis=-1)
         new = (epoch * self.passes + number) * self.renewed

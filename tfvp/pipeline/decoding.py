@@ -1,4 +1,4 @@
-"""Raw files into shards: which file is decoded by whom, and what is kept of it.
+"""Decodes raw files into shards.
 
 `tfvp.pipeline.shards` describes the folder that this fills.
 """
@@ -32,7 +32,7 @@ class Source:
         path: the file, or a folder of images.
         member: name of the file inside the zip archive `path`.
         segments: ((first, end), ...) frames of the clips in it, `end` excluded; () = one clip.
-        state: what changes when the content does; size and time of the file where left out.
+        state: what changes when the content does. Defaults to the size and time of the file.
     """
 
     name: str
@@ -64,17 +64,22 @@ def sha256(path):
 
 
 class Decoding:
-    """Decodes sources in as many threads as there are cores; every thread fills its own shards.
+    """Decodes sources in as many threads as there are cores, up to eight; every thread fills its own shards.
 
     FFmpeg and NumPy release the interpreter while they work, so threads are enough.
     """
 
     def __init__(self, store, todo, wanted, decode, number, progress):
-        self.store, self.wanted, self.decode, self.number = store, wanted, decode, number
+        self.store = store
+        self.wanted = wanted
+        self.decode = decode
+        self.number = number
         self.queue = queue.SimpleQueue()
         for source in todo:
             self.queue.put(source)
-        self.lock, self.stopping, self.unreadable = threading.Lock(), threading.Event(), {}
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.unreadable = {}
         self.threads = max(1, min(os.cpu_count() or 1, len(todo), 8))
         title = f"decoding {store.settings['dataset']}"
         self.bar = tqdm(total=len(todo), desc=title, unit="file", disable=not progress)
@@ -134,13 +139,17 @@ class _Shard:
     """A shard that is being written. Files are open under temporary names until `finish`."""
 
     def __init__(self, store, name):
-        self.store, self.name, self.sources = store, name, []
+        self.store = store
+        self.name = name
+        self.sources = []
         self.paths = {key: store.folder / f"{name}.{key}.npy" for key in store.arrays}
         self.temporary = {key: path.with_name(f".{path.name}.{os.getpid()}.tmp") for key, path in self.paths.items()}
         self.streams = {key: open(path, "wb") for key, path in self.temporary.items()}
         for key, stream in self.streams.items():
             stream.write(self.header(key, 0))
-        self.frames, self.clips, self.added = 0, {}, 0
+        self.frames = 0
+        self.clips = {}
+        self.added = 0
 
     @property
     def bytes(self):
@@ -169,7 +178,7 @@ class _Shard:
         self.frames, self.clips, self.added = self.frames + self.added, {}, 0
 
     def discard(self):
-        """Takes back what came since the last `keep`."""
+        """Removes everything since the last `keep`."""
         for key, (dtype, shape) in self.store.arrays.items():
             stream = self.streams[key]
             stream.seek(len(self.header(key, 0)) + self.frames * int(np.prod(shape)) * dtype.itemsize)

@@ -1,4 +1,4 @@
-"""What lies in a folder of raw videos, and how files are dealt out to splits."""
+"""Lists a folder of raw videos, and assigns files to splits."""
 
 import os
 import pathlib
@@ -9,16 +9,16 @@ from tfvp.pipeline import draws
 
 
 def plain(name):
-    """A folder's name as it is compared: "Moving Mnist" and "moving-mnist" are the same."""
+    """A folder's name in the form that is compared: "Moving Mnist" and "moving-mnist" are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def find_folder(root, *names, depth=2):
-    """The folder below `root` with one of the names, whatever its capitals and spaces; or None.
+    """The folder below `root` with one of the names, regardless of capitals and spaces; or None.
 
     Args:
         root: a `pathlib.Path`.
-        *names: the first that is found counts, the least deep first.
+        *names: the first match counts, the least deep first.
         depth: how many levels to look into.
     """
     wanted = [plain(name) for name in names]
@@ -26,15 +26,15 @@ def find_folder(root, *names, depth=2):
     for _ in range(depth):
         entries = [entry for folder in level for entry in os.scandir(folder)]
         below = [pathlib.Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-        found = [f for name in wanted for f in sorted(below) if plain(f.name) == name]
-        if found:
-            return found[0]
+        matches = [f for name in wanted for f in sorted(below) if plain(f.name) == name]
+        if matches:
+            return matches[0]
         level = below
     return None
 
 
 def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
-    """Video files and folders of images below `root`, in natural order; hidden ones are left out.
+    """Video files and folders of images below `root`, in natural order, without hidden ones.
 
     Args:
         root: a `pathlib.Path`.
@@ -44,20 +44,20 @@ def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
     Returns:
         List of `pathlib.Path`.
     """
-    found = []
+    paths = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         names = [name for name in names if not name.startswith(".")]
-        found += [pathlib.Path(folder, name) for name in names if name.lower().endswith(suffixes)]
+        paths += [pathlib.Path(folder, name) for name in names if name.lower().endswith(suffixes)]
         if images and any(name.lower().endswith(video_io.IMAGE_SUFFIXES) for name in names):
-            found.append(pathlib.Path(folder))
-    return sorted(found, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
+            paths.append(pathlib.Path(folder))
+    return sorted(paths, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
 
 
 def assign_splits(names, **fractions):
-    """Deals names out to splits, by a hash of the name.
+    """Assigns names to splits, by a hash of the name.
 
-    A name keeps its split when others come or go, except at two bounds that matter in small
+    A name keeps its split when others are added or removed, except at two bounds that matter in small
     folders: a split that would be empty gets the name with the lowest hash of the largest
     split, and one of more than twice its share leaves the rest to "train".
 

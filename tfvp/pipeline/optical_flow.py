@@ -1,7 +1,7 @@
 """Reference flow between frames, by OpenCV's DIS (Kroeger et al. 2016, arXiv 1603.03590).
 
 Lee et al. (ICLR 2021) use a trained FlowNet2 here; DIS needs no weights. It is computed as
-clips are read, for whatever spacing and frame size a model asks for. Flow of other methods is
+clips are read, for any spacing and frame size that a model asks for. Flow of other methods is
 read from files.
 """
 
@@ -33,13 +33,13 @@ def reference_flow(video, spacing=1):
     clips, frames, height, width = grey.shape
     scale = max(1, -(-FINEST // min(height, width)))
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found = np.zeros((clips, frames, height, width, 2), np.float32)
+    flows = np.zeros((clips, frames, height, width, 2), np.float32)
     for clip in range(clips):
         images = [cv2.resize(g, (width * scale, height * scale)) for g in grey[clip]] if scale > 1 else grey[clip]
         for t in range(spacing, frames):
             flow = search.calc(images[t], images[t - spacing], None)
-            found[clip, t] = flow[scale // 2 :: scale, scale // 2 :: scale] / scale
-    return found
+            flows[clip, t] = flow[scale // 2 :: scale, scale // 2 :: scale] / scale
+    return flows
 
 
 def _grey(video):
@@ -68,7 +68,9 @@ class FlowFiles:
     def __init__(self, folder, dataset, split, keys):
         self.folder, self.dataset = pathlib.Path(folder), dataset
         if not self.folder.is_dir():
-            raise UserError(f"data.flow={folder} is no folder; name the folder of the flow files, or leave it empty")
+            raise UserError(
+                f"data.flow={folder} is not a directory; name the folder of the flow files, or leave it empty"
+            )
         if not hasattr(dataset, "store"):
             raise UserError(f"data.flow: clips of {dataset.name} have no names that files could have; leave it empty")
         self.names, self.lengths = dataset.store.clip_names(split), dataset.clip_lengths(split)
@@ -80,11 +82,11 @@ class FlowFiles:
     def read(self, key, clips, starts, length, stride):
         """What `reference_flow` gives for windows; see `VideoDataset.read`."""
         spacing = int(key[len("flow") :] or 1)
-        found = np.zeros((len(clips), length, *self.dataset.frame_shape[:2], 2), np.float32)
+        windows = np.zeros((len(clips), length, *self.dataset.frame_shape[:2], 2), np.float32)
         for row, (clip, start) in enumerate(zip(clips, starts)):
-            found[row] = self.opened(int(clip), key)[start : start + (length - 1) * stride + 1 : stride]
-        found[:, :spacing] = 0.0
-        return found
+            windows[row] = self.opened(int(clip), key)[start : start + (length - 1) * stride + 1 : stride]
+        windows[:, :spacing] = 0.0
+        return windows
 
     def _opened(self, clip, key):
         path = self.folder / f"{self.names[clip]}.{key}.npy"

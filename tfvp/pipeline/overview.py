@@ -13,7 +13,7 @@ _LARGEST_FRAME = 96  # pixels of a frame's longer side on the sheet, at most
 
 
 def describe(dataset):
-    """What is known before any file is looked at, as lines of text."""
+    """The facts about a data set that need no files, as lines of text."""
     info = dataset.info
     facts = [
         ("homepage", info.homepage),
@@ -35,8 +35,8 @@ def table(dataset):
             continue
         low, middle, high = lengths.min(), int(np.median(lengths)), lengths.max()
         span = f"{low}" if low == high else f"{low} to {high}, median {middle}"
-        anew = " (new ones each epoch)" if dataset.endless and split == "train" else ""
-        rows.append([split + anew, f"{len(lengths):,}", span, f"{lengths.sum():,}"])
+        renewed = " (new ones each epoch)" if dataset.endless and split == "train" else ""
+        rows.append([split + renewed, f"{len(lengths):,}", span, f"{lengths.sum():,}"])
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
     height, width, channels = dataset.frame_shape
@@ -55,8 +55,8 @@ def contact_sheet(dataset, clips=4, columns=10):
     rows, labels = [], []
     for split in dataset.splits:
         lengths = dataset.clip_lengths(split)
-        chosen = np.unique(np.linspace(0, len(lengths) - 1, clips).astype(np.int64)) if len(lengths) else ()
-        for i, clip in enumerate(chosen):
+        numbers = np.unique(np.linspace(0, len(lengths) - 1, clips).astype(np.int64)) if len(lengths) else ()
+        for i, clip in enumerate(numbers):
             starts = np.linspace(0, lengths[clip] - 1, columns).astype(np.int64)
             video = dataset.read(split, np.full(columns, clip), starts, 1)["video"][:, 0]
             rows.append(video_io.strip(as_rgb(to_uint8(video)), gap=1))

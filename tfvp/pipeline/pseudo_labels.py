@@ -26,7 +26,7 @@ class KMeansLabels:
         self.centres = np.load(self.path) if self.path.is_file() else None
 
     def fit(self, video, classes):
-        """Finds the centres, ordered by size, and keeps them.
+        """Computes the centres, ordered by the size of their clusters, and saves them.
 
         Args:
             video: uint8 [T, H, W, C], frames of many clips.
@@ -35,8 +35,8 @@ class KMeansLabels:
         import cv2
 
         pixels = _features(video)
-        chosen = np.random.default_rng(SEED).permutation(len(pixels))[:SAMPLED_PIXELS]
-        pixels = np.ascontiguousarray(pixels[chosen])
+        sample = np.random.default_rng(SEED).permutation(len(pixels))[:SAMPLED_PIXELS]
+        pixels = np.ascontiguousarray(pixels[sample])
         cv2.setRNGSeed(SEED)
         criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-4)
         _, labels, centres = cv2.kmeans(pixels, classes, None, criteria, 4, cv2.KMEANS_PP_CENTERS)
@@ -70,8 +70,8 @@ class ModelLabels:
     def __init__(self, path):
         try:
             self.model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # whatever a file that is no model makes Keras raise
-            raise UserError(f"data.labels={path} is no Keras model that can be loaded: {_line(error)}") from None
+        except Exception as error:  # Keras raises many types for files that are not models
+            raise UserError(f"data.labels={path} is not a Keras model that can be loaded: {_line(error)}") from None
         self.path = path
 
     def __call__(self, video):

@@ -6,9 +6,9 @@ A shard folder holds
     shard-00000.json        which raw files are in it, and where their clips are
     manifest.json           written last: format, settings, counts, sha256 of every file, every clip
 
-Every file is written under a temporary name and renamed, so that what has its name is whole.
+Every file is written under a temporary name and renamed, so that a file with its final name is complete.
 A folder without a manifest is an interrupted preparation: its finished shards are kept, and
-only what is not in them is decoded. The folder's name ends in a digest of the settings, so
+only the missing clips are decoded. The folder's name ends in a digest of the settings, so
 that other settings (another image size) get a folder of their own. Further arrays of one entry
 per frame, such as labels and actions, lie beside the video in files of the same kind.
 """
@@ -33,8 +33,8 @@ class Store:
     """One shard folder.
 
     Args:
-        folder: where it is, or is to be.
-        settings: JSON-like dict of all that shapes the contents.
+        folder: its path; it is created if it does not exist.
+        settings: JSON-like dict of everything that the contents depend on.
         arrays: {key: (dtype, shape of one frame's entry)}; must contain "video".
     """
 
@@ -48,14 +48,14 @@ class Store:
     # Writing.
 
     def prepare(self, sources, decode, progress=True):
-        """Makes the folder complete and up to date; returns at once where it is.
+        """Makes the folder complete and up to date; returns at once if it already is.
 
         Args:
             sources: list of `decoding.Source`, or [] where the raw files are gone.
             decode: source -> iterator of (clip name, {key: [n, ...]}); pieces of one clip follow
                 each other. A UserError from it marks the file as unreadable: its clips are
-                left out, and it is named once.
-            progress: whether to show a bar.
+                skipped, and it is named once.
+            progress: whether to show a progress bar.
 
         Raises:
             UserError: nothing can be read, or the folder cannot be written.
@@ -63,8 +63,8 @@ class Store:
         wanted = {source.name: source.fingerprint() for source in sources}
         if self._is_current(wanted):
             return
-        for known in ("manifest", "_tables", "_maps"):
-            self.__dict__.pop(known, None)
+        for cached in ("manifest", "_tables", "_arrays"):
+            self.__dict__.pop(cached, None)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
@@ -157,12 +157,12 @@ class Store:
 
     def _finished(self):
         """{source name: (entry, shard name)} of every shard that is whole."""
-        found = {}
+        sources = {}
         for path in sorted(self.folder.glob("shard-*.json")):
             shard = json.loads(path.read_text(encoding="utf-8"))
             if self._is_whole(shard):
-                found.update({entry["source"]: (entry, shard["name"]) for entry in shard["sources"]})
-        return found
+                sources.update({entry["source"]: (entry, shard["name"]) for entry in shard["sources"]})
+        return sources
 
     # Reading.
 
@@ -179,7 +179,7 @@ class Store:
         for entry in manifest["shards"]:
             if not self._is_whole(entry):
                 raise UserError(
-                    f"{entry['name']} in {self.folder} is missing or incomplete; delete that folder to make it anew"
+                    f"{entry['name']} in {self.folder} is missing or incomplete; delete that folder to make it again"
                 )
         return manifest
 
@@ -193,7 +193,7 @@ class Store:
         for file in tqdm(listed, desc="checking", unit="file", disable=not progress, leave=False):
             if decoding.sha256(self.folder / file["name"]) != file["sha256"]:
                 raise UserError(
-                    f"{file['name']} in {self.folder} is corrupt (wrong sha256); delete that folder to make it anew"
+                    f"{file['name']} in {self.folder} is corrupt (wrong sha256); delete that folder to make it again"
                 )
         return len(listed)
 
@@ -212,7 +212,7 @@ class Store:
         span = (length - 1) * stride + 1
         result = {key: np.empty((len(clips), length, *shape), dtype) for key, (dtype, shape) in self.arrays.items()}
         for i, (shard, begin) in enumerate(zip(shards.tolist(), begins.tolist())):
-            for key, array in self._maps[shard].items():
+            for key, array in self._arrays[shard].items():
                 result[key][i] = array[begin : begin + span : stride]
         return result
 
@@ -229,7 +229,7 @@ class Store:
         return {split: dict(zip(("shard", "offset", "length"), c)) for split, c in columns.items()}
 
     @functools.cached_property
-    def _maps(self):
+    def _arrays(self):
         # np.asarray: slices of a memmap object are slow to make, those of a plain array are not.
         return [
             {key: np.asarray(np.load(self.folder / f["name"], mmap_mode="r")) for key, f in entry["files"].items()}

@@ -47,5 +47,5 @@ def encoded_frames(feature, path, key="video"):
     try:
         frames = [np.asarray(Image.open(io.BytesIO(image))) for image in images]
     except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path} holds a frame that is no image ({error}); download it again") from None
+        raise UserError(f"{path} holds a frame that is not an image ({error}); download it again") from None
     return [frame[..., None] if frame.ndim == 2 else frame[..., :3] for frame in frames]
