@@ -13,6 +13,7 @@ import pytest
 from tensorflow import keras
 
 from tests import golden
+from tests.parity.layouts import simvp_variables
 from tfvp.importers import iam4vp, svg
 from tfvp.models.convlstm import KerasExampleConvLSTM, NotebookConvLSTM, OpenSTLConvLSTM
 from tfvp.models.iam4vp import IAM4VP
@@ -29,39 +30,7 @@ def of_iam4vp():
 
 
 def of_simvp():
-    model, named = SimVP(SHAPE), {}
-
-    def layer(name, layer):
-        kernel = layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
-        named[f"{name}.weight"], named[f"{name}.bias"] = [kernel], [layer.bias]
-
-    def norm(name, layer):
-        named[f"{name}.weight"], named[f"{name}.bias"] = [layer.gamma], [layer.beta]
-
-    for part, units in (("enc.enc", model.encoder), ("dec.dec", model.decoder)):
-        for i, unit in enumerate(units):
-            layer(f"{part}.{i}.conv.conv{'.0' if unit.upsample else ''}", unit.conv)
-            norm(f"{part}.{i}.conv.norm", unit.norm)
-    layer("dec.readout", model.readout)
-    for i, block in enumerate(model.translator):
-        name = f"hid.enc.{i}.block"
-        for j in (0, 1):
-            named[f"{name}.layer_scale_{j + 1}"] = [block.scales[j]]
-            norm(f"{name}.norm{j + 1}", block.norms[j])
-        for theirs, ours in (
-            ("attn.proj_1", block.into),
-            ("attn.spatial_gating_unit.conv0", block.local),
-            ("attn.spatial_gating_unit.conv_spatial", block.wide),
-            ("attn.spatial_gating_unit.conv1", block.gate),
-            ("attn.proj_2", block.out),
-            ("mlp.fc1", block.expand),
-            ("mlp.dwconv.dwconv", block.mix),
-            ("mlp.fc2", block.project),
-        ):
-            layer(f"{name}.{theirs}", ours)
-        if block.resize is not None:
-            layer(f"hid.enc.{i}.reduction", block.resize)
-    return named
+    return {name: [variable] for name, variable in simvp_variables(SimVP(SHAPE)).items()}
 
 
 def of_convlstm_openstl():
