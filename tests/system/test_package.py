@@ -142,7 +142,10 @@ def test_constraints_pin_every_requirement(stack):
 def make(*arguments):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    # The tests may run below a make, which hands its own variables on.
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "VENV")
+    environment = {key: value for key, value in os.environ.items() if key not in inherited}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_make_leaves_a_folder_alone_that_it_did_not_make(tmp_path):

@@ -23,6 +23,7 @@ eval: {open_loop_ctx: 3, eval_seq_len: 6}
 """
 
 
+@pytest.mark.slow
 def test_an_imported_model_predicts_the_same(tmp_path, monkeypatch):
     for name in ("torch", "torch._utils"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))

@@ -29,6 +29,7 @@ def compiled(name, seed):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLED)
 def test_the_seed_of_training_reaches_noise_and_masks(name):
     models = [compiled(name, seed) for seed in (1, 1, 2)]

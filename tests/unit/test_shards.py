@@ -221,6 +221,7 @@ def wait_for(condition, seconds=30):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_taken_over(tmp_path):
     raw_files(tmp_path / "raw")
     killed = child(tmp_path, 0.3)
@@ -238,6 +239,7 @@ def test_a_killed_process_is_taken_over(tmp_path):
     assert not list(tmp_path.glob("shards-*/.*.tmp*"))
 
 
+@pytest.mark.slow
 def test_processes_wait_for_each_other(tmp_path):
     raw_files(tmp_path / "raw")
     children = [child(tmp_path, 0.1) for _ in range(3)]

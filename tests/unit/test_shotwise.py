@@ -41,6 +41,7 @@ def test_moments_are_those_of_numpy():
     np.testing.assert_allclose(covariance, np.cov(values.T), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_number_per_window(tmp_path, monkeypatch):
     monkeypatch.setattr(shotwise_fvd.i3d, "logits", features)
     settings = {

@@ -46,6 +46,7 @@ def as_torch(layer):
     return arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_archive, write_stream], ids=["zip", "stream"])
 def test_an_imported_model_predicts_the_same(tiny, tmp_path, monkeypatch, write):
     for name in ("torch", "torch._utils"):
