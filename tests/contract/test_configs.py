@@ -42,7 +42,7 @@ def test_the_header_has_commands_hardware_and_an_expected_number(name):
 def test_the_header_names_options_and_protocols_that_exist(name):
     config = configuration.load(CONFIGS / name)
     declared = {**registry.options("model", config.model.name), **registry.options("dataset", config.data.name)}
-    for section, key in re.findall(r"\b(model|data|train|eval)\.(?!py\b)([a-z_]+)", header(name)):
+    for section, key in re.findall(r"\b(model|data|train|eval)\.(?!py\b)([a-z_0-9]+)", header(name)):
         assert key in declared or key in config[section], f"{section}.{key}"
     for protocol in re.findall(r"--protocol (\w+)", header(name)):
         assert protocols.get(protocol).dataset in ("", config.data.name)

@@ -1,16 +1,21 @@
 """Reading and writing videos: every format, every resize mode, every kind of damage."""
 
 import io
+import pathlib
 import struct
+import subprocess
+import sys
 
 import av
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tests import layouts
 from tfvp import video_io
 from tfvp.errors import UserError
+from tfvp.frames import to_uint8
 
 
 def moving_square(frames=30, height=48, width=64, noise=0):
@@ -363,3 +368,15 @@ def test_a_real_clip(tmp_path):
     (tmp_path / "cut.avi").write_bytes(layouts.truncated(path.read_bytes(), 0.7))
     with pytest.raises(UserError, match="truncated"):
         video_io.read_video(tmp_path / "cut.avi")
+
+
+def test_videos_are_read_without_tensorflow():
+    code = "import sys, tfvp.frames, tfvp.video_io, tfvp.weights; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[2], check=True, timeout=120)
+
+
+def test_tensors_become_bytes_as_arrays_do():
+    values = np.array([[-1.0, 0.0, 0.5 / 255, 1.5 / 255, 2.5 / 255, 0.5, 1.0, 3.0]], np.float32)
+    expected = np.array([[0, 0, 0, 2, 2, 128, 255, 255]], np.uint8)
+    for video in (values, tf.constant(values), expected):
+        np.testing.assert_array_equal(to_uint8(video), expected)

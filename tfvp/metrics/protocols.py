@@ -130,7 +130,7 @@ PROTOCOLS = {
             256,
             100,
             SVG_METRICS,
-            caveats="The paper draws its test clips anew; ours are fixed.",
+            caveats="The paper draws its test clips at random; ours are fixed.",
         ),
         Protocol(
             "svg_kth",
@@ -168,7 +168,7 @@ PROTOCOLS = {
             5000,
             100,
             SRVP_METRICS,
-            caveats="SRVP's own test file is not read; ours is fixed, too.",
+            caveats="SRVP's own test file is not read; ours is fixed as well.",
         ),
         Protocol(
             "srvp_kth",
