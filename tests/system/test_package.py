@@ -115,6 +115,7 @@ def test_pyproject_and_requirement_files_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["dependencies"] == requirements("requirement.txt")
     assert project["optional-dependencies"]["test"] == requirements("requirement-test.txt")
+    assert project["optional-dependencies"]["docs"] == requirements("requirement-docs.txt")
     pins = {line for line in project["dependencies"] if line.startswith("tensorflow==")}
     assert {line.replace("[and-cuda]", "") for line in project["optional-dependencies"]["gpu"]} == pins
 
