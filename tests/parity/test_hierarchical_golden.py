@@ -67,7 +67,7 @@ def test_label_encoders_and_decoders(kind):
     for i, skip in enumerate(skips):
         case.check(f"skip{i}", channels_first(skip[:, 0]))
     drawn = case.draw("normal", 1, case.shape("code"))
-    log_probs = decoder(tf.nn.relu(channels_last(drawn))[:, None], decoder.skip_terms(skips))
+    log_probs = tf.nn.log_softmax(decoder(tf.nn.relu(channels_last(drawn))[:, None], decoder.skip_terms(skips)))
     case.check("log_probs", channels_first(log_probs[:, 0]))
 
 
@@ -114,7 +114,7 @@ def test_structure_loss_and_gradients():
         terms, decoded, (error, divergence) = model.elbo(video, draws, "train")
         loss = tf.reduce_mean(terms["loss"])
     for i in range(1, total):
-        case.check(f"step{i}.log_probs", channels_first(decoded[:, i - 1]))
+        case.check(f"step{i}.log_probs", channels_first(tf.nn.log_softmax(decoded[:, i - 1])))
     codes, _ = model.encode(video, "train")
     posterior, _ = model.posterior(codes[:, 1:], model.posterior.zero_state(batch))
     prior, _ = model.prior(codes[:, :-1], model.prior.zero_state(batch))
@@ -142,7 +142,7 @@ def test_structure_rollout(monkeypatch):
     carried = {k: v for k, v in state.items() if k not in ("seed", "frame", "posterior")}
     for i in range(past, total):
         frame, carried = model.predict_next(carried, table[:, i])
-        case.check(f"log_probs{i}", channels_first(seen[-1][:, 0]))
+        case.check(f"log_probs{i}", channels_first(tf.nn.log_softmax(seen[-1][:, 0])))
         step = model.image_shape[0] // case.shape(f"labels{i}")[1]
         labels = label_maps.labels_of(frame)[:, ::step, ::step].numpy()
         second, best = np.moveaxis(np.sort(seen[-1][:, 0, ::step, ::step], axis=-1)[..., -2:], -1, 0)

@@ -65,15 +65,17 @@ def test_the_pair_takes_the_structure_over(trained):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-def test_structures_are_written_and_painted(trained, tmp_path):
+def test_label_maps_are_predicted_and_rendered(trained, tmp_path):
     first, second = trained
     folder = predict_labels.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
     index = json.loads((folder / "index.json").read_text())
     assert index["clips"] == 2 and index["horizon"] == 20 and index["true_frames"] == 16
-    maps = [predict_labels.read_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
-    assert [len(m) for m in maps] == [16, 25, 25] and max(m.max() for m in maps) < 5
-    for sample in maps[1:]:
-        np.testing.assert_array_equal(sample[:5], maps[0][:5])
+    assert index["protocol"] == "default" and index["windows"]["clip_00001"] == {"clip": 1, "start": 0}
+    assert index["refresh_predicted_skips"] is True
+    labels = [predict_labels.read_label_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
+    assert [len(sample) for sample in labels] == [16, 25, 25] and max(sample.max() for sample in labels) < 5
+    for sample in labels[1:]:
+        np.testing.assert_array_equal(sample[:5], labels[0][:5])
     said = []
     rendered = render_labels.render(second, folder.parent, "gif", progress=said.append)
     assert len(said) == 2
@@ -85,15 +87,15 @@ def test_structures_are_written_and_painted(trained, tmp_path):
         render_labels.render(second, tmp_path)
 
 
-def test_painting_in_chunks_is_painting_at_once(trained, monkeypatch):
+def test_rendering_in_chunks_is_rendering_at_once(trained, monkeypatch):
     import tfvp
 
     model = tfvp.load_run(trained[1].path)
     random = np.random.default_rng(0)
-    before, maps = random.uniform(size=(2, 16, 16, 3)).astype(np.float32), random.integers(0, 5, (15, 16, 16))
-    whole = render_labels.render_clip(model, before, maps)
+    observed, labels = random.uniform(size=(2, 16, 16, 3)).astype(np.float32), random.integers(0, 5, (15, 16, 16))
+    whole = render_labels.render_clip(model, observed, labels)
     monkeypatch.setattr(render_labels, "CHUNK", 4)
-    parts = render_labels.render_clip(model, before, maps)
+    parts = render_labels.render_clip(model, observed, labels)
     assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1 and whole.shape == (15, 16, 16, 3)
 
 

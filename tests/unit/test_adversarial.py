@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.golden import ROOT
+from tfvp import config
 from tfvp.layers import adversarial
+from tfvp.models.hierarchical import HierarchicalVideo
 
 
 def test_temporal_triplets_are_the_published_ones():
@@ -36,7 +39,7 @@ def test_adversarial_terms():
     real = [tf.fill([2, 1, 3, 3, 1], v) for v in (1.5, 2.5, 3.5, 4.5, 9.0)]
     np.testing.assert_allclose(adversarial.least_squares([scale], 1.0), [0.5625] * 2)
     np.testing.assert_allclose(adversarial.least_squares([scale, scale], 0.0), [0.125] * 2)
-    np.testing.assert_allclose(adversarial.feature_matching([scale], [real]), [2.0] * 2)  # the logits is left out
+    np.testing.assert_allclose(adversarial.feature_matching([scale], [real]), [2.0] * 2)  # the logits do not count
     np.testing.assert_allclose(adversarial.feature_matching([scale] * 2, [real] * 2), [2.0] * 2)
 
 
@@ -54,3 +57,65 @@ def test_perceptual_loss_weighs_deep_layers_most(monkeypatch):
     expected = sum(w * (n + 1) for n, w in enumerate((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)))
     assert adversarial.perceptual(fake, real).numpy() == pytest.approx([expected] * 2)
     assert made[0].shape == (6, 4, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """(a small pair, the inputs of one chunk of three frames)."""
+    options = {
+        "structure": {"classes": 3, "width": 2, "code_size": 4, "latents": 2, "rnn_size": 4},
+        "perceptual": "off",
+    }
+    options |= {"window": 3, "chunk": 3, "width": 2, "blocks": 2, "discriminator_width": 2, "foreground": [1]}
+    model = HierarchicalVideo((16, 16, 4), **options, temporal_scales=1)
+    random = np.random.default_rng(0)
+    video = random.uniform(size=(2, 5, 16, 16, 4)).astype(np.float32)
+    video[..., 3] = random.integers(0, 3, video.shape[:-1]) / 255
+    flow = tf.constant(random.normal(size=(2, 5, 16, 16, 2)), tf.float32)
+    batch = {"video": tf.constant(video), "flow": flow}
+    return model, model.chunk_inputs(batch, model.before_first_chunk(batch), 2)
+
+
+def test_one_pass_over_a_rollout_has_the_gradients_of_rendering_frame_by_frame(pair, monkeypatch):
+    model, inputs = pair
+    variables, results = model.generator.trainable_variables, []
+    for render in (model.render_for_training, model.render):
+        monkeypatch.setattr(model, "render_for_training", render)
+        with tf.GradientTape() as tape:
+            terms = model.generator_terms(inputs)
+            loss = tf.reduce_mean(terms["loss"])
+        results.append((terms, tape.gradient(loss, variables)))
+    (ours, gradients), (theirs, expected) = results
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-5)
+    difference = tf.linalg.global_norm([a - b for a, b in zip(gradients, expected)])
+    assert float(difference) < 1e-4 * float(tf.linalg.global_norm(expected)) > 0
+
+
+def test_clips_are_rendered_twice_as_far_after_so_many_batches_or_epochs(pair):
+    model, _ = pair
+    model.most_chunks = model.chunks_at(2**62, 2 + 12 * 3)
+    for batches, epochs, steps in ((40, 0, 1), (0, 4, 10)):
+        model.double_every, model.double_every_epochs, model.steps_per_epoch = batches, epochs, steps
+        chunks = [model.chunks_at(batch, model.clip_length) for batch in range(200)]
+        assert [chunks[batch] for batch in (0, 39, 40, 80, 120, 160, 199)] == [1, 1, 2, 4, 8, 12, 12]
+        updates = np.cumsum([0, *chunks])
+        assert [int(model.batches_after(n)) for n in updates[::7]] == list(range(0, 201, 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [
+        ("kitti", {1: 10, 40: 10, 41: 20, 81: 40, 121: 80, 161: 120, 420: 120}),
+        ("kitti_256", {1: 3, 6: 6, 11: 12, 16: 24, 21: 48, 26: 96, 31: 126, 600: 126}),
+        ("cityscapes", {1: 6, 5: 6, 6: 12, 10: 12, 11: 24, 20: 24}),
+    ],
+)
+def test_published_lengths_of_clips(pair, name, lengths):
+    settings = config.load(ROOT / "configs" / "hierarchical" / f"{name}_image.yml")
+    model, options, steps = pair[0], settings.model, 7
+    for key in ("window", "chunk", "double_every", "double_every_epochs"):
+        setattr(model, key, options[key])
+    model.steps_per_epoch = steps
+    found = {e: model.chunk * model.chunks_at((e - 1) * steps, settings.train.seq_len) for e in lengths}
+    assert found == lengths

@@ -117,5 +117,22 @@ def test_random_crops_move_whole_windows():
         seen.update(found)
         np.testing.assert_array_equal(cropped["video"][b], again["video"][b])
     assert len(seen) > 3
+    smaller = next(iter(batching.training_batches(data, **settings, crop_margin=6)))
+    rows, columns = set(), []
+    for b in range(6):
+        assert smaller["video"][b].shape == (5, 26, 26, 4) and smaller["flow3"][b].shape == (5, 26, 26, 2)
+        places = [
+            (y, x)
+            for y in range(7)
+            for x in range(7)
+            if np.array_equal(plain["video"][b][:, y : y + 26, x : x + 26], smaller["video"][b])
+            and np.array_equal(plain["flow"][b][:, y : y + 26, x : x + 26], smaller["flow"][b])
+        ]
+        assert len(places) == 1
+        rows.add(places[0][0])
+        columns.append(places[0][1])
+    assert len(rows) > 2 and 0 <= min(columns) and max(columns) < 6
+    with pytest.raises(UserError, match="crop_margin=32"):
+        batching.training_batches(data, **settings, crop_margin=32)
     with pytest.raises(UserError, match="crop_padding=32"):
         batching.training_batches(data, **settings, crop_padding=32)

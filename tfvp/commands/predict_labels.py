@@ -12,10 +12,11 @@ from tfvp.commands import arguments
 
 def add_arguments(parser):
     arguments.add_run(parser, "a run of a model that predicts label maps")
-    parser.add_argument("--horizon", type=int, help="frames to predict; default: as in the run's evaluation")
+    parser.add_argument("--horizon", type=int, help="frames to predict; default: as in the protocol")
     parser.add_argument("--num-samples", type=int, default=10, help="futures per clip")
     parser.add_argument("--num-examples", type=int, default=0, help="clips; 0 = the whole split")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="which clips")
+    parser.add_argument("--split", choices=("train", "validation", "test"), help="which clips; default: the protocol's")
+    parser.add_argument("--protocol", help="what fixes context, stride and windows; default: the run's eval.protocol")
     arguments.add_weights(parser)
 
 
@@ -31,5 +32,6 @@ def run(options):
         options.num_examples,
         options.split,
         options.weights,
+        options.protocol,
     )
     print(f"written: {folder}")

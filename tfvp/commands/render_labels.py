@@ -10,7 +10,7 @@ from tfvp.commands import arguments
 
 def add_arguments(parser):
     arguments.add_run(parser, "a run of hierarchical")
-    parser.add_argument("--structures", required=True, help="folder that tfvp predict-labels wrote")
+    parser.add_argument("--structures", required=True, help="label maps: the folder that tfvp predict-labels wrote")
     parser.add_argument("--format", choices=("mp4", "avi", "gif"), default="mp4", help="of the videos")
     arguments.add_weights(parser)
 

@@ -6,11 +6,12 @@ from tfvp.datasets.base import Settings, VideoDataset
 from tfvp.errors import UserError
 
 
-def build_dataset(config: Config) -> VideoDataset:
+def build_dataset(config: Config, margin: int = 0) -> VideoDataset:
     """The data set of a configuration, not yet prepared.
 
     Args:
         config: a `tfvp.config.Config`.
+        margin: pixels by which its frames are larger than `data.image_size`, in height and in width.
 
     Returns:
         A `VideoDataset`.
@@ -21,5 +22,6 @@ def build_dataset(config: Config) -> VideoDataset:
     data, size = config.data, config.frame_shape[:-1]
     if len(size) != 2:
         raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
+    size = tuple(side + margin for side in size)
     settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow)
     return registry.lookup("dataset", data.name)(settings, **config.options("data"))

@@ -26,8 +26,9 @@ def excluded(recording):
 class KITTI(driving.LabelledFrames):
     """Driving through a city, on residential streets and on roads; camera image_03, 10 frames a second.
 
-    Frames are brought to 128 pixels of height, their central 160 columns are taken, and these
-    are resized to data.image_size by area; label maps in the same two steps, by nearest pixel.
+    Frames are brought to 128 pixels of height, or to data.image_size where that is more, their
+    central columns are taken, 5 for every 4 rows, and these are resized to data.image_size by area;
+    label maps in the same two steps, by nearest pixel.
     Recordings 2011_09_28_drive_0054 to 0220 and 2011_09_29_drive_0108 are excluded, 0005 of
     2011_09_26 is validation, 0104, 0079 and 0070 of that day are test.
 
@@ -83,7 +84,13 @@ class KITTI(driving.LabelledFrames):
         yield from self.clips_of(source.name, [source.path / name for name in names])
 
     def image(self, path):
-        return driving.centre(super().image(path))
+        return driving.centre(super().image(path), *self._crop)
 
     def label_map(self, path):
-        return driving.centre(super().label_map(path), nearest=True)
+        return driving.centre(super().label_map(path), *self._crop, nearest=True)
+
+    @property
+    def _crop(self):
+        """Height and width that frames are cut to before they are resized; larger frames need more than 128 rows."""
+        height = max(128, self.settings.image_size[0])
+        return height, height * 5 // 4

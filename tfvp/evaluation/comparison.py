@@ -116,7 +116,7 @@ class _Evaluation:
         data = {
             k: v
             for k, v in self.run.config.data.to_dict().items()
-            if k not in ("root", "cache", "window", "flip", "crop_padding")
+            if k not in ("root", "cache", "window", "flip", "crop_margin", "crop_padding")
         }
         data.pop("clip_length", None)  # longer drawn clips begin with the same frames
         data.pop("labels", None)

@@ -158,7 +158,7 @@ def switch_levels(model, letters):
     Raises:
         UserError: the model has no levels, or another number of them.
     """
-    levels = len(getattr(model, "use_obs", ()))
+    levels = len(model.use_obs)
     if not levels:
         raise UserError(f"--use-obs is for hierarchical models (htsr); {model.registered_name} has no levels")
     if len(letters) != levels or set(letters.upper()) - {"T", "F"}:

@@ -1,10 +1,15 @@
-"""Losses of vid2vid (Wang et al. 2018, arXiv 1808.06601), per example: [B] float32 each."""
+"""Losses of vid2vid (Wang et al. 2018, arXiv 1808.06601), per example: [B] float32 each.
+
+`tfvp.models.vid2vid` says what the symbols mean, and adds the losses up.
+"""
 
 import tensorflow as tf
 
+from tfvp import compat
 from tfvp.layers import vgg
 
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+CONFIDENCE_ERROR = 0.02  # squared error over RGB in [-1, 1] below which the reference flow of a pixel counts
 
 
 def example_mean(x):
@@ -13,13 +18,34 @@ def example_mean(x):
 
 
 def l1(first, second, mask=None):
-    """Mean absolute difference; masked pixels count as 0 and stay in the mean."""
+    """Mean over all pixels and channels of |mask * (first - second)|: masked pixels count as 0, and count."""
     difference = tf.abs(tf.cast(first, tf.float32) - tf.cast(second, tf.float32))
     return example_mean(difference if mask is None else difference * mask)
 
 
+def warped(frames, flows):
+    """`tfvp.compat.warp` of every frame [B, n, H, W, C] by its flow [B, n, H, W, 2]."""
+    result = compat.warp(*(tf.reshape(x, [-1, *x.shape[2:]]) for x in (frames, flows)))
+    return tf.reshape(result, tf.shape(frames))
+
+
+def confidence(frames, before, flows):
+    """c_t: 1 where a reference flow brings the frame before to within an error of 0.02, else 0.
+
+    Args:
+        frames: x_t, [B, n, H, W, 3] in [-1, 1].
+        before: x_{t-1}, likewise.
+        flows: w_t, [B, n, H, W, 2] in pixels.
+
+    Returns:
+        [B, n, H, W, 1] float32.
+    """
+    error = tf.reduce_sum(tf.square(frames - warped(before, flows)), axis=-1, keepdims=True)
+    return tf.cast(error < CONFIDENCE_ERROR, tf.float32)
+
+
 def least_squares(outputs, target):
-    """LSGAN: the squared distance of a discriminator's logits from `target`, summed over scales.
+    """LSGAN (Mao et al. 2017, arXiv 1611.04076): mean (D - target)^2 over patches, summed over scales.
 
     Args:
         outputs: from `tfvp.layers.vid2vid.PatchDiscriminator`.
@@ -29,9 +55,14 @@ def least_squares(outputs, target):
 
 
 def feature_matching(fake, real, layers=3):
-    """Mean absolute differences of a discriminator's features; its logits left out.
+    """4 / (layers + 1) times the sum over features i of mean |D_i(fake) - D_i(real)|, averaged over scales.
 
-    Summed over features, times 4 / (layers + 1), averaged over scales; `real` gets no gradient.
+    Called G_GAN_Feat and G_T_GAN_Feat in the authors' code. All features of a discriminator count except its
+    logits; `real` gets no gradient.
+
+    Args:
+        fake, real: from `tfvp.layers.vid2vid.PatchDiscriminator`.
+        layers: strided convolutions of the discriminator.
     """
     distances = [
         l1(ours, tf.stop_gradient(theirs))
@@ -42,35 +73,42 @@ def feature_matching(fake, real, layers=3):
 
 
 def perceptual(fake, real):
-    """Weighted absolute differences of VGG16's features of frames [B, n, H, W, 3] in [-1, 1].
+    """The sum over i of weight_i * mean |VGG_i(fake) - VGG_i(real)|, of frames [B, n, H, W, 3] in [-1, 1].
 
-    The reference takes VGG19, and feeds it [-1, 1] as it is; of torchvision's weights only
-    VGG16's come with a package, so its first convolutions of each block stand in for those.
+    Called G_VGG in the authors' code, which takes VGG19 and feeds it [-1, 1] as it is. Of torchvision's weights
+    only VGG16's come with a package, so the first convolutions of its five blocks stand in for VGG19's.
     """
-    found = []
+    features = []
     for video in (fake, tf.stop_gradient(real)):
-        flat = tf.reshape(tf.cast(video, tf.float32), [-1, *video.shape[2:]])
-        found.append(vgg.features(flat, vgg.layers(), first=True))
+        frames = tf.reshape(tf.cast(video, tf.float32), [-1, *video.shape[2:]])
+        features.append(vgg.features(frames, vgg.layers(), first=True))
     batch = tf.shape(fake)[0]
     distances = [
         weight * example_mean(tf.reshape(tf.abs(ours - tf.stop_gradient(theirs)), [batch, -1]))
-        for weight, ours, theirs in zip(PERCEPTUAL_WEIGHTS, *found)
+        for weight, ours, theirs in zip(PERCEPTUAL_WEIGHTS, *features)
     ]
     return tf.add_n(distances)
 
 
-def triplet_ends(old, new, spacing):
+def logits_of(discriminator, videos):
+    """A discriminator's outputs for each of several videos, in one pass: its norm keeps examples apart."""
+    outputs = discriminator(tf.concat(videos, axis=0))
+    parts = [[tf.split(feature, len(videos), axis=0) for feature in scale] for scale in outputs]
+    return [[[feature[n] for feature in scale] for scale in parts] for n in range(len(videos))]
+
+
+def triplet_ends(earlier, new, spacing):
     """Where the triplets of frames that a temporal discriminator sees end.
 
     Args:
-        old: earlier frames that are still there.
+        earlier: frames of earlier chunks that are still there.
         new: frames after them that were just generated.
         spacing: frames between those of a triplet.
 
     Returns:
         Indices of the last frames, newest first; every third possible end.
     """
-    total = old + new
+    total = earlier + new
     count = min(total - 2 * spacing, new)
     return [total - 1 - offset for offset in range(0, count, 3)]
 

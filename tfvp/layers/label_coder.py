@@ -14,7 +14,7 @@ ENCODERS = {
     "256": ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8)),
     "128x256": ((1, 1), (2, 2), (4, 4, 4), (4, 4, 4), (4, 4, 4)),
 }
-# The last convolution, to the classes, is left out.
+# Without the last convolution, to the classes.
 DECODERS = {
     "64": ((4, 4, 2), (2, 1), (1,)),
     "128": ((8, 8, 4), (4, 4, 2), (2, 1), (1,)),
@@ -39,7 +39,7 @@ def conv3x3(filters, initializer, **kwargs):
 
 
 class LabelEncoder(keras.layers.Layer):
-    """One-hot label maps [B, T, H, W, K] -> codes [B, T, h, w, code_size] and the maps of every block.
+    """One-hot label maps [B, T, H, W, K] -> codes [B, T, h, w, code_size] and the feature maps of every block.
 
     Args:
         kind: "64", "128", "256" or "128x256".
@@ -63,7 +63,7 @@ class LabelEncoder(keras.layers.Layer):
         self.built = True
 
     def call(self, one_hot):
-        """(codes float32, skips)."""
+        """(codes float32, the feature maps of every block before it is pooled, finest first)."""
         x, skips = one_hot, []
         for block in grouped(self.convs, self.sizes):
             x = _pooled(x) if skips else x
@@ -75,9 +75,10 @@ class LabelEncoder(keras.layers.Layer):
 
 
 class LabelDecoder(keras.layers.Layer):
-    """Codes and an encoder's maps -> log-probabilities [B, T, H, W, classes], float32.
+    """Codes and an encoder's feature maps -> logits [B, T, H, W, classes], float32.
 
-    What the first convolution of every block makes of its maps is apart, as in SVG's decoder.
+    The terms that the first convolution of each block adds for its feature maps are computed apart, as in SVG's
+    decoder: frames that share feature maps share them.
 
     Args:
         kind, code_size, width, initializer: as in `LabelEncoder`.
@@ -108,12 +109,12 @@ class LabelDecoder(keras.layers.Layer):
         return grouped(self.convs, self.sizes)
 
     def skip_terms(self, skips):
-        """What the decoder makes of an encoder's maps, a list of [B, T, h, w, c] in the same order."""
+        """The terms of an encoder's feature maps, a list of [B, T, h, w, c] in the same order."""
 
-        def term(layer, maps):
-            return per_frame(lambda frames: split_conv.of_last(layer, frames), maps)
+        def term(layer, features):
+            return per_frame(lambda frames: split_conv.of_last(layer, frames), features)
 
-        return [term(block[0], maps) for block, maps in zip(self.blocks, skips[::-1])][::-1]
+        return [term(block[0], features) for block, features in zip(self.blocks, skips[::-1])][::-1]
 
     def call(self, codes, skip_terms):
         """`skip_terms`: from `skip_terms`, [B, T, h, w, c] each."""
@@ -126,7 +127,7 @@ class LabelDecoder(keras.layers.Layer):
             x = first.activation(x + skip_term)
             for layer in block[1:]:
                 x = per_frame(layer, x)
-        return tf.nn.log_softmax(tf.cast(per_frame(self.last, x), tf.float32))
+        return tf.cast(per_frame(self.last, x), tf.float32)
 
 
 def _pooled(x):

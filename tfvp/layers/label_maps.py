@@ -26,13 +26,13 @@ def rgb_of(frames):
     return tf.cast(frames[..., :3], tf.float32)
 
 
-def class_colours(frames, classes, known=None):
+def class_colours(frames, classes, earlier=None):
     """The mean colour of each class in the last of the frames that shows it.
 
     Args:
         frames: [B, T, H, W, 4].
         classes: K.
-        known: [B, K, 3] from earlier frames, or None.
+        earlier: what this returned for the frames before, or None.
 
     Returns:
         [B, K, 3] float32; grey for classes that no frame has shown.
@@ -42,10 +42,10 @@ def class_colours(frames, classes, known=None):
     means = tf.einsum("bthwk,bthwc->btkc", one_hot, rgb_of(frames)) / tf.maximum(counts, 1.0)[..., None]
     times = tf.range(tf.shape(frames)[1])[None, :, None]
     latest = tf.reduce_max(tf.where(counts > 0, times, -1), axis=1)
-    found = tf.gather(tf.transpose(means, [0, 2, 1, 3]), tf.maximum(latest, 0), axis=2, batch_dims=2)
-    if known is None:
-        known = tf.fill(tf.shape(found), UNSEEN)
-    return tf.where(latest[..., None] >= 0, found, known)
+    newest = tf.gather(tf.transpose(means, [0, 2, 1, 3]), tf.maximum(latest, 0), axis=2, batch_dims=2)
+    if earlier is None:
+        earlier = tf.fill(tf.shape(newest), UNSEEN)
+    return tf.where(latest[..., None] >= 0, newest, earlier)
 
 
 def colorize(labels, colours):

@@ -23,7 +23,8 @@ class Conv(keras.layers.Layer):
 
     Args:
         filters, kernel_size, strides: of the convolution.
-        pad: pixels added on every side; kinds "reflect" and "constant".
+        pad: pixels added on every side.
+        kind: of the padding, "reflect" or "constant".
         norm: whether the norm follows.
         activation: a function, or None.
         transpose: PyTorch's transposed convolution of kernel 3, stride 2, padding 1 and output
@@ -34,8 +35,13 @@ class Conv(keras.layers.Layer):
         self, filters, kernel_size, strides=1, pad=0, kind="reflect", norm=True, activation=None, transpose=False, **kw
     ):
         super().__init__(**kw)
-        self.filters, self.kernel_size, self.strides, self.pad, self.kind = filters, kernel_size, strides, pad, kind
-        self.norm, self.activation, self.transpose = norm, activation, transpose
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.pad, self.kind = pad, kind
+        self.norm = norm
+        self.activation = activation
+        self.transpose = transpose
 
     def build(self, input_shape):
         channels, side = input_shape[-1], self.kernel_size
@@ -80,7 +86,8 @@ class ResBlock(keras.layers.Layer):
 
     def __init__(self, filters, **kwargs):
         super().__init__(**kwargs)
-        self.first, self.second = Conv(filters, 3, pad=1, activation=tf.nn.relu), Conv(filters, 3, pad=1)
+        self.first = Conv(filters, 3, pad=1, activation=tf.nn.relu)
+        self.second = Conv(filters, 3, pad=1)
         self.filters = filters
 
     def build(self, input_shape):
@@ -134,7 +141,9 @@ def _head(filters, activation):
 
 
 class FrameGenerator(keras.layers.Layer):
-    """The composite generator: a rendered image, a warped previous one, and a weight between them.
+    """The composite generator: an image h~, the previous one warped by a flow w~, and a weight m between them.
+
+    `tfvp.models.vid2vid` has the equation and says what the symbols mean.
 
     Args:
         width: channels of the first convolutions; 128 as published.
@@ -185,8 +194,8 @@ class FrameGenerator(keras.layers.Layer):
         warped = compat.warp(tf.cast(previous[..., -3:], tf.float32), flow)
         final = weight * raw + (1.0 - weight) * warped
         if self.foreground is not None:
-            front, mask = self.foreground(labels), tf.cast(mask, tf.float32)
-            final, raw = (mask * front + (1.0 - mask) * x for x in (final, raw))
+            foreground, mask = self.foreground(labels), tf.cast(mask, tf.float32)
+            final, raw = (mask * foreground + (1.0 - mask) * x for x in (final, raw))
         return {"final": final, "raw": raw, "flow": flow, "weight": weight, "warped": warped}
 
 
@@ -222,7 +231,7 @@ class PatchDiscriminator(keras.layers.Layer):
 
     def call(self, inputs):
         """A list per scale, finest first, of the outputs of all convolutions; the last is the logits."""
-        found, x = [], inputs
+        outputs, x = [], inputs
         for scale in range(self.scales):
             if scale:
                 x = per_frame(_halved, x) if x.shape.rank == 5 else _halved(x)
@@ -230,8 +239,8 @@ class PatchDiscriminator(keras.layers.Layer):
             features = [x]
             for layer in self.convs[start : start + self.layers + 2]:
                 features.append(layer(features[-1]))
-            found.append(features[1:])
-        return found
+            outputs.append(features[1:])
+        return outputs
 
 
 def _halved(x):

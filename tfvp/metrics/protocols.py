@@ -289,7 +289,7 @@ PROTOCOLS = {
             10,
             0,
             10,
-            HIERARCHICAL_METRICS,
+            tuple(name for name in HIERARCHICAL_METRICS if name != "fvd"),
             caveats=(
                 "The paper reports the IoU of moving classes (11 to 18) at the annotated frame: entry 2 of the curves"
                 " in miou's `classes`. Its truth is the annotation; here it is the label map beside the image."

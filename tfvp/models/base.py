@@ -21,14 +21,12 @@ class VideoModel(keras.Model):
 
     Three methods make a model:
 
-    * `loss_terms(batch, training)` -> {"loss": [B], ...}: float32, per example. The sum or mean
-      over pixels and time is the model's own and is stated in its docstring.
-    * `observe(context, state=None, seed=None)` -> state: reads frames [B, T, H, W, C] in [0, 1].
-      The state is a nested dict of tensors [B, ...] that carries all that the past means;
-      given a state, observation continues from it.
-    * `imagine(state, horizon, seed=None)` -> (video [B, horizon, H, W, C], state): the next
-      `horizon` frames (an integer or a scalar int32 tensor), and the state after them, from
-      which another call continues.
+    * `loss_terms(batch, training)` -> {"loss": [B], ...}: float32, per example. The sum or mean over pixels and
+      time is the model's own and is stated in its docstring.
+    * `observe(context, state=None, seed=None)` -> state: reads frames [B, T, H, W, C] in [0, 1]. The state is a
+      nested dict of tensors [B, ...] with everything needed from past frames; given one, observation continues.
+    * `imagine(state, horizon, seed=None)` -> (video [B, horizon, H, W, C], state): the next `horizon` frames (an
+      integer or a scalar int32 tensor), and the state after them, from which another call continues.
 
     Options are the constructor's keyword arguments: plain JSON types, annotated, with defaults.
 
@@ -38,12 +36,15 @@ class VideoModel(keras.Model):
         context_multiple: contexts must be a multiple of this many frames.
         context_multiple_reason: why, in the words of the options ("model.factor**(model.levels-1)").
         size_multiple: heights and widths must be a multiple of this many pixels.
-        needs: what else of a data set the model reads. "labels": frames come as RGB with the
-            label map as a fourth channel (see `tfvp.layers.label_maps`), in training and in
-            prediction, and `image_shape` has four channels; "flow", "flow3": batches have the
-            reference flow [B, T, H, W, 2] to the frame before, or 3 frames before.
+        needs: what else of a data set the model reads. "labels": frames come as RGB with the label map as a
+            fourth channel (see `tfvp.layers.label_maps`), in training and in prediction, and `image_shape` has four
+            channels; "flow", "flow3": batches have the reference flow [B, T, H, W, 2] to the frame 1 or 3 before.
         predicts_labels: whether label maps in its frames are predictions worth scoring.
+        renders_labels: whether `tfvp.prediction.render_labels` can use it (its `window` and `render`).
+        use_obs: whether each level of a hierarchical model observes contexts, bottom first; may be set.
+        discriminators: networks with an optimizer each; a model with any takes `discriminator_optimizers` in `compile`.
         updates_per_batch: optimizer updates that one `train_step` makes.
+        steps_per_epoch: batches in an epoch, set before training, for schedules that count epochs.
         paper: the publication that the model reimplements.
         small_variants: {label: options} that make small models, for tests and first tries.
         small_image_shape: (height, width, channels) that they take.
@@ -59,7 +60,11 @@ class VideoModel(keras.Model):
     size_multiple = 1
     needs = ()
     predicts_labels = True
+    renders_labels = False
+    use_obs = ()
+    discriminators = ()
     updates_per_batch = 1
+    steps_per_epoch = 1
     paper = ""
     small_variants = {}
     small_image_shape = (16, 16, 1)
@@ -88,16 +93,21 @@ class VideoModel(keras.Model):
     def from_config(cls, config):
         return cls(**config)
 
+    @classmethod
+    def resolve_options(cls, options):
+        """All options, with values that depend on what is installed replaced by those that are taken."""
+        return options
+
     # What an author writes.
 
     def loss_terms(self, batch, training):
-        raise TypeError(f"{type(self).__name__} does not define loss_terms")
+        raise NotImplementedError(f"{type(self).__name__} does not define loss_terms")
 
     def observe(self, context, state=None, seed=None):
-        raise TypeError(f"{type(self).__name__} does not define observe")
+        raise NotImplementedError(f"{type(self).__name__} does not define observe")
 
     def imagine(self, state, horizon, seed=None):
-        raise TypeError(f"{type(self).__name__} does not define imagine")
+        raise NotImplementedError(f"{type(self).__name__} does not define imagine")
 
     # What the base gives.
 
@@ -132,6 +142,11 @@ class VideoModel(keras.Model):
     def reconstruct(self, video, seed=None):
         """What the posterior makes of frames that it sees: as `video`, or None for models without one."""
         return None
+
+    @property
+    def prediction_options(self):
+        """{option: value} of the options that change predictions and no weights; written beside predictions."""
+        return {}
 
     def unreached_variables(self):
         """Trainable variables that the published model has although no gradient reaches them."""
@@ -194,8 +209,12 @@ class VideoModel(keras.Model):
         """
         self.check_image_size()
         traced = tf.function(lambda batch: self.loss_terms(batch, training=True)).get_concrete_function(spec)
+        self._finish_build(traced.structured_outputs)
+
+    def _finish_build(self, term_names):
+        """To be called once all variables exist."""
         self.built = True
-        self._trackers.values = {name: keras.metrics.Mean(name=name) for name in traced.structured_outputs}
+        self._trackers.values = {name: keras.metrics.Mean(name=name) for name in term_names}
         self._trackers.values["grad_norm"] = keras.metrics.Mean(name="grad_norm")
         self._trackers.values["skipped"] = keras.metrics.Sum(name="skipped")
 

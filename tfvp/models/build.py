@@ -21,7 +21,7 @@ def make_model(config, image_shape):
         if image_shape[-1] != 3:
             raise UserError(f"model {config.model.name} renders in colour; set data.channels to 3")
         image_shape = (*image_shape[:2], label_maps.CHANNELS)
-    options = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
+    options = _model_options(config)
     try:
         return cls(tuple(image_shape), **options)
     except (ValueError, ArithmeticError) as error:  # a layer was given a size that it cannot have
@@ -29,6 +29,18 @@ def make_model(config, image_shape):
         raise UserError(
             f"model {config.model.name} cannot be made with these options ({reason}); look for sizes below 1"
         ) from error
+
+
+def _model_options(config):
+    return {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in config.options("model").items()}
+
+
+def resolve(config):
+    """`config` with the model's options as this machine resolves them; see `VideoModel.resolve_options`."""
+    options = registry.lookup("model", config.model.name).resolve_options(_model_options(config))
+    values = config.to_dict()
+    values["model"] = {**values["model"], **options}
+    return configuration.Config(values, config.name)
 
 
 def build_model(config, image_shape=None, batch_size=1):

@@ -40,9 +40,11 @@ class HierarchicalVideo(ImageGenerator):
         temporal_scales: temporal discriminators, on every frame, every third, ...
         double_every: batches after which clips are rendered twice as far, beginning with one
             chunk, up to train.seq_len; 0 = all of the clip from the start.
+        double_every_epochs: the same in epochs, as published; 0 = off.
         flow_scale: pixels per unit of the flow head.
         feature_weight, flow_weight, warp_weight, perceptual_weight: of the loss terms.
-        perceptual: vgg16, or off; auto = vgg16 where its weights are installed.
+        perceptual: vgg16, whose weights training then needs, or off; auto = vgg16 where its weights are installed.
+            A run's config.yml says which it was.
     """
 
     needs = ("labels", "flow", "flow3")
@@ -72,6 +74,7 @@ class HierarchicalVideo(ImageGenerator):
         discriminator_width: int = 64,
         temporal_scales: int = 2,
         double_every: int = 0,
+        double_every_epochs: int = 0,
         flow_scale: float = 20.0,
         feature_weight: float = 10.0,
         flow_weight: float = 10.0,
@@ -79,8 +82,7 @@ class HierarchicalVideo(ImageGenerator):
         perceptual_weight: float = 10.0,
         perceptual: Literal["auto", "vgg16", "off"] = "auto",
     ):
-        if perceptual == "auto":
-            perceptual = "vgg16" if weights.available(vgg.WEIGHTS) else "off"
+        perceptual = self.resolve_options({"perceptual": perceptual})["perceptual"]
         options = {
             "window": window,
             "chunk": chunk,
@@ -90,35 +92,48 @@ class HierarchicalVideo(ImageGenerator):
             "discriminator_width": discriminator_width,
             "temporal_scales": temporal_scales,
             "double_every": double_every,
+            "double_every_epochs": double_every_epochs,
             "flow_scale": flow_scale,
             "feature_weight": feature_weight,
             "flow_weight": flow_weight,
             "warp_weight": warp_weight,
             "perceptual_weight": perceptual_weight if perceptual == "vgg16" else 0.0,
         }
-        made = _structure(tuple(image_shape), structure)
-        super().__init__(image_shape, made.classes, options)
-        self.structure = made
-        self.structure.built, self.structure.trainable = True, False
+        structure_generator = make_structure(tuple(image_shape), structure)
+        super().__init__(image_shape, structure_generator.classes, options)
+        self.structure = structure_generator
+        self.structure.built = True
+        self.structure.trainable = False
         self._pretrained = Untracked({"structure": structure_run})
-        self.size_multiple = max(4, made.size_multiple)
+        self.size_multiple = max(4, structure_generator.size_multiple)
         self.check_image_size()
+
+    @classmethod
+    def resolve_options(cls, options):
+        if options["perceptual"] != "auto":
+            return options
+        return {**options, "perceptual": "vgg16" if weights.available(vgg.WEIGHTS) else "off"}
 
     @property
     def pretrained(self):
         return self._pretrained.values
 
+    @property
+    def prediction_options(self):
+        return self.structure.prediction_options
+
     # Prediction.
 
     def observe(self, context, state=None, seed=None):
         before = None if state is None else state["structure"]
-        return {"structure": self.structure.observe(context, before, seed), **self._seen(context, state)}
+        return {"structure": self.structure.observe(context, before, seed), **self._newest(context, state)}
 
     def observe_samples(self, context, seeds):
-        seen = {k: tf.repeat(v, seeds.shape[1], axis=0) for k, v in self._seen(context, None).items()}
-        return {"structure": self.structure.observe_samples(context, seeds), **seen}
+        newest = {k: tf.repeat(v, seeds.shape[1], axis=0) for k, v in self._newest(context, None).items()}
+        return {"structure": self.structure.observe_samples(context, seeds), **newest}
 
-    def _seen(self, context, state):
+    def _newest(self, context, state):
+        """The last `window` - 1 frames and label maps, of a context and of the state before it."""
         frames, labels = 2.0 * label_maps.rgb_of(context) - 1.0, label_maps.labels_of(context, self.classes)
         if state is not None:
             frames = tf.concat([state["previous"], frames], axis=1)
@@ -130,10 +145,10 @@ class HierarchicalVideo(ImageGenerator):
         }
 
     def imagine(self, state, horizon, seed=None):
-        model, known = self.structure, state["structure"]
-        seeds = known["seed"] if seed is None else tf.cast(seed, tf.int64)
-        draws = model.prior_draws(seeds, known["frame"], horizon)
-        carried = {"structure": model.carried(known), "previous": state["previous"], "labels": state["labels"]}
+        model, before = self.structure, state["structure"]
+        seeds = before["seed"] if seed is None else tf.cast(seed, tf.int64)
+        draws = model.prior_draws(seeds, before["frame"], horizon)
+        carried = {"structure": model.carried(before), "previous": state["previous"], "labels": state["labels"]}
 
         def step(draws, carried):
             flat, structure = model.predict_next(carried["structure"], draws)
@@ -148,16 +163,20 @@ class HierarchicalVideo(ImageGenerator):
 
         like = tf.TensorSpec([None, *self.image_shape], tf.float32)
         video, after = unroll.scan(step, draws, carried, like)
-        structure = {**known, **after["structure"], "seed": seeds, "frame": known["frame"] + horizon}
+        structure = {**before, **after["structure"], "seed": seeds, "frame": before["frame"] + horizon}
         return video, {**after, "structure": structure}
 
 
-def _structure(image_shape, options):
-    """A structure generator, or a sentence about an option that it does not have."""
-    known = registry.options("model", "hierarchical_structure")
+def make_structure(image_shape, options):
+    """A structure generator.
+
+    Raises:
+        UserError: an option that it does not have, or a value that it cannot take.
+    """
+    declared = registry.options("model", "hierarchical_structure")
     for key in options:
-        if key not in known:
-            raise UserError(f"model.structure: unknown option {key!r}{registry.nearest(key, known)}")
+        if key not in declared:
+            raise UserError(f"model.structure: unknown option {key!r}{registry.nearest(key, declared)}")
     try:
         return StructureGenerator(image_shape, **options)
     except TypeError as error:

@@ -16,13 +16,13 @@ CODERS = {(64, 64): "64", (128, 128): "128", (256, 256): "256", (128, 256): "128
 
 
 def conv_recurrent(rnn_size, layers, heads, grid, initializer):
-    """A `Recurrent` of ConvLSTMs over maps.
+    """A `Recurrent` of ConvLSTMs over feature maps.
 
     Args:
         rnn_size: channels of the first convolution and of every ConvLSTM.
         layers: ConvLSTMs.
         heads: {name: (channels, activation)}.
-        grid: (height, width) of the maps.
+        grid: (height, width) of the feature maps.
         initializer: of the convolutions; see `label_coder.INITIALIZERS`.
     """
 
@@ -41,10 +41,15 @@ class StructureGenerator(LatentVideoModel):
     `tfvp.layers.label_maps`); of observed ones it reads the classes, in predicted ones every
     class has the mean colour that it had when it was last observed.
 
-    The loss of a clip is the sum over its T - 1 predicted frames of the negative
-    log-likelihood of the true classes in nats, averaged over pixels, and `beta` times the KL
-    divergence in nats, summed over the latent map. Terms: nll and kl, summed over frames.
-    Predictions are fed back as their most likely classes, never as probabilities.
+    The loss of a clip is the negative of the variational bound that Lee et al. maximise for the structure
+    generator, in nats, with the log-likelihood averaged over the pixels of a frame and the divergence summed
+    over the latent map, as in the authors' code:
+
+        loss = sum_{t=2..T} ( -log p(s_t | s_<t, z_<=t) + beta KL(q(z_t | s_<=t) || p(z_t | s_<t)) )
+
+    The decoder gives p(s_t | .) as a categorical distribution of every pixel; q and p of the latents are diagonal
+    Gaussians. Terms: nll and kl, summed over frames. Every frame is predicted from true label maps in training;
+    in prediction the most likely classes are fed back, never probabilities.
 
     Args:
         image_shape: (height, width, 4).
@@ -58,12 +63,12 @@ class StructureGenerator(LatentVideoModel):
         width: channels of the first block of the encoder.
         initializer: of the convolutions: normal = N(0, 0.02^2) as published, which starves networks
             much narrower than the published ones; he = by the number of inputs (He et al. 2015).
-        context: frames of a training clip that count as observed; the maps that the decoder
-            sees are those of the last of them from then on.
+        context: frames of a training clip that count as observed; from the last of them on, the
+            decoder sees that frame's feature maps.
         beta: weight of the KL divergence.
-        refresh_skips: in training, take the maps of the previous frame instead, always.
-        refresh_predicted_skips: in prediction, take the maps of the previous, predicted frame,
-            as the published test on KITTI and dance does; that on Cityscapes freezes them.
+        refresh_skips: in training, take the feature maps of the previous frame instead, always.
+        refresh_predicted_skips: in prediction, take the feature maps of the previous, predicted
+            frame, as the published test on KITTI and dance does; that on Cityscapes freezes them.
     """
 
     needs = ("labels",)
@@ -109,8 +114,11 @@ class StructureGenerator(LatentVideoModel):
         kind = CODERS.get((height, width_), "64") if coder == "auto" else coder
         self.size_multiple = reduction(kind)
         self.check_image_size()
-        self.classes, self.context, self.beta = classes, context, beta
-        self.refresh_skips, self.refresh_predicted_skips = refresh_skips, refresh_predicted_skips
+        self.classes = classes
+        self.context = context
+        self.beta = beta
+        self.refresh_skips = refresh_skips
+        self.refresh_predicted_skips = refresh_predicted_skips
         grid = (height // self.size_multiple, width_ // self.size_multiple)
         self.latent_shape = (*grid, latents)
         gaussian = {"mean": (latents, None), "logvar": (latents, None)}
@@ -125,6 +133,10 @@ class StructureGenerator(LatentVideoModel):
         for network in self.gaussians:
             network.build((None, None, *grid, code_size))
 
+    @property
+    def prediction_options(self):
+        return {"refresh_predicted_skips": self.refresh_predicted_skips}
+
     def encode(self, frames, mode):
         return self.encoder(
             tf.one_hot(label_maps.labels_of(frames, self.classes), self.classes, dtype=self.compute_dtype)
@@ -138,11 +150,12 @@ class StructureGenerator(LatentVideoModel):
 
     def errors(self, decoded, frames):
         truth = label_maps.labels_of(frames, self.classes)
-        return -tf.reduce_mean(tf.gather(decoded, truth, axis=-1, batch_dims=4), axis=[2, 3])
+        surprise = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=truth, logits=decoded)
+        return tf.reduce_mean(surprise, axis=[2, 3])
 
     def remember(self, context, state):
-        known = None if state is None else state["colours"]
-        return {"colours": label_maps.class_colours(context, self.classes, known)}
+        earlier = None if state is None else state["colours"]
+        return {"colours": label_maps.class_colours(context, self.classes, earlier)}
 
     def feedback(self, decoded, carried):
         return label_maps.colorize(tf.argmax(decoded, axis=-1, output_type=tf.int32), carried["colours"])

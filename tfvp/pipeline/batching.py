@@ -35,6 +35,7 @@ def training_batches(
     worker=(0, 1),
     needs=(),
     crop_padding=0,
+    crop_margin=0,
 ):
     """An infinite stream of shuffled training batches.
 
@@ -56,6 +57,9 @@ def training_batches(
         worker: (rank, count); each worker gets its own equal part of every batch.
         needs: of the model that takes the batches; see `VideoModel.needs`. With "labels", label
             maps are a fourth channel of the video; "flow" and "flow3" are added.
+        crop_margin: pixels by which the data set's frames are larger than those of the batches, which are cut out
+            at a random place, the same for a whole window: rows uniformly, columns by a normal distribution
+            around the middle with a deviation of `crop_margin` / 6, as Lee et al. (2021) crop KITTI.
         crop_padding: reflect so many pixels at every border, then cut the frame's size out at a
             random place, the same for a whole window.
 
@@ -68,6 +72,8 @@ def training_batches(
         UserError: no clip is long enough, or the workers do not divide the batch.
     """
     rank, workers = worker
+    if not 0 <= crop_margin < min(dataset.frame_shape[:2]):
+        raise UserError(f"data.crop_margin={crop_margin} must be at least 0")
     if not 0 <= crop_padding < min(dataset.frame_shape[:2]):
         raise UserError(f"data.crop_padding={crop_padding} must be at least 0 and smaller than a frame's side")
     if batch_size % workers:
@@ -85,8 +91,10 @@ def training_batches(
 
     def finish(*values):
         *arrays, positions, mirrored, places = values
+        if crop_margin:
+            arrays = [_cut(key, array, _margins(places, crop_margin), crop_margin) for key, array in zip(spec, arrays)]
         if crop_padding:
-            arrays = [_cropped(key, array, places, crop_padding) for key, array in zip(spec, arrays)]
+            arrays = [_padded_and_cut(key, array, places, crop_padding) for key, array in zip(spec, arrays)]
         return _as_batch(spec, arrays, positions, mirrored if flip else None, needs)
 
     steps = tf.data.Dataset.counter(first_epoch * steps_per_epoch)
@@ -199,7 +207,7 @@ def _as_batch(spec, arrays, ids, mirrored=None, needs=()):
     """Turns windows into what models take; the only place where bytes become floats."""
     batch = dict(zip(spec, arrays))
     for key in batch if mirrored is not None else ():
-        if key in ("video", "labels") or key.startswith("flow"):
+        if _is_image(key):
             condition = tf.reshape(mirrored, [-1] + [1] * (len(batch[key].shape) - 1))
             turned = tf.reverse(batch[key], axis=[3])
             if key.startswith("flow"):
@@ -214,16 +222,34 @@ def _as_batch(spec, arrays, ids, mirrored=None, needs=()):
     return {**batch, "id": ids}
 
 
-def _cropped(key, array, places, padding):
+def _is_image(key):
+    return key in ("video", "labels") or key.startswith("flow")
+
+
+def _margins(places, margin):
+    """First rows and columns [B, 2] of the crops at `places` [B, 2] in [0, 1); see `training_batches`."""
+    columns = margin / 2 + margin / 6 * tf.math.ndtri(tf.maximum(places[:, 1], 1e-9))
+    columns = tf.clip_by_value(tf.cast(columns, tf.int32), 0, margin)
+    return tf.stack([tf.cast(places[:, 0] * (margin + 1), tf.int32), columns], axis=1)
+
+
+def _cut(key, array, starts, excess):
+    """Windows [B, T, H + excess, W + excess, ...] cut to H x W from `starts` [B, 2] on; other keys as they are."""
+    if not _is_image(key):
+        return array
+    for axis in (2, 3):
+        size = array.shape[axis] - excess
+        array = tf.gather(array, starts[:, axis - 2, None] + tf.range(size), axis=axis, batch_dims=1)
+    return array
+
+
+def _padded_and_cut(key, array, places, padding):
     """Windows [B, T, H, W, ...] reflected by `padding` and cut at `places` [B, 2] in [0, 1); other keys as they are."""
-    if key not in ("video", "labels") and not key.startswith("flow"):
+    if not _is_image(key):
         return array
     pads = [[padding] * 2 if axis in (2, 3) else [0, 0] for axis in range(array.shape.rank)]
-    padded = tf.pad(array, pads, "REFLECT")
-    for axis in (2, 3):
-        start = tf.cast(places[:, axis - 2] * (2 * padding + 1), tf.int32)
-        padded = tf.gather(padded, start[:, None] + tf.range(array.shape[axis]), axis=axis, batch_dims=1)
-    return tf.ensure_shape(padded, array.shape)
+    starts = tf.cast(places * (2 * padding + 1), tf.int32)
+    return tf.ensure_shape(_cut(key, tf.pad(array, pads, "REFLECT"), starts, 2 * padding), array.shape)
 
 
 def _configured(batches):

@@ -1,11 +1,12 @@
-"""Label maps of the future, as files: `tfvp predict-labels --logdir RUN`.
+"""Predicted label maps, as files: `tfvp predict-labels --logdir RUN`.
 
 <run>/structures/<split>/
-    index.json                            protocol: clips, context, horizon, samples, stride
+    index.json                            protocol: windows of clips, context, horizon, samples, stride
     clip_00007/sample_00000/000000.png    the true label maps, as far as there are any
     clip_00007/sample_00001/000000.png    a prediction; observed label maps come first
 
 The files are palette PNGs whose indices are the classes. `tfvp render-labels` turns them into video.
+Where the protocol has windows of its own, the folders are numbered by window, not by clip.
 """
 
 import json
@@ -26,17 +27,18 @@ from tfvp.pipeline import batching
 LABELS_ONLY = ("labels",)
 
 
-def extract(run, horizon=None, samples=10, num_examples=0, split="test", weights="best", progress=print):
+def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="best", protocol=None, progress=print):
     """Predicts the label maps of a split and writes them.
 
     Args:
         run: a `tfvp.run.Run` of a model that predicts label maps.
-        horizon: predicted frames; those of the run's evaluation where left out. Clips need not be
-            as long: the true label maps end where the clip does.
+        horizon: predicted frames. Defaults to those of the protocol. Clips need not be as long: the
+            true label maps end where the clip, or the protocol's window, does.
         samples: futures per clip.
         num_examples: clips; 0 = the whole split.
-        split: which clips.
+        split: which clips. Defaults to the protocol's.
         weights: "best" or "last".
+        protocol: name of the protocol that fixes context, stride and windows. Defaults to the run's `eval.protocol`.
         progress: called with a sentence per clip.
 
     Returns:
@@ -46,8 +48,10 @@ def extract(run, horizon=None, samples=10, num_examples=0, split="test", weights
         UserError: the model predicts no label maps, or its data set has none.
     """
     config = run.config
-    context = config.eval.open_loop_ctx
-    horizon = horizon or config.eval.eval_seq_len - context
+    protocol = evaluator.choose_protocol(config, protocol)
+    context, split = protocol.context, split or protocol.split
+    stride = protocol.frame_stride or config.data.frame_stride
+    horizon = horizon or protocol.seq_len - context
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
     model = load_run(run.path, weights)
@@ -56,63 +60,80 @@ def extract(run, horizon=None, samples=10, num_examples=0, split="test", weights
     model.check_context(context)
     dataset = build_dataset(config)
     dataset.prepare()
-    known = min(context + horizon, int(dataset.clip_lengths(split).max()) // config.data.frame_stride)
+    if protocol.windows and split == protocol.split:
+        true_frames = protocol.seq_len
+        clips, starts = dataset.evaluation_windows(protocol.windows, true_frames, stride)
+        numbers = np.arange(len(clips))
+    else:
+        true_frames = min(context + horizon, int(dataset.clip_lengths(split).max()) // stride)
+        clips = numbers = dataset.usable_clips(split, true_frames, stride)
+        starts = np.zeros_like(clips)
     batches, count = batching.evaluation_batches(
         dataset,
         split,
         batch_size=1,
-        length=known,
+        length=true_frames,
         num_examples=num_examples,
-        stride=config.data.frame_stride,
+        stride=stride,
         needs=LABELS_ONLY,
+        windows=(clips, starts),
     )
     folder = files.writable_folder(run.path / "structures" / split)
-    for batch in batches:
-        clip, video = int(batch["id"][0]), batch["video"]
-        place = folder / f"clip_{clip:05d}"
-        write_maps(place / "sample_00000", label_maps.labels_of(video[0]).numpy())
-        seen = label_maps.labels_of(video[:, :context]).numpy()
-        chunks = model.rollout(video[:, :context], horizon, samples, config.eval.chunk, batch["id"])
-        maps = np.concatenate([label_maps.labels_of(chunk).numpy()[0] for chunk in chunks], axis=1)
+    windows = {}
+    for number, clip, start, batch in zip(numbers.tolist(), clips.tolist(), starts.tolist(), batches):
+        name, video = clip_name(number), batch["video"]
+        windows[name] = {"clip": clip, "start": start}
+        write_label_maps(folder / name / "sample_00000", label_maps.labels_of(video[0]).numpy())
+        observed = label_maps.labels_of(video[:, :context]).numpy()
+        chunks = model.rollout(video[:, :context], horizon, samples, config.eval.chunk, tf.constant([number], tf.int64))
+        predicted = np.concatenate([label_maps.labels_of(chunk).numpy()[0] for chunk in chunks], axis=1)
         for sample in range(samples):
-            write_maps(place / f"sample_{sample + 1:05d}", np.concatenate([seen[0], maps[sample]]))
-        progress(f"clip {clip}: {samples} futures of {horizon} frames")
+            labels = np.concatenate([observed[0], predicted[sample]])
+            write_label_maps(folder / name / f"sample_{sample + 1:05d}", labels)
+        progress(f"clip {number}: {samples} futures of {horizon} frames")
     index = {
         "run": run.path.name,
+        "protocol": protocol.name,
         "split": split,
         "clips": count,
+        "windows": windows,
         "context": context,
         "horizon": horizon,
         "samples": samples,
-        "frame_stride": config.data.frame_stride,
-        "true_frames": known,
-        "refresh_predicted_skips": bool(getattr(model, "structure", model).refresh_predicted_skips),
+        "frame_stride": stride,
+        "true_frames": true_frames,
+        **model.prediction_options,
     }
     files.write_json(folder / "index.json", index)
     return folder
 
 
-def write_maps(folder, maps):
+def clip_name(number):
+    """The folder of a clip or window."""
+    return f"clip_{number:05d}"
+
+
+def write_label_maps(folder, labels):
     """Writes classes [T, H, W] as palette PNGs 000000.png, 000001.png, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     colours = palette().tobytes()
-    for number, classes in enumerate(maps):
+    for number, classes in enumerate(labels):
         image = Image.fromarray(classes.astype(np.uint8), "P")
         image.putpalette(colours)
         with files.atomic_write(folder / f"{number:06d}.png") as temporary:
             image.save(temporary, "PNG")
 
 
-def read_maps(folder):
-    """The classes in a folder of PNGs: int32 [T, H, W].
+def read_label_maps(folder):
+    """The label maps in a folder of PNGs: int32 [T, H, W].
 
     Raises:
         UserError: there are none, one is unreadable, or one has colours instead of classes.
     """
-    maps = [video_io.read_classes(path) for path in sorted(folder.glob("*.png"))]
-    if not maps:
+    labels = [video_io.read_classes(path) for path in sorted(folder.glob("*.png"))]
+    if not labels:
         raise UserError(f"{folder} holds no PNG files; write label maps with tfvp predict-labels")
-    return np.stack(maps).astype(np.int32)
+    return np.stack(labels).astype(np.int32)
 
 
 def read_index(folder):
@@ -127,9 +148,21 @@ def read_index(folder):
         raise UserError(f"{folder} has no index.json that can be read ({error}); run tfvp predict-labels") from None
 
 
-def frames_of_clip(config, clip, length, split):
-    """The first `length` frames of a clip, float32 [length, H, W, 3] in [0, 1]."""
-    dataset = build_dataset(evaluator.data_config(config, None, length))
+def observed_frames(config, index, name, count):
+    """The first frames of a clip that label maps were predicted for.
+
+    Args:
+        config: of the run that renders them, with the same data set.
+        index: what `read_index` returned.
+        name: the clip's folder.
+        count: how many frames.
+
+    Returns:
+        float32 [count, height, width, 3] in [0, 1].
+    """
+    window = index.get("windows", {}).get(name) or {"clip": int(name.split("_")[1]), "start": 0}
+    dataset = build_dataset(evaluator.data_config(config, None, count))
     dataset.prepare()
-    arrays = dataset.read(split, np.array([clip]), np.array([0]), length, config.data.frame_stride)
+    place = np.array([window["clip"]]), np.array([window["start"]])
+    arrays = dataset.read(index["split"], *place, count, index["frame_stride"])
     return tf.cast(arrays["video"][0], tf.float32) / 255.0

@@ -33,6 +33,8 @@ def check(config, replicas):
     for key, value in positive.items():
         if value <= 0:
             raise UserError(f"{key}={value} must be greater than 0")
+    if config.data.crop_margin < 0:
+        raise UserError(f"data.crop_margin={config.data.crop_margin} must not be negative")
     if settings.devices < 0 or settings.steps_per_epoch < 0:
         raise UserError("train.devices and train.steps_per_epoch must not be negative; 0 lets tfvp choose")
     if settings.seq_len < 2:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tfvp import files
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.models.build import build_model, load_run
+from tfvp.models.build import build_model, load_run, resolve
 from tfvp.pipeline import batching
 from tfvp.run import Run
 from tfvp.training import callbacks, checks, optimizers, strategies
@@ -58,6 +58,7 @@ def _train(config, logdir, worker):
     settings = config.train
     strategy = strategies.make_strategy(settings.devices)
     checks.check(config, strategy.num_replicas_in_sync)
+    config = resolve(config)
     files.writable_folder(logdir)
     keras.mixed_precision.set_global_policy(settings.precision)
     keras.utils.set_random_seed(settings.seed)
@@ -67,6 +68,7 @@ def _train(config, logdir, worker):
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     checks.check_monitor(settings.monitor, model)
     dataset.prepare()
+    _larger(config, dataset)
     one_pass = batching.steps_in_one_pass(
         dataset, settings.batch_size, settings.seq_len, config.data.window, config.data.frame_stride
     )
@@ -84,6 +86,15 @@ def _train(config, logdir, worker):
     return run if worker.chief else Run(shared)
 
 
+def _larger(config, dataset):
+    """The prepared data set that training clips are cut from: `dataset`, or with frames larger by the margin."""
+    if not config.data.crop_margin:
+        return dataset
+    larger = build_dataset(config, config.data.crop_margin)
+    larger.prepare()
+    return larger
+
+
 def compile_model(config, model, steps):
     """Compiles a built model with the configured optimizers. Call it in the strategy's scope.
 
@@ -96,6 +107,7 @@ def compile_model(config, model, steps):
         The `WeightAverage` that is evaluated and saved in place of the weights, or None if there is none.
     """
     settings = config.train
+    model.steps_per_epoch = steps
 
     def make_optimizer():
         return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
@@ -103,9 +115,12 @@ def compile_model(config, model, steps):
     average = None
     if settings.ema_decay:
         average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
+    others = {}
+    if model.discriminators:
+        others = {"discriminator_optimizers": [make_optimizer() for _ in model.discriminators]}
     model.compile(
         optimizer=make_optimizer(),
-        **({"others": [make_optimizer() for _ in model.discriminators]} if hasattr(model, "discriminators") else {}),
+        **others,
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         average=average,
@@ -141,9 +156,10 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
         _load_pretrained(model)
     else:
         tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
+    training_set = _larger(config, dataset)
     make_batches = functools.partial(
         batching.training_batches,
-        dataset,
+        training_set,
         batch_size=settings.batch_size,
         length=settings.seq_len,
         steps_per_epoch=steps,
@@ -152,6 +168,7 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
         window=config.data.window,
         stride=config.data.frame_stride,
         flip=config.data.flip,
+        crop_margin=config.data.crop_margin,
         crop_padding=config.data.crop_padding,
         needs=model.needs,
     )
