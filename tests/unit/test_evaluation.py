@@ -30,6 +30,9 @@ def test_drawn_clips_become_as_long_as_they_are_evaluated():
     assert evaluator.data_config(loaded, "/data", 15).data.root == "/data"
     of_files = config.from_dict({"data": {"name": "human36m"}})
     assert evaluator.data_config(of_files, frames=300).data.clip_length == 8
+    segments = config.from_dict({"data": {"name": "kth", "segments": True}})
+    assert evaluator.data_config(segments, frames=40).data.segments
+    assert not evaluator.data_config(segments, frames=40, windows="srvp").data.segments
 
 
 def test_protocols_are_fixed_but_for_clips_and_samples():

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfvp.layers import timed_norm
+from tfvp.training import strategies
 
 SHAPE = (3, 4, 2, 5, 6)  # B, T, h, w, c
 
@@ -31,6 +32,11 @@ def test_one_call_is_one_call_per_frame(video):
     found = whole(video, mode="train")
     frames = [framewise(video[:, t : t + 1], mode="train") for t in range(SHAPE[1])]
     np.testing.assert_allclose(found, tf.concat(frames, axis=1), atol=1e-5)
+    expected = statistics(layer())
+    for t in range(SHAPE[1]):
+        frame = np.asarray(video)[:, t].reshape(-1, SHAPE[-1])
+        expected = 0.9 * expected + 0.1 * np.stack([frame.mean(axis=0), frame.var(axis=0, ddof=1)])
+    np.testing.assert_allclose(statistics(whole), expected, atol=1e-5)
     np.testing.assert_allclose(statistics(whole), statistics(framewise), atol=1e-6)
     assert np.abs(statistics(whole) - statistics(layer())).min() > 1e-4  # they moved
 
@@ -53,6 +59,37 @@ def test_values_and_gradients_are_those_of_the_definition(video):
         results.append([y, *tape.gradient(loss, sources)])
     for found, expected in zip(*results):
         np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_two_replicas_compute_what_one_does(video):
+    video = tf.concat([video, video[:1]], axis=0)
+    weights = tf.random.stateless_normal(video.shape, [1, 2])
+
+    def value_and_gradients(norm, x, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = norm(x, mode="train")
+            loss = tf.reduce_sum(y * weights)
+        return y, *tape.gradient(loss, [x, *norm.trainable_variables])
+
+    one = layer()
+    expected = value_and_gradients(one, video, weights)
+    strategy = strategies.make_strategy(2)
+    with strategy.scope():
+        two = layer()
+    halves = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, x=x: x[2 * context.replica_id_in_sync_group :][:2]
+        )
+        for x in (video, weights)
+    ]
+    parts = tf.function(lambda *x: strategy.run(value_and_gradients, (two, *x)))(*halves)
+    y, to_x, to_gamma, to_beta = (strategy.experimental_local_results(part) for part in parts)
+    np.testing.assert_allclose(tf.concat(y, axis=0), expected[0], atol=1e-5)
+    np.testing.assert_allclose(sum(to_gamma), expected[2], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(sum(to_beta), expected[3], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(tf.concat(to_x, axis=0), expected[1], atol=1e-4)
+    np.testing.assert_allclose(statistics(two), statistics(one), atol=1e-5)
 
 
 def test_running_statistics_are_used_and_kept(video):

@@ -88,7 +88,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     """
     config, weights = run.config, weights or run.config.eval.weights
     keras.mixed_precision.set_global_policy(config.train.precision)
-    dataset = build_dataset(data_config(config, datadir, protocol.seq_len))
+    dataset = build_dataset(data_config(config, datadir, protocol.seq_len, protocol.windows))
     model = load_run(run.path, weights)
     model.check_context(protocol.context)
     if use_obs:
@@ -166,7 +166,7 @@ def switch_levels(model, letters):
     model.use_obs = [letter == "T" for letter in letters.upper()]
 
 
-def data_config(config, root=None, frames=0):
+def data_config(config, root=None, frames=0, windows=""):
     """`config` for an evaluation's data.
 
     Args:
@@ -174,6 +174,8 @@ def data_config(config, root=None, frames=0):
         root: another `data.root`, or None.
         frames: length of the clips; drawn clips are made as long where they are shorter. Their
             first frames are the same, whatever their length.
+        windows: the protocol's rule of test windows; its windows count the frames of whole
+            clips, also where the model was trained on segments of them.
     """
     values = config.to_dict()
     if root is not None:
@@ -182,4 +184,6 @@ def data_config(config, root=None, frames=0):
     drawn = registry.lookup("dataset", config.data.name).endless
     if drawn and values["data"].get("clip_length", span) < span:
         values["data"]["clip_length"] = span
+    if windows and "segments" in values["data"]:
+        values["data"]["segments"] = False
     return configuration.Config(values, config.name)

