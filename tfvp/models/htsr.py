@@ -308,6 +308,16 @@ class HTSR(VideoModel):
     def elbo(self, video, draws, draw_maps=None):
         """The evidence lower bound and its parts, for given noise.
 
+        With T frames x_t, T_l = ceil(T / factor**l) ticks of level l, and z from the posterior q:
+
+            loss = 1/T ( sum_t -ln N(x_t; decoder(z^0_t, h^0_t), dec_stddev^2)
+                         + sum_l beta_l sum_{tau <= T_l} KL(q(z^l_tau) || p(z^l_tau))
+                         + spatial_beta sum_t sum_g KL(q(z_{t,g}) || p(z_{t,g})) )
+
+        This is the negative of the bound that CW-VAE maximizes (Saxena et al. 2021, section 3),
+        per frame; the betas are 1 there. The last sum is that of HTSR-S. With `free_nats`, a
+        tick's KL counts as max(0, KL - free_nats).
+
         Args:
             video: [B, T, H, W, C] float32 in [0, 1].
             draws: see `run_levels`.

@@ -81,6 +81,15 @@ class LatentVideoModel(VideoModel):
     def elbo(self, video, draws, mode):
         """The training loss for given noise.
 
+        With the code h_t = encoder(x_t), z_t from the posterior q, and the prediction x^_t:
+
+            loss = sum_{t=1}^{T-1} error(x^_t, x_t) + beta KL(q(z_t | h_{1:t}) || p(z_t | h_{0:t-1}))
+            x^_t = decoder(predictor(h_{t-1}, z_t), feature maps of an observed frame)
+
+        It is the negative of the bound in section 3 of Denton and Fergus 2018, for the fixed prior
+        p = N(0, I) and for the learned one, with their weight beta; the error is the model's own,
+        for SVG the mean of squared differences over pixels.
+
         Args:
             video: [B, T, H, W, C] float32 in [0, 1].
             draws: N(0, 1) draws of the posterior at frames 1 ... T - 1: [B, T - 1, *latent_shape].
