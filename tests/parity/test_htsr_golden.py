@@ -186,7 +186,7 @@ def test_published_checkpoints_are_imported(system, tmp_path):
     other = HTSR(image_shape, levels=case.hyper["levels"] - 1, mean_only=True)
     with pytest.raises(UserError, match="does not fit the configuration"):
         importer.load_checkpoint(other, tmp_path / "model")
-    with pytest.raises(UserError, match="no TensorFlow checkpoint"):
+    with pytest.raises(UserError, match="not a TensorFlow checkpoint"):
         importer.load_checkpoint(model, tmp_path / "nothing")
 
 

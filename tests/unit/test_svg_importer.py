@@ -112,5 +112,5 @@ def test_checkpoints_that_do_not_fit_are_refused(tiny):
     content["encoder"] = {k: v[..., :1] for k, v in as_torch(model.encoder).items()}
     with pytest.raises(UserError, match="has shape"):
         importer.load(model, content)
-    with pytest.raises(UserError, match="no mapping"):
+    with pytest.raises(UserError, match="not a mapping"):
         importer.load(model, [1])

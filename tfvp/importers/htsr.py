@@ -48,11 +48,11 @@ def reference_variables(model):
     def residual_cell(scope, cell):
         if cell is None:
             return []
-        found = []
+        pairs = []
         for conv in (cell.conv_a, cell.conv_b):
-            found += weights(f"{scope}/{numbered('nvae_conv2d')}", "conv2d", conv)
+            pairs += weights(f"{scope}/{numbered('nvae_conv2d')}", "conv2d", conv)
         excite = f"{scope}/{numbered('squeeze_excite_layer')}"
-        return found + weights(excite, "dense", cell.reduce) + weights(excite, "dense", cell.expand)
+        return pairs + weights(excite, "dense", cell.reduce) + weights(excite, "dense", cell.expand)
 
     encoder, decoder = model.encoder, model.decoder
     pairs = weights("encoder_convdense", "conv2d", encoder.convs[0])
@@ -92,7 +92,7 @@ def load_checkpoint(model, path):
         reader = tf.train.load_checkpoint(prefix)
     except (TypeError, ValueError, tf.errors.OpError):
         raise UserError(
-            f"{path} is no TensorFlow checkpoint; give the prefix of its .index file, or the folder"
+            f"{path} is not a TensorFlow checkpoint; give the prefix of its .index file, or the folder"
         ) from None
     shapes = {
         name: tuple(shape)

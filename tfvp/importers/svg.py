@@ -41,27 +41,27 @@ def variables(layer):
     Returns:
         A list of (suffix of the name in PyTorch, variable, order of axes to transpose by).
     """
-    found = []
+    entries = []
     for block in _blocks(layer):
         # (out, in, h, w), or (in, out, h, w) where transposed, to Keras's (h, w, in, out) or (h, w, out, in).
-        found += [("weight", block.conv.kernel, (2, 3, 1, 0)), ("bias", block.conv.bias, (0,))]
+        entries += [("weight", block.conv.kernel, (2, 3, 1, 0)), ("bias", block.conv.bias, (0,))]
         if block.norm is not None:
             norm = block.norm
-            found += [("weight", norm.gamma, (0,)), ("bias", norm.beta, (0,))]
-            found += [("running_mean", norm.moving_mean, (0,)), ("running_var", norm.moving_variance, (0,))]
-    if found:
-        return found
-    found = [("weight", layer.embed.kernel, (1, 0)), ("bias", layer.embed.bias, (0,))]
+            entries += [("weight", norm.gamma, (0,)), ("bias", norm.beta, (0,))]
+            entries += [("running_mean", norm.moving_mean, (0,)), ("running_var", norm.moving_variance, (0,))]
+    if entries:
+        return entries
+    entries = [("weight", layer.embed.kernel, (1, 0)), ("bias", layer.embed.bias, (0,))]
     for lstm in layer.cells:
-        found += [
+        entries += [
             ("weight_ih", lstm.kernel, (1, 0)),
             ("weight_hh", lstm.recurrent_kernel, (1, 0)),
             ("bias_ih", lstm.bias, (0,)),
             ("bias_hh", lstm.recurrent_bias, (0,)),
         ]
     for head in layer.heads:
-        found += [("weight", head.kernel, (1, 0)), ("bias", head.bias, (0,))]
-    return found
+        entries += [("weight", head.kernel, (1, 0)), ("bias", head.bias, (0,))]
+    return entries
 
 
 def _blocks(layer):
@@ -103,14 +103,14 @@ def assign(layer, arrays):
 
 
 def load(model, content):
-    """Loads what `torch_file.read` found into a `tfvp.models.svg.SVG`.
+    """Loads the content that `torch_file.read` gives into a `tfvp.models.svg.SVG`.
 
     Raises:
         UserError: a network is missing or does not fit, or the model would predict with running
             statistics of batch norm that the checkpoint does not have.
     """
     if not isinstance(content, dict):
-        raise UserError("the checkpoint is no mapping of networks (encoder, decoder, ...)")
+        raise UserError("the checkpoint is not a mapping of networks (encoder, decoder, ...)")
     for theirs, ours in NETWORKS.items():
         layer = getattr(model, ours)
         if layer is None:

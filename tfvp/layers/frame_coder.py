@@ -144,17 +144,17 @@ class LadderEncoder(keras.layers.Layer):
         x = self.convs[0](frames)
         if self.cell is not None:
             x = self.cell(x)
-        maps = []
+        feature_maps = []
         for conv in self.convs[1:]:
             x = conv(x)
-            maps.append(x)
-        return self.dense(tf.reshape(x, [-1, self.flat])), maps[::-1]
+            feature_maps.append(x)
+        return self.dense(tf.reshape(x, [-1, self.flat])), feature_maps[::-1]
 
 
 class LadderDecoder(keras.layers.Layer):
     """States to frames through up to three groups of spatial latents, coarse to fine (HTSR-S).
 
-    A group g with map d: prior p = N(mean, exp(log stddev)^2) from a 3x3 convolution of swish(d);
+    A group g with feature map d: prior p = N(mean, exp(log stddev)^2) from a 3x3 convolution of swish(d);
     posterior in residual form (see `TemporalCell`, "nvae") from d and the encoder's features of
     that grid; d + conv1x1(z), a residual cell, twice the size. Prior and posterior heads start
     at zero, so the posterior starts as the prior, which starts as N(0, 1).
@@ -212,7 +212,7 @@ class LadderDecoder(keras.layers.Layer):
             states: [N, S].
             noise: list of N(0, 1) draws [N, h, w, Z], one per group; see `shapes`. None for the
                 means in the place of samples.
-            features: the encoder's maps, coarse to fine, to draw from the posterior; None to
+            features: the encoder's feature maps, coarse to fine, to draw from the posterior; None to
                 draw from the prior.
             temperature: factor of the prior's standard deviation in sampling.
 

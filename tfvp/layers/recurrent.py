@@ -9,11 +9,11 @@ class Recurrent(keras.layers.Layer):
     """Embedding, recurrent layers and heads over [B, T, ...], in float32.
 
     Args:
-        embed: a layer of vectors or maps.
+        embed: a layer of vectors or feature maps.
         cells: recurrent layers with `zero_state(batch, *grid)`, called with (inputs, state).
         heads: {name: a layer of what the last of `cells` gives}.
         size: features of the embedding and of every cell.
-        grid: (height, width) of the maps; () for vectors.
+        grid: (height, width) of the feature maps; () for vectors.
     """
 
     def __init__(self, embed, cells, heads, size, grid=(), **kwargs):

@@ -1,4 +1,4 @@
-"""A convolution of concatenated maps, taken apart, so that what some of them contribute can be kept.
+"""A convolution of concatenated feature maps, taken apart, so that what some of them contribute can be kept.
 
 conv(concat([x, kept])) = of_first(x) + of_last(kept).
 """

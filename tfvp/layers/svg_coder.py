@@ -81,7 +81,7 @@ class ConvBlock(keras.layers.Layer):
 
 
 class FrameEncoder(keras.layers.Layer):
-    """[B, T, H, W, C] -> a code [B, T, code_size] in (-1, 1), float32, and the maps of every block.
+    """[B, T, H, W, C] -> a code [B, T, code_size] in (-1, 1), float32, and the feature maps of every block.
 
     Args:
         kind: "dcgan" or "vgg".
@@ -125,10 +125,10 @@ class FrameEncoder(keras.layers.Layer):
 
 
 class FrameDecoder(keras.layers.Layer):
-    """Vectors [B, T, code_size] and an encoder's maps -> frames [B, T, H, W, channels] in (0, 1), float32.
+    """Vectors [B, T, code_size] and an encoder's feature maps -> frames [B, T, H, W, channels] in (0, 1), float32.
 
-    The first convolution of every block gets maps beside the block before it. What it makes of
-    them is apart, so that it is computed once for maps that serve many frames.
+    The first convolution of every block gets feature maps beside the block before it. What it
+    makes of them is apart, so that it is computed once for feature maps that serve many frames.
 
     Args:
         kind, side, code_size, width: as in `FrameEncoder`.
@@ -168,7 +168,7 @@ class FrameDecoder(keras.layers.Layer):
         return grouped(self.convs, self.sizes)
 
     def skip_terms(self, skips):
-        """What the decoder makes of an encoder's maps, a list of [B, T, h, w, c] in the same order."""
+        """What the decoder makes of an encoder's feature maps, a list of [B, T, h, w, c] in the same order."""
         return [block[0].skip_term(maps) for block, maps in zip(self.blocks, skips[::-1])][::-1]
 
     def call(self, vectors, skip_terms, mode):

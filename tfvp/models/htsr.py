@@ -173,11 +173,11 @@ class HTSR(VideoModel):
 
         Returns:
             (per-level sums over each tick's frames, a list of [B, ceil(T / factor**l), E]
-            float32; the encoder's maps [B * T, ...] for the spatial latents, or None).
+            float32; the encoder's feature maps [B * T, ...] for the spatial latents, or None).
         """
         batch, frames = tf.shape(video)[0], _length(video)
         encoded = self.encoder(tf.reshape(video, [-1, *self.image_shape]))
-        features, maps = encoded if self.spatial else (encoded, None)
+        features, feature_maps = encoded if self.spatial else (encoded, None)
         size = self.encoder.features
         chain = below = tf.cast(features, tf.float32)
         levels = [tf.reshape(below, [batch, frames, size])]
@@ -190,7 +190,7 @@ class HTSR(VideoModel):
             ticks = -(-frames // period)
             padded = tf.pad(tf.reshape(below, [batch, frames, size]), [[0, 0], [0, ticks * period - frames], [0, 0]])
             levels.append(tf.reduce_sum(tf.reshape(padded, [batch, ticks, period, size]), axis=2))
-        return levels, maps
+        return levels, feature_maps
 
     def run_levels(self, state, embeddings, frames, draws, temperature=1.0, begin=None):
         """Advances all levels by a number of frames, top level first.
@@ -246,13 +246,13 @@ class HTSR(VideoModel):
         parents = tf.minimum(parents, tf.shape(outputs)[1] - 1)  # those of padding may be beyond
         return tf.gather(outputs, parents, axis=1, batch_dims=parents.shape.rank - 1)
 
-    def decode(self, outputs, draw_maps=None, maps=None, temperature=1.0):
+    def decode(self, outputs, spatial_draws=None, feature_maps=None, temperature=1.0):
         """Level 0's outputs to frames.
 
         Args:
             outputs: {"z": [B, T, stoch], "h": [B, T, deter]}.
-            draw_maps: list of N(0, 1) maps [B * T, h, w, Z] for the spatial latents.
-            maps: the encoder's maps, to draw spatial latents from the posterior.
+            spatial_draws: list of N(0, 1) draws [B * T, h, w, Z] for the spatial latents.
+            feature_maps: the encoder's feature maps, to draw spatial latents from the posterior.
             temperature: factor of the spatial prior's standard deviation.
 
         Returns:
@@ -263,7 +263,7 @@ class HTSR(VideoModel):
         flat = tf.reshape(states, [-1, self.stoch + self.deter])
         divergence = tf.zeros(shape)
         if self.spatial:
-            frames, groups = self.decoder(flat, draw_maps, features=maps, temperature=temperature)
+            frames, groups = self.decoder(flat, spatial_draws, features=feature_maps, temperature=temperature)
             if groups:
                 divergence = tf.reshape(tf.add_n(groups), shape)
         else:
@@ -291,21 +291,21 @@ class HTSR(VideoModel):
 
     def imagine(self, state, horizon, seed=None):
         seeds = state["seed"] if seed is None else tf.cast(seed, tf.int64)
-        draws, draw_maps = self._noise(seeds, state["frame"], horizon, self.spatial)
+        draws, spatial_draws = self._noise(seeds, state["frame"], horizon, self.spatial)
         outputs, after = self.run_levels(state, None, horizon, draws, self.latent_temperature)
-        video, _ = self.decode(outputs[0], draw_maps, temperature=self.spatial_temperature)
+        video, _ = self.decode(outputs[0], spatial_draws, temperature=self.spatial_temperature)
         if isinstance(horizon, int):
             video.set_shape([None, horizon, *self.image_shape])
         return video, {**after, "seed": seeds}
 
     def reconstruct(self, video, seed=None):
         seeds = noise.example_seeds(tf.range(tf.shape(video)[0])) if seed is None else seed
-        embeddings, maps = self.encode(video)
-        draws, draw_maps = self._noise(seeds, 0, _length(video), self.spatial)
+        embeddings, feature_maps = self.encode(video)
+        draws, spatial_draws = self._noise(seeds, 0, _length(video), self.spatial)
         outputs, _ = self.run_levels(self.zero_state(seeds), embeddings, _length(video), draws, begin=0)
-        return self.decode(outputs[0], draw_maps, maps)[0]
+        return self.decode(outputs[0], spatial_draws, feature_maps)[0]
 
-    def elbo(self, video, draws, draw_maps=None):
+    def elbo(self, video, draws, spatial_draws=None):
         """The evidence lower bound and its parts, for given noise.
 
         With T frames x_t, T_l = ceil(T / factor**l) ticks of level l, and z from the posterior q:
@@ -321,16 +321,16 @@ class HTSR(VideoModel):
         Args:
             video: [B, T, H, W, C] float32 in [0, 1].
             draws: see `run_levels`.
-            draw_maps: see `decode`.
+            spatial_draws: see `decode`.
 
         Returns:
             (terms [B], see the class; per-level outputs; KL per level [B, ticks]; decoded frames).
         """
         frames = video.shape[1]
-        embeddings, maps = self.encode(video)
+        embeddings, feature_maps = self.encode(video)
         state = self.zero_state(tf.zeros([tf.shape(video)[0], 2], tf.int64))
         outputs, _ = self.run_levels(state, embeddings, frames, draws, begin=0)
-        decoded, spatial = self.decode(outputs[0], draw_maps, maps)
+        decoded, spatial = self.decode(outputs[0], spatial_draws, feature_maps)
         likelihood = tfd.Independent(tfd.Normal(decoded, self.dec_stddev), 3)
         nll = -tf.reduce_sum(likelihood.log_prob(tf.cast(video, tf.float32)), axis=1) / frames
         divergences = [
@@ -367,7 +367,7 @@ class HTSR(VideoModel):
             spatial: whether to draw for the spatial latents too.
 
         Returns:
-            (the `draws` of `run_levels`, the `draw_maps` of `decode`): the latter are None where there
+            (the `draws` of `run_levels`, the `spatial_draws` of `decode`): the latter are None where there
             are no such latents, or no samples.
         """
         if self.mean_only:
@@ -380,8 +380,8 @@ class HTSR(VideoModel):
             shapes = enumerate(self.decoder.shapes)
             events += [(SPATIAL_STREAM + g, _numbered(begin, frames), shape) for g, shape in shapes]
         drawn = noise.normals(seeds, events)
-        maps = [tf.reshape(x, [-1, *x.shape[2:]]) for x in drawn[self.levels :]]
-        return lambda level, first, ticks: drawn[level], maps or None
+        spatial_draws = [tf.reshape(x, [-1, *x.shape[2:]]) for x in drawn[self.levels :]]
+        return lambda level, first, ticks: drawn[level], spatial_draws or None
 
 
 def _numbered(first, count):

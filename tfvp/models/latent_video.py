@@ -2,7 +2,7 @@
 
 A deterministic recurrent predictor gets the code of a frame and a latent and gives the code of
 the next frame. The latent's posterior sees that next frame, its prior the past alone, or
-nothing. The decoder gets the maps of one observed frame through skip connections.
+nothing. The decoder gets the feature maps of one observed frame through skip connections.
 """
 
 import tensorflow as tf
@@ -26,11 +26,11 @@ class LatentVideoModel(VideoModel):
         predictor: a `tfvp.layers.recurrent.Recurrent` with the head "code".
         posterior, prior: the same with heads "mean" and "logvar"; or None.
         latent_shape: of a frame's latent.
-        context: frames of a training clip that count as observed, for the frozen maps.
+        context: frames of a training clip that count as observed, for the frozen feature maps.
         beta: weight of the KL divergence.
-        skip_lag: 1 = frozen maps are those of the last observed frame; 2 = of the one before it.
-        refresh_skips: in training, take the maps of the previous frame instead.
-        refresh_predicted_skips: in prediction, take the maps of the previous, predicted frame.
+        skip_lag: 1 = frozen feature maps are those of the last observed frame; 2 = of the one before it.
+        refresh_skips: in training, take the feature maps of the previous frame instead.
+        refresh_predicted_skips: in prediction, take the feature maps of the previous, predicted frame.
         sample_context: draw the latents of observed frames in prediction, instead of their means.
         error_name: what the error of pixels is called among the loss terms.
     """
@@ -42,20 +42,20 @@ class LatentVideoModel(VideoModel):
     # What an author writes.
 
     def encode(self, frames, mode):
-        """(codes [B, T, ...] float32, maps: list of [B, T, h, w, c]) of frames [B, T, H, W, C]."""
-        raise TypeError(f"{type(self).__name__} does not define encode")
+        """(codes [B, T, ...] float32, feature maps: list of [B, T, h, w, c]) of frames [B, T, H, W, C]."""
+        raise NotImplementedError(f"{type(self).__name__} does not define encode")
 
     def skip_terms(self, skips):
-        """What the decoder makes of maps: a list of [B, T, ...], of whatever code they are decoded with."""
-        raise TypeError(f"{type(self).__name__} does not define skip_terms")
+        """What the decoder makes of feature maps: a list of [B, T, ...], of whatever code they are decoded with."""
+        raise NotImplementedError(f"{type(self).__name__} does not define skip_terms")
 
     def decode(self, codes, skip_terms, mode):
-        """What [B, T, ...] is made of codes and the terms of maps."""
-        raise TypeError(f"{type(self).__name__} does not define decode")
+        """What [B, T, ...] is made of codes and the terms of feature maps."""
+        raise NotImplementedError(f"{type(self).__name__} does not define decode")
 
     def errors(self, decoded, frames):
         """[B, T] float32: the error of each decoded frame against the true one."""
-        raise TypeError(f"{type(self).__name__} does not define errors")
+        raise NotImplementedError(f"{type(self).__name__} does not define errors")
 
     def feedback(self, decoded, carried):
         """The frame [B, H, W, C] that a rollout yields and encodes next, for a decoded one."""
@@ -159,7 +159,7 @@ class LatentVideoModel(VideoModel):
         return {}
 
     def _encoded(self, context):
-        """(codes, terms of the maps that may be frozen) of observed frames."""
+        """(codes, terms of the feature maps that may be frozen) of observed frames."""
         codes, skips = self.encode(context, self.inference_mode)
         return codes, self.skip_terms([s[:, -self.skip_lag :] for s in skips])
 

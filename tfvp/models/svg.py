@@ -2,7 +2,7 @@
 
 A deterministic LSTM predicts the code of the next frame from the code of this frame and a
 latent; the latent's posterior sees the next frame, its prior (LP) only the past. The decoder
-gets the maps of one of the last observed frames through skip connections.
+gets the feature maps of one of the last observed frames through skip connections.
 """
 
 from typing import Literal
@@ -42,8 +42,8 @@ class SVG(LatentVideoModel):
     pixels and `beta` times the KL divergence in nats; every prediction is made from true
     frames. Terms: mse and kl, both summed over frames.
 
-    The maps that the decoder sees are those of the last frame before `context` frames have been
-    seen; from then on they are frozen, in training, too. Each frame is encoded once; the values
+    The feature maps that the decoder sees are those of the last frame before `context` frames have
+    been seen; from then on they are frozen, in training, too. Each frame is encoded once; the values
     and gradients are those of the reference, whose LP encodes most frames twice and so moves the
     running statistics of batch norm twice as often.
 
@@ -57,11 +57,11 @@ class SVG(LatentVideoModel):
         rnn_size: units of the LSTMs.
         predictor_layers, posterior_layers, prior_layers: LSTMs in each network.
         width: channels of the first block of the encoder.
-        context: frames of a training clip that count as observed, for the frozen maps.
+        context: frames of a training clip that count as observed, for the frozen feature maps.
         beta: weight of the KL divergence.
-        skip_frame: last = frozen maps are those of the last observed frame, as the paper says;
+        skip_frame: last = frozen feature maps are those of the last observed frame, as the paper says;
             reference = of the one before it, as the released code has it.
-        last_frame_skip: take the maps of the previous frame, also a predicted one, instead.
+        last_frame_skip: take the feature maps of the previous frame, also a predicted one, instead.
         bn_mode: batch norm in prediction. running = running statistics: no example depends on
             its neighbours; batch = statistics of the batch, per time step, as the released
             SVG-LP does.
