@@ -190,8 +190,6 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
 
 
 def test_streams_of_different_age_share_a_batch(case):
-    if case.cls.registered_name in ("iam4vp", "hierarchical"):
-        return
     model, seed = case.model, seeds_for(case.model, BATCH)
     seed = [None, None] if seed is None else [seed[:2], seed[2:]]
     young = model.observe(case.video[:2, : case.context], seed=seed[0])
