@@ -137,8 +137,14 @@ def header_of(doc):
             blocks.append((command, []))
         blocks[-1][1].append(line.strip())
     return "\n\n".join(
-        "```\n" + "\n".join(lines) + "\n```" if command else prose(" ".join(lines)) for command, lines in blocks
+        "```\n" + "\n".join(lines) + "\n```" if command else prose(_with_code(" ".join(lines)))
+        for command, lines in blocks
     )
+
+
+def _with_code(text):
+    """Text with pip's commands as code; those that end a line end a sentence."""
+    return re.sub(r"pip install [\w -]+\.txt", r"`\g<0>`", text).replace(".txt` ", ".txt`. ")
 
 
 def fingerprint(config):
