@@ -258,12 +258,12 @@ class ImageGenerator(VideoModel):
         count = labels.shape[1] - (self.window - 1)
 
         def step(previous, t):
-            images = self.render_frame(previous, labels[:, t : t + self.window])
+            images = self.render_frame(previous, tf.gather(labels, t + tf.range(self.window), axis=1))
             newest = tf.stop_gradient(images["final"])[:, None]
             joined = tf.concat([images[name] for name in IMAGES], axis=-1)
             return joined, tf.concat([previous[:, 1:], newest], axis=1)
 
-        like = tf.TensorSpec([None, *self.image_shape[:2], sum(IMAGES.values())], tf.float32)
+        like = tf.TensorSpec([previous.shape[0], *self.image_shape[:2], sum(IMAGES.values())], tf.float32)
         joined, _ = unroll.generate(step, previous, count, like)
         joined.set_shape([None, count, None, None, None])
         return dict(zip(IMAGES, tf.split(joined, list(IMAGES.values()), axis=-1)))
