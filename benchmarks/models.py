@@ -66,6 +66,9 @@ def example_batch(loaded, model, batch_size):
 
 def measure(path, batch_size, horizons, overrides, replicas, started, queue):
     """Puts a row of measurements of one configuration into `queue`; runs in a process of its own."""
+    from tfvp import quiet
+
+    quiet.import_tensorflow()
     import numpy as np
     import tensorflow as tf
 

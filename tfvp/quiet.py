@@ -6,7 +6,7 @@ file descriptor 2 that it uses oneDNN and that there is no CUDA, as absl's loggi
 descriptor leads through a filter during the import alone. The filter is a process of its own: if TensorFlow ends this
 process, for want of a CPU instruction, say, its last words still arrive. Lines that are not known are passed on.
 
-Who sets TF_CPP_MIN_LOG_LEVEL sees everything that TensorFlow writes at that level, unfiltered.
+With TF_CPP_MIN_LOG_LEVEL set to less, everything that TensorFlow writes at that level is shown, unfiltered.
 """
 
 import contextlib
@@ -29,12 +29,8 @@ def import_tensorflow():
     """Imports TensorFlow; does nothing where it is imported already."""
     if "tensorflow" in sys.modules:
         return
-    if LEVEL in os.environ:
+    with filtered_errors() if os.environ.setdefault(LEVEL, "3") == "3" else contextlib.nullcontext():
         import tensorflow as tf
-    else:
-        os.environ[LEVEL] = "3"
-        with filtered_errors():
-            import tensorflow as tf
     if os.path.exists(DRIVER) and "CUDA_VISIBLE_DEVICES" not in os.environ:
         if not tf.config.list_physical_devices("GPU"):
             print(f"this machine has an NVIDIA GPU that TensorFlow cannot use; {LEVEL}=0 shows why", file=sys.stderr)
