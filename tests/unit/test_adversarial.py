@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow import keras
 
 from tests.golden import ROOT
 from tfvp import config
-from tfvp.layers import adversarial
+from tfvp.layers import adversarial, label_maps
 from tfvp.models.hierarchical import HierarchicalVideo
 
 
@@ -119,3 +120,23 @@ def test_published_lengths_of_clips(pair, name, lengths):
     model.steps_per_epoch = steps
     found = {e: model.chunk * model.chunks_at((e - 1) * steps, settings.train.seq_len) for e in lengths}
     assert found == lengths
+
+
+def test_the_step_of_a_chunk_compiles_with_xla_and_updates_alike(pair):
+    options = {**pair[0].get_config(), "blocks": 1, "temporal_scales": 0, "chunk": 2, "window": 2, "foreground": []}
+    flow = tf.random.stateless_normal([1, 3, 16, 16, 2], [1, 2])
+    labels = tf.random.stateless_uniform([1, 3, 16, 16], [5, 6], 0, 3, tf.int32)
+    video = label_maps.pack(tf.random.stateless_uniform([1, 3, 16, 16, 3], [3, 4]), labels)
+    batch, updated = {"video": video, "flow": flow, "id": tf.zeros([1], tf.int64)}, []
+    for xla in (False, True):
+        keras.utils.set_random_seed(0)
+        model = HierarchicalVideo((16, 16, 4), **{k: v for k, v in options.items() if k != "image_shape"})
+        model.build_on({key: tf.TensorSpec(value.shape, value.dtype) for key, value in batch.items()})
+        model.compile(keras.optimizers.SGD(1e-3), jit_compile=xla)
+        before = [np.asarray(v) for v in model.trainable_variables]
+        model.make_train_function()(iter([batch]))
+        updated.append([np.asarray(v) - b for v, b in zip(model.trainable_variables, before)])
+    largest = max(np.abs(change).max() for change in updated[0])
+    assert largest > 0
+    for ours, theirs in zip(*updated):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3 * largest)
