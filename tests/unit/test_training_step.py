@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tests.unit.test_optimizers import settings
+from tfvp import compat
 from tfvp.models.base import VideoModel
 from tfvp.training import optimizers, strategies
 
@@ -33,8 +35,8 @@ def batch_of(size, bad=()):
     return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64)}
 
 
-def make(devices=1, optimizer=None, ema=0.0, **options):
-    strategy = strategies.make_strategy(devices)
+def make(devices=1, optimizer=None, ema=0.0, strategy=None, **options):
+    strategy = strategy or strategies.make_strategy(devices)
     with strategy.scope():
         model = Scale(SHAPE)
         model.build_on({"video": tf.TensorSpec([2, 3, *SHAPE]), "id": tf.TensorSpec([2], tf.int64)})
@@ -116,3 +118,53 @@ def test_validation_leaves_padding_out():
     padded = {**batch, "mask": tf.constant([[1.0] * 3] * 3 + [[0.0] * 3])}
     data = tf.data.Dataset.from_tensors(padded)
     assert model.evaluate(data, verbose=0, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adamw"])
+def test_a_step_that_does_not_count_changes_nothing(optimizer):
+    """Masked in the kernel (adam), or written back (a momentum, a weight decay); no branch either way."""
+    made = {
+        "adam": one_kernel,
+        "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+        "adamw": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
+    }
+    model, average = make(1, made[optimizer], ema=0.9, clip_norm=1.0)
+    step = tf.function(lambda b: model.distribute_strategy.run(model.train_step, args=(b,)))
+    step(batch_of(4))
+    state = [*model.variables, *average.variables, *compat.optimizer_variables(model.optimizer)]
+    before = [np.array(v) for v in state]
+    step(batch_of(4, bad=[1]))
+    for variable, old in zip(state, before):
+        np.testing.assert_array_equal(np.array(variable), old)
+    step(batch_of(4))
+    assert np.abs(np.array(state[0]) - before[0]).max() > 0
+    kinds = {operation.type for operation in step.get_concrete_function(batch_of(4)).graph.get_operations()}
+    assert not kinds & {"If", "StatelessIf"}
+
+
+def one_kernel():
+    return optimizers.build_optimizer(settings(learning_rate=0.1), 10, 10)
+
+
+def test_the_step_of_several_gpus_can_be_compiled(monkeypatch):
+    """Strategies of GPUs update variables within a replica, where a merge_call fails."""
+    batch, results = batch_of(4), []
+    for forced in (False, True):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+        model, average = make(strategy=strategy, optimizer=one_kernel, ema=0.9, clip_norm=1.0)
+        if forced:
+            monkeypatch.setattr(type(strategy.extended), "_use_merge_call", lambda self: False)
+            # XLA compiles NCCL's collectives, which are for GPUs, alone; the mean over one replica is the value.
+            monkeypatch.setattr(tf.distribute.ReplicaContext, "all_reduce", lambda self, op, value, options=None: value)
+
+        def step(batch, model=model):
+            return model.minimize(
+                lambda part: model.loss_terms(part, True), model.trainable_variables, model.optimizer, batch
+            )["loss"]
+
+        step = tf.function(step, jit_compile=True) if forced else step
+        tf.function(lambda strategy=strategy, step=step: strategy.run(step, args=(batch,)))()
+        results.append([np.array(v) for v in [*model.variables, *average.variables]])
+    assert results[0][0] != 0.5
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -46,6 +46,7 @@ class VideoModel(keras.Model):
         updates_per_batch: optimizer updates that one `train_step` makes.
         steps_per_epoch: batches in an epoch, set before training, for schedules that count epochs.
         paper: the publication that the model reimplements.
+        xla_rollouts: whether XLA compiles observation and imagination; set it before the first rollout.
         small_variants: {label: options} that make small models, for tests and first tries.
         small_image_shape: (height, width, channels) that they take.
 
@@ -65,6 +66,7 @@ class VideoModel(keras.Model):
     discriminators = ()
     updates_per_batch = 1
     steps_per_epoch = 1
+    xla_rollouts = False
     paper = ""
     small_variants = {}
     small_image_shape = (16, 16, 1)
@@ -308,27 +310,20 @@ class VideoModel(keras.Model):
             The terms of `loss_fn`, [B] each.
         """
         settings = self._settings.values
-        statistics = [(v, tf.identity(v)) for v in self.non_trainable_variables]
+        fixed = {id(v) for part in self.pretrained for v in getattr(self, part).variables}
+        statistics = [(v, tf.identity(v)) for v in self.non_trainable_variables if id(v) not in fixed]
         terms, gradients = accumulated_gradients(loss_fn, variables, batch, settings["accumulate"])
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [g for g, _ in pairs])
         norm = tf.linalg.global_norm(gradients)
         finite = tf.math.is_finite(norm)
-        if settings["clip_norm"]:
-            scale = settings["clip_norm"] / tf.maximum(norm, settings["clip_norm"])
-            gradients = [gradient * scale for gradient in gradients]
+        scale = settings["clip_norm"] / tf.maximum(norm, settings["clip_norm"]) if settings["clip_norm"] else 1.0
+        scale = tf.where(finite, scale, 0.0)
+        gradients = [tf.math.multiply_no_nan(gradient, tf.cast(scale, gradient.dtype)) for gradient in gradients]
         for variable, before in statistics:
             variable.assign(tf.where(finite, variable, before))
-        context.merge_call(
-            apply_if_finite,
-            args=(finite, gradients),
-            kwargs={
-                "optimizer": optimizer,
-                "variables": [v for _, v in pairs],
-                "average": settings["average"],
-            },
-        )
+        apply_if_finite(finite, gradients, optimizer, [v for _, v in pairs], settings["average"])
         replicas = context.num_replicas_in_sync
         self._trackers.values["grad_norm"].update_state(
             tf.where(finite, norm, 0.0), sample_weight=tf.cast(finite, tf.float32)
@@ -387,7 +382,7 @@ class VideoModel(keras.Model):
         """`function` as a tf.function, made once and kept under `name` as long as the model lives."""
         if name not in self._graphs.values:
             # Without the partial, TensorFlow takes many models' first traces for retraces of one.
-            self._graphs.values[name] = tf.function(functools.partial(function), jit_compile=False)
+            self._graphs.values[name] = tf.function(functools.partial(function), jit_compile=self.xla_rollouts)
         return self._graphs.values[name]
 
     def _track(self, terms, mask=None):

@@ -23,12 +23,14 @@ def make_model(config, image_shape):
         image_shape = (*image_shape[:2], label_maps.CHANNELS)
     options = _model_options(config)
     try:
-        return cls(tuple(image_shape), **options)
+        model = cls(tuple(image_shape), **options)
     except (ValueError, ArithmeticError) as error:  # a layer was given a size that it cannot have
         reason = " ".join(str(error).split())
         raise UserError(
             f"model {config.model.name} cannot be made with these options ({reason}); look for sizes below 1"
         ) from error
+    model.xla_rollouts = config.eval.xla
+    return model
 
 
 def _model_options(config):

@@ -1,5 +1,7 @@
 """One update of a model's weights, under any number of replicas and micro-batches."""
 
+import contextlib
+
 import tensorflow as tf
 
 from tfvp import compat
@@ -34,14 +36,36 @@ def accumulated_gradients(loss_fn, variables, batch, parts):
     return terms, [None if gradient is None else tf.convert_to_tensor(gradient) / parts for gradient in total]
 
 
-def apply_if_finite(strategy, finite, gradients, optimizer, variables, average):
-    """Runs once for all replicas: the optimizer's update and the average's, or neither."""
+def apply_if_finite(finite, gradients, optimizer, variables, average):
+    """The optimizer's update and the average's, or neither; to be called in a replica context.
 
-    def apply():
-        strategy.extended.call_for_each_replica(compat.apply_reduced_gradients, args=(optimizer, gradients, variables))
+    No branch is taken, as a branch makes the host wait for the device: the update is made either
+    way. An optimizer with `masked_by` makes it one that changes nothing, at no cost; of any other,
+    weights and state are copied before and written back.
+
+    Args:
+        finite: whether the update counts, a boolean scalar, equal on all replicas.
+        gradients: list of finite tensors, equal on all replicas.
+        optimizer: a built optimizer.
+        variables: the variables that the gradients belong to.
+        average: a `tfvp.training.optimizers.WeightAverage`, or None.
+    """
+    state = compat.optimizer_variables(optimizer)
+    masked = hasattr(optimizer, "masked_by") and optimizer.masks_itself
+    kept = [v for v in state if len(v.shape) == 0] if masked else [*variables, *state]
+    kept = [compat.backing_variable(v) for v in kept]
+    before = [tf.identity(v) for v in kept]
+    with optimizer.masked_by(finite) if masked else contextlib.nullcontext():
+        compat.apply_reduced_gradients(optimizer, gradients, variables)
+
+    def finish(strategy, finite, before):
+        for variable, old in zip(kept, before):
+            strategy.extended.update(
+                variable, lambda v, f, o: v.assign(tf.where(f, v, o)), args=(finite, old), group=False
+            )
         if average is not None:
-            average.update(strategy, tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64))
-        return tf.constant(True)
+            iterations = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
+            average.update(strategy, iterations, finite)
 
-    # A merge_call inside a branch is not allowed, so the branch is taken here, outside of the replicas.
-    return tf.cond(strategy.experimental_local_results(finite)[0], apply, lambda: tf.constant(False))
+    # Where the strategy updates variables within a replica (several GPUs), a merge_call cannot be compiled.
+    tf.__internal__.distribute.interim.maybe_merge_call(finish, tf.distribute.get_strategy(), finite, before)

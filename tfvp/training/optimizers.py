@@ -191,6 +191,22 @@ def _in_one_kernel(cls, rule):
     """
 
     class InOneKernel(cls):
+        finite = None
+
+        @property
+        def masks_itself(self):
+            """Whether `masked_by` covers all that an update does to variables that are not scalars."""
+            return not self.amsgrad and not self.weight_decay and not self.use_ema
+
+        @contextlib.contextmanager
+        def masked_by(self, finite):
+            """Within the context updates by gradients of zero leave variables as they are, unless `finite`."""
+            object.__setattr__(self, "finite", finite)
+            try:
+                yield
+            finally:
+                object.__setattr__(self, "finite", None)
+
         def build(self, variables):
             super().build(variables)
             if rule == "pytorch" and not hasattr(self, "counts"):
@@ -210,15 +226,22 @@ def _in_one_kernel(cls, rule):
             else:
                 updates = cast(self.iterations + 1)
             momentum, velocity = compat.adam_moments(self, variable)
+            rate = cast(learning_rate[0] if learning_rate else self.learning_rate)
+            beta_1, beta_2 = cast(self.beta_1), cast(self.beta_2)
+            powers = tf.pow(beta_1, updates), tf.pow(beta_2, updates)
+            if self.finite is not None:  # m += (gradient - m) * (1 - beta_1), and so on: all of it is zero then
+                one = tf.ones_like(beta_1)
+                rate = tf.where(self.finite, rate, 0.0 * one)
+                beta_1, beta_2 = tf.where(self.finite, beta_1, one), tf.where(self.finite, beta_2, one)
             tf.raw_ops.ResourceApplyAdam(
                 var=compat.backing_variable(variable).handle,
                 m=compat.backing_variable(momentum).handle,
                 v=compat.backing_variable(velocity).handle,
-                beta1_power=tf.pow(cast(self.beta_1), updates),
-                beta2_power=tf.pow(cast(self.beta_2), updates),
-                lr=cast(learning_rate[0] if learning_rate else self.learning_rate),
-                beta1=cast(self.beta_1),
-                beta2=cast(self.beta_2),
+                beta1_power=powers[0],
+                beta2_power=powers[1],
+                lr=rate,
+                beta1=beta_1,
+                beta2=beta_2,
                 epsilon=epsilon,
                 grad=cast(gradient),
             )
@@ -246,14 +269,23 @@ class WeightAverage:
         self.trained = [compat.backing_variable(v) for v in model.trainable_variables]
         self.variables = [tf.Variable(v, trainable=False, name=f"average_{i}") for i, v in enumerate(self.trained)]
 
-    def update(self, strategy, iterations):
+    def update(self, strategy, iterations, finite=True):
         """Takes the weights in, if an update is due after `iterations` optimizer updates.
 
-        To be called in a cross-replica context.
+        To be called in a cross-replica context, or in `maybe_merge_call`.
+
+        Args:
+            strategy: a `tf.distribute.Strategy`.
+            iterations: optimizer updates so far, int64.
+            finite: False leaves the average as it is.
         """
         batch = iterations // self.updates_per_batch - 1
         due = tf.equal(iterations % self.updates_per_batch, 0) & tf.equal(batch % self.every, 0)
         keep = tf.where(batch < self.start, 0.0, self.decay)
+
+        if finite is not True:
+            finite = strategy.experimental_local_results(finite)[0]
+            keep = tf.where(finite, keep, 1.0)
 
         def take_in():
             for average, weight in zip(self.variables, self.trained):
