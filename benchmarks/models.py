@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import time
 
-from . import arithmetic
+from . import arithmetic, kernels
 
 CHUNK = 10  # frames per graph call of a rollout
 PATIENCE = 45.0  # seconds; a rollout that would take longer is left out
@@ -65,7 +65,11 @@ def example_batch(loaded, model, batch_size):
 
 
 def measure(path, batch_size, horizons, overrides, replicas, started, queue):
-    """Puts a row of measurements of one configuration into `queue`; runs in a process of its own."""
+    """Puts a row of measurements of one configuration into `queue`; runs in a process of its own.
+
+    A batch size of 0 is the configuration's own, the published one.
+    """
+    limit_memory()
     from tfvp import quiet
 
     quiet.import_tensorflow()
@@ -78,13 +82,12 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
 
     loaded = config.load(path, overrides)
     settings = loaded.train
-    size = loaded.data.image_size
-    shape = (*((size, size) if isinstance(size, int) else size), loaded.data.channels)
+    batch_size = batch_size or settings.batch_size
     strategy = strategies.make_strategy(replicas)
     with strategy.scope():
-        model = build_model(loaded, shape, batch_size // replicas)
+        model = build_model(loaded, None, batch_size // replicas)
         loop.compile_model(loaded, model, settings.steps_per_epoch or 1000)
-    row = {"parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables)}
+    row = {"parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables), "batch": batch_size}
     traces = _count_traces(model)
     data = tf.data.Dataset.from_tensors(example_batch(loaded, model, batch_size)).repeat()
     data = iter(strategy.experimental_distribute_dataset(data) if replicas > 1 else data)
@@ -94,12 +97,16 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
         float(model.train_function(data)["loss"])
 
     began = time.perf_counter()
-    step()
+    with kernels.recorded_noise() as draws:
+        step()
     row["first step s"], row["start to first step s"] = time.perf_counter() - began, time.time() - started
     traced = len(traces)
     row["step s"] = best_time(step, REPEATS)
     row["train frames/s"] = batch_size * settings.seq_len / row["step s"]
     row["train MB"] = peak_memory()
+    row["kernels"] = sum(kernels.count(step).values())
+    again = kernels.repeated(draws)
+    row["noise s"] = 0.0 if again is None else _noise_time(again)
     row["retraces"] = len(traces) - traced
     if replicas == 1:
         context = example_batch(loaded, model, 1)["video"][:, : loaded.eval.open_loop_ctx]
@@ -109,6 +116,24 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
         operations = _operations(model, example_batch(loaded, model, batch_size))
         row["MACs"], row["alone s"] = operations.macs, operations.seconds_alone()
     queue.put(row)
+
+
+def _noise_time(draw):
+    """Seconds that the draws of a step take by themselves."""
+
+    def call():
+        for part in draw():
+            (part[-1] if isinstance(part, list) else part).numpy()
+
+    call()
+    return best_time(call, REPEATS)
+
+
+def limit_memory(share=0.9):
+    """Makes this process fail, rather than the machine run out, when it asks for more than a share of what is free."""
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (int(share * free), resource.RLIM_INFINITY))
 
 
 def _operations(model, batch):

@@ -5,7 +5,9 @@ measured in one run, one after the other, so that ratios mean something; absolut
 on what else the machine does. "Of convolutions" is the arithmetic of a training step over its
 time, in units of the rate that one large convolution reaches. "Alone" is the time that the step's
 convolutions and matrix products take when each is called again by itself, over the step's time:
-the rest is everything else. Memory is the peak of a process.
+the rest is everything else. Kernels are the operations that a step runs, counted by TensorFlow's profiler; on a
+GPU most of them are a launch each. "Noise" is the time that the step's random draws take by themselves. Memory is the
+peak of a process.
 """
 
 from tfvp import config, registry
@@ -40,15 +42,15 @@ HORIZONS = (10, 100, 1000)
 
 def training_table(rows, limits):
     names = ["configuration", "batch", "parameters", "GMAC a step", "step s", "frames/s", "of convolutions", "alone"]
-    names += ["first step s", "start to first step s", "peak MB", "retraces"]
+    names += ["kernels a step", "noise ms", "first step s", "start to first step s", "peak MB", "retraces"]
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for (path, batch), row in rows.items():
+    for (path, _), row in rows.items():
         share = row["MACs"] / row["step s"] / 1e9 / limits["convolution"]
         lines.append(
-            f"| {path} | {batch} | {row['parameters']:,} | {row['MACs'] / 1e9:,.3g} | {row['step s']:.3g}"
+            f"| {path} | {row['batch']} | {row['parameters']:,} | {row['MACs'] / 1e9:,.3g} | {row['step s']:.3g}"
             f" | {row['train frames/s']:,.0f} | {share:.0%} | {row['alone s'] / row['step s']:.0%}"
-            f" | {row['first step s']:.1f} | {row['start to first step s']:.1f} | {row['train MB']:,.0f}"
-            f" | {row['retraces']} |"
+            f" | {row['kernels']:,} | {1e3 * row['noise s']:.1f} | {row['first step s']:.1f}"
+            f" | {row['start to first step s']:.1f} | {row['train MB']:,.0f} | {row['retraces']} |"
         )
     return lines
 
@@ -92,6 +94,8 @@ def loader_lines(paths, seconds):
 
 def run(options):
     selected = SMALL + ([] if options.skip_published else PUBLISHED)
+    if options.published_batch:
+        selected = [(path, 0) for path, _ in PUBLISHED]  # 0: as the configuration says
     if options.only:
         selected = [pair for pair in selected if any(part in pair[0] for part in options.only)]
     if not selected:
@@ -106,7 +110,8 @@ def run(options):
     for pair in selected:
         row = models.row_of(*pair, HORIZONS)
         if row is None:
-            print(f"{pair[0]} could not be measured", flush=True)
+            batch = "its published batch" if options.published_batch else f"batches of {pair[1]}"
+            print(f"{pair[0]} could not be measured with {batch}: too little memory, or the error above", flush=True)
             continue
         rows[pair] = row
         print("\n".join([training_table({pair: row}, limits)[-1], rollout_table({pair: row})[-1]]), flush=True)

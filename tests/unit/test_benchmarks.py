@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import arithmetic, models
+from benchmarks import arithmetic, kernels, models
 
 
 def counted(call):
@@ -65,3 +65,31 @@ def test_operations_are_timed_again_by_themselves():
     once, often = call(1), call(50)
     assert len(once.calls) == len(often.calls) == 3 and set(often.calls.values()) == {50}
     assert 0 < once.seconds_alone() < often.seconds_alone()
+
+
+def test_kernels_are_counted_as_they_run():
+    @tf.function
+    def call(x):
+        for _ in tf.range(5):
+            x = tf.tanh(tf.matmul(x, x))
+        return x
+
+    x = tf.random.normal([8, 8])
+    call(x)
+    kinds = kernels.count(lambda: call(x).numpy())
+    assert kinds["Tanh"] == 5 and sum(times for kind, times in kinds.items() if kind.endswith("MatMul")) == 5
+
+
+def test_draws_are_recorded_and_made_again():
+    from tfvp.layers import noise
+
+    def draw():
+        seeds = noise.example_seeds(tf.range(3))
+        return noise.normal_at(seeds, tf.range(4), (5,)), noise.uniform(seeds, (2,))
+
+    with kernels.recorded_noise() as draws:
+        first = draw()
+    assert len(draws) == 2
+    again = kernels.repeated(draws)()
+    assert [tuple(part.shape) for part in (again[0][0], again[1])] == [tuple(part.shape) for part in first]
+    assert kernels.repeated([]) is None

@@ -24,6 +24,9 @@ def add_arguments(parser):
     models.add_argument(
         "--skip-published", action="store_true", help="only the small sizes: six minutes, not seventeen"
     )
+    models.add_argument(
+        "--published-batch", action="store_true", help="published sizes alone, with their published batch sizes"
+    )
 
     loader = _add(kinds, "loader", "frames per second of every loader")
     loader.add_argument("--seconds", type=float, default=3.0, help="per measurement")
