@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused(tmp_path, trained):
         train(tmp_path, "c", image_options(structure={"rnn_siz": 6}))
     with pytest.raises(UserError, match="train.seq_len=4 is too short"):
         train(tmp_path, "d", image_options(structure_run=str(trained[0].path)), seq_len=4, validation_seq_len=9)
-    with pytest.raises(UserError, match="gives none"):
+    with pytest.raises(UserError, match="data.labels=none provides none"):
         values = {"model": {"name": "hierarchical_structure", **STRUCTURE}, **SHARED, "train": TRAIN}
         values["data"] = {**values["data"], "labels": "none"}
         loop.train(config.from_dict(values, "e"), tmp_path)
