@@ -10,6 +10,8 @@
     samples/ tensorboard/ eval/ export/
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import json
@@ -19,6 +21,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from tfvp import compat, files
 from tfvp import config as configuration
@@ -36,14 +39,14 @@ class Run:
         config: the configuration that it was started with.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
         if not (self.path / "config.yml").is_file():
             raise UserError(f"{self.path} is not a run: it has no config.yml; train one with `tfvp train`")
         self.config = configuration.load(self.path / "config.yml")
 
     @classmethod
-    def start(cls, logdir, config):
+    def start(cls, logdir: str | os.PathLike, config: configuration.Config) -> Run:
         """Creates the run directory of `config`, or opens the existing one.
 
         Raises:
@@ -65,7 +68,7 @@ class Run:
         return cls(path)
 
     @contextlib.contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Context manager: no other process can train this run meanwhile.
 
         Raises:
@@ -80,13 +83,13 @@ class Run:
                 ) from None
             yield
 
-    def folder(self, name):
+    def folder(self, name: str) -> pathlib.Path:
         """The subdirectory `name`, created if it is missing."""
         path = self.path / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def weights_file(self, which="best"):
+    def weights_file(self, which: str = "best") -> pathlib.Path:
         """The path of the "best" or "last" weights.
 
         Raises:
@@ -97,20 +100,20 @@ class Run:
             raise UserError(f"{self.path} has no {which} weights yet ({path.name}); let it train for an epoch first")
         return path
 
-    def record_environment(self, devices):
+    def record_environment(self, devices: list[str]) -> None:
         """Appends this session's versions, hardware and command to environment.json."""
         path = self.path / "environment.json"
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
         sessions.append(describe_environment(devices))
         files.write_json(path, {"sessions": sessions})
 
-    def append_metrics(self, values):
+    def append_metrics(self, values: dict) -> None:
         """Appends a line to metrics.jsonl; non-finite values are written as null."""
         clean = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in values.items()}
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
 
-    def read_metrics(self):
+    def read_metrics(self) -> list[dict]:
         """The lines of metrics.jsonl as dicts, without one that a crash cut short."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -120,14 +123,14 @@ class Run:
                 parsed.append(json.loads(line))
         return parsed
 
-    def rewind_metrics(self, epochs):
+    def rewind_metrics(self, epochs: int) -> None:
         """Drops the lines of epochs that a killed session logged and that will be trained again."""
         lines = [line for line in self.read_metrics() if line["epoch"] <= epochs]
         with files.atomic_write(self.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def find(path):
+def find(path: str | os.PathLike) -> Run:
     """The run at `path`: a run, its `model/` folder, or a folder of runs (then the newest).
 
     Raises:
@@ -149,7 +152,7 @@ def _last_change(run):
     return max(p.stat().st_mtime for p in tracked if p.exists())
 
 
-def describe_environment(devices):
+def describe_environment(devices: list[str]) -> dict:
     """Versions, hardware, command and commit of this process, as plain JSON types."""
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -181,7 +184,7 @@ def _commit():
         return None
 
 
-def load_weights(model, path):
+def load_weights(model, path: str | os.PathLike) -> None:
     """Loads a `.weights.h5` file into a built model.
 
     Raises:
@@ -196,7 +199,7 @@ def load_weights(model, path):
         ) from None
 
 
-def save_weights(model, path):
+def save_weights(model, path: str | os.PathLike) -> None:
     """Writes a model's weights as `path`, which must end in .weights.h5."""
     with files.atomic_write(path) as temporary:
         model.save_weights(str(temporary))

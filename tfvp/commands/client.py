@@ -13,7 +13,7 @@ from tfvp.errors import UserError
 def add_arguments(parser):
     parser.add_argument("--url", required=True, help="http://host:8501/v1/models/NAME")
     parser.add_argument("--grpc", help="host:8500, to send the request by gRPC")
-    parser.add_argument("--video", required=True, help="a film, a folder of images or an array")
+    parser.add_argument("--video", required=True, help="a video file, a folder of images or an array")
     parser.add_argument("--open-loop-ctx", type=int, default=10, help="observed frames")
     parser.add_argument("--horizon", type=int, default=10, help="frames to predict")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling, for stochastic models")

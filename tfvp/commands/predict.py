@@ -10,7 +10,7 @@ from tfvp.commands import arguments
 
 def add_arguments(parser):
     arguments.add_run(parser)
-    parser.add_argument("--video", required=True, help="a film, a folder of images or an array")
+    parser.add_argument("--video", required=True, help="a video file, a folder of images or an array")
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames; default: as in the run's evaluation")
     parser.add_argument("--horizon", type=int, help="frames to predict; default: as in the run's evaluation")
     parser.add_argument("--num-samples", type=int, help="futures side by side, for stochastic models; default: 1")

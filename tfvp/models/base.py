@@ -4,8 +4,11 @@ An author writes `loss_terms`, `observe` and `imagine`; `VideoModel` adds traini
 gradient handling under any number of replicas, rollouts of any length and serialisation.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from tensorflow import keras
@@ -79,41 +82,41 @@ class VideoModel(keras.Model):
         object.__setattr__(instance, "_arguments", Untracked(arguments))
         return instance
 
-    def __init__(self, image_shape):
+    def __init__(self, image_shape: tuple[int, int, int]):
         super().__init__()
         self.image_shape = tuple(int(n) for n in image_shape)
         self._settings = Untracked({"clip_norm": 0.0, "accumulate": 1, "average": None, "seed": 0})
         self._trackers = Untracked({})
         self._graphs = Untracked({})
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """The constructor's arguments, as plain JSON types."""
         arguments = dict(self._arguments.values)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> VideoModel:
         return cls(**config)
 
     @classmethod
-    def resolve_options(cls, options):
+    def resolve_options(cls, options: dict) -> dict:
         """All options, with values that depend on what is installed replaced by those that are taken."""
         return options
 
     # What an author writes.
 
-    def loss_terms(self, batch, training):
+    def loss_terms(self, batch: dict, training: bool) -> dict:
         raise NotImplementedError(f"{type(self).__name__} does not define loss_terms")
 
-    def observe(self, context, state=None, seed=None):
+    def observe(self, context: tf.Tensor, state: dict | None = None, seed: tf.Tensor | None = None) -> dict:
         raise NotImplementedError(f"{type(self).__name__} does not define observe")
 
-    def imagine(self, state, horizon, seed=None):
+    def imagine(self, state: dict, horizon: int | tf.Tensor, seed: tf.Tensor | None = None) -> tuple[tf.Tensor, dict]:
         raise NotImplementedError(f"{type(self).__name__} does not define imagine")
 
     # What the base gives.
 
-    def next_frames(self, video, training=False):
+    def next_frames(self, video: tf.Tensor, training: bool = False) -> tf.Tensor:
         """One-step predictions from true frames only (teacher forcing).
 
         Args:
@@ -141,30 +144,30 @@ class VideoModel(keras.Model):
         predictions = tf.concat(tf.unstack(predictions.stack(), num=blocks), axis=1)
         return predictions[:, : frames - first]
 
-    def reconstruct(self, video, seed=None):
+    def reconstruct(self, video: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor | None:
         """What the posterior makes of frames that it sees: as `video`, or None for models without one."""
         return None
 
     @property
-    def prediction_options(self):
+    def prediction_options(self) -> dict:
         """{option: value} of the options that change predictions and no weights; written beside predictions."""
         return {}
 
-    def unreached_variables(self):
+    def unreached_variables(self) -> list:
         """Trainable variables that the published model has although no gradient reaches them."""
         return []
 
     @property
-    def has_posterior(self):
+    def has_posterior(self) -> bool:
         """Whether `reconstruct` is defined."""
         return type(self).reconstruct is not VideoModel.reconstruct
 
     @property
-    def fewest_context(self):
+    def fewest_context(self) -> int:
         """The shortest context that `observe` takes, in frames."""
         return -(-self.min_context // self.context_multiple) * self.context_multiple
 
-    def check_context(self, frames, name="open_loop_ctx"):
+    def check_context(self, frames: int, name: str = "open_loop_ctx") -> None:
         """Refuses a context length that the model cannot observe.
 
         Raises:
@@ -183,7 +186,7 @@ class VideoModel(keras.Model):
                 f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}"
             )
 
-    def check_image_size(self):
+    def check_image_size(self) -> None:
         """Refuses frames whose sides the model cannot divide.
 
         Raises:
@@ -198,7 +201,7 @@ class VideoModel(keras.Model):
                 f" needs; use {good[0]} x {good[1]}"
             )
 
-    def build_on(self, spec):
+    def build_on(self, spec: dict[str, tf.TensorSpec]) -> None:
         """Creates all variables, by tracing the loss on inputs of the given kind.
 
         Call it inside the scope of the strategy that trains the model.
@@ -237,7 +240,7 @@ class VideoModel(keras.Model):
         compat.build_optimizer(self.optimizer, self.main_variables)
 
     @property
-    def term_names(self):
+    def term_names(self) -> list[str]:
         """Names of the loss terms, known once built."""
         return [name for name in self._trackers.values if name not in ("grad_norm", "skipped")]
 
@@ -246,13 +249,13 @@ class VideoModel(keras.Model):
         return list(self._trackers.values.values())
 
     @property
-    def step(self):
+    def step(self) -> tf.Tensor:
         """Batches trained on so far, int64; 0 before `compile`."""
         if getattr(self, "optimizer", None) is None:
             return tf.zeros([], tf.int64)
         return self.batches_after(tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.int64))
 
-    def example_seeds(self, batch, training):
+    def example_seeds(self, batch: dict, training: bool) -> tf.Tensor:
         """Seeds [B, 2] int64 for sampling, one per example, new at every training step.
 
         They depend on the example's "id", the step and the seed given to `compile` alone, so
@@ -265,34 +268,34 @@ class VideoModel(keras.Model):
         return noise.example_seeds(ids, self.step, self._settings.values["seed"])
 
     @property
-    def main_variables(self):
+    def main_variables(self) -> list:
         """The variables of the optimizer that `compile` is given."""
         return self.trainable_variables
 
     @property
-    def optimizers(self):
+    def optimizers(self) -> list:
         """All optimizers, for backups; the first is the one that `compile` is given."""
         return [self.optimizer]
 
     @property
-    def pretrained(self):
+    def pretrained(self) -> dict[str, str]:
         """{attribute: run} of sub-models that are taken from runs of their own when training begins."""
         return {}
 
-    def batches_after(self, updates):
+    def batches_after(self, updates: int | tf.Tensor) -> int | tf.Tensor:
         """How many batches make that many updates of the first optimizer."""
         return updates // self.updates_per_batch
 
-    def train_step(self, batch):
+    def train_step(self, batch: dict) -> dict:
         terms = self.minimize(
             lambda part: self.loss_terms(part, training=True), self.trainable_variables, self.optimizer, batch
         )
         return self._track(terms)
 
-    def test_step(self, batch):
+    def test_step(self, batch: dict) -> dict:
         return self._track(self.loss_terms(batch, training=False), batch.get("mask"))
 
-    def minimize(self, loss_fn, variables, optimizer, batch):
+    def minimize(self, loss_fn: Callable, variables: list, optimizer, batch: dict) -> dict:
         """One update of `variables` against the mean of `loss_fn` over all examples.
 
         The gradient is the mean over micro-batches and replicas; it is clipped by its global
@@ -331,7 +334,9 @@ class VideoModel(keras.Model):
         self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / replicas)
         return terms
 
-    def rollout(self, context, horizon, samples=1, chunk=50, ids=None, first_sample=0):
+    def rollout(
+        self, context: tf.Tensor, horizon: int, samples: int = 1, chunk: int = 50, ids=None, first_sample: int = 0
+    ) -> Iterator[tf.Tensor]:
         """Observes a context and yields the frames that follow, a chunk at a time.
 
         Memory does not grow with the horizon. Sample s of example i depends on ids[i] and s
@@ -342,7 +347,7 @@ class VideoModel(keras.Model):
             horizon: frames to predict.
             samples: futures per example; only stochastic models take more than 1.
             chunk: frames per graph call.
-            ids: [B] int64, seeds of the sampling; 0 ... B-1 where left out.
+            ids: [B] int64, seeds of the sampling. Defaults to 0 ... B-1.
             first_sample: number of the first of the samples, to draw them in groups.
 
         Yields:
@@ -360,7 +365,7 @@ class VideoModel(keras.Model):
             video = tf.reshape(video, [batch, samples, chunk, *self.image_shape])
             yield video[:, :, : horizon - start]
 
-    def observe_samples(self, context, seeds):
+    def observe_samples(self, context: tf.Tensor, seeds: tf.Tensor) -> dict:
         """The state of S futures of each context; a model may share work between them.
 
         Args:
