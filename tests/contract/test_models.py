@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import registry
+from tfvp import compat, registry
 from tfvp.errors import UserError
 from tfvp.evaluation import scoring
 from tfvp.models.base import VideoModel
@@ -87,6 +87,24 @@ def seeds_for(model, count):
 def test_is_a_registered_video_model_with_small_variants(case):
     assert issubclass(case.cls, VideoModel)
     assert case.cls.small_variants and case.cls.paper and case.cls.__doc__
+
+
+def layers_in(value):
+    """The layers that an attribute holds, at any depth of lists and dicts."""
+    if isinstance(value, keras.layers.Layer):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from layers_in(part)
+
+
+def test_every_layer_s_weights_are_the_model_s(case):
+    """Keras 2 does not track layers under a name that the class has, too; they would be in no file and no backup."""
+    weights = {id(compat.backing_variable(v)) for v in case.model.variables}
+    for attribute, value in vars(case.model).items():
+        if not attribute.startswith("_"):
+            for layer in layers_in(value):
+                assert all(id(compat.backing_variable(v)) in weights for v in layer.variables), attribute
 
 
 @pytest.mark.smoke

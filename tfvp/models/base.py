@@ -45,7 +45,7 @@ class VideoModel(keras.Model):
         predicts_labels: whether label maps in its frames are predictions worth scoring.
         renders_labels: whether `tfvp.prediction.render_labels` can use it (its `window` and `render`).
         use_obs: whether each level of a hierarchical model observes contexts, bottom first; may be set.
-        discriminators: networks with an optimizer each; a model with any takes `discriminator_optimizers` in `compile`.
+        discriminator_count: networks with an optimizer of their own, `discriminator_optimizers` of `compile`.
         updates_per_batch: optimizer updates that one `train_step` makes.
         steps_per_epoch: batches in an epoch, set before training, for schedules that count epochs.
         paper: the publication that the model reimplements.
@@ -66,7 +66,7 @@ class VideoModel(keras.Model):
     predicts_labels = True
     renders_labels = False
     use_obs = ()
-    discriminators = ()
+    discriminator_count = 0
     updates_per_batch = 1
     steps_per_epoch = 1
     xla_rollouts = False

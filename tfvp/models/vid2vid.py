@@ -76,6 +76,7 @@ class ImageGenerator(VideoModel):
         )
         self.generator.build((classes * window, 3 * (window - 1)))
         self.discriminators = [vid2vid.PatchDiscriminator(options["discriminator_width"]) for _ in range(1 + scales)]
+        self.discriminator_count = len(self.discriminators)
         self.discriminators[0].build((None, None, None, classes + 3))
         for discriminator in self.discriminators[1:]:
             discriminator.build((None, None, None, 13))

@@ -116,8 +116,8 @@ def compile_model(config, model, steps):
     if settings.ema_decay:
         average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
     others = {}
-    if model.discriminators:
-        others = {"discriminator_optimizers": [make_optimizer() for _ in model.discriminators]}
+    if model.discriminator_count:
+        others = {"discriminator_optimizers": [make_optimizer() for _ in range(model.discriminator_count)]}
     model.compile(
         optimizer=make_optimizer(),
         **others,
