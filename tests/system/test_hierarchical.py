@@ -111,18 +111,16 @@ def test_the_pair_is_evaluated_with_and_without_labels(trained):
 
 
 def test_resuming_keeps_the_discriminators_optimizers(tmp_path, trained):
-    import tfvp
-
     whole_run = trained[1]
     ignored = shutil.ignore_patterns("eval", "painted", "tensorboard")
     shutil.copytree(whole_run.path, tmp_path / "image", ignore=ignored)
     (tmp_path / "image" / "backup" / "epoch-000002.npz").unlink()  # as if killed in the second epoch
-    runs_made = [whole_run, loop.train(config.from_dict(whole_run.config.to_dict(), "image"), tmp_path)]
-    whole, parts = (tfvp.load_run(run.path, "last") for run in runs_made)
-    for ours, theirs in zip(whole.variables, parts.variables, strict=True):
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), atol=1e-5)
-    lines = [runs.Run(run.path).read_metrics() for run in runs_made]
-    assert [line["step"] for line in lines[0]] == [2, 4] == [line["step"] for line in lines[1]]
+    resumed = loop.train(config.from_dict(whole_run.config.to_dict(), "image"), tmp_path)
+    whole, parts = (runs.Run(run.path).read_metrics()[-1] for run in (whole_run, resumed))
+    assert whole["step"] == parts["step"] == 4
+    # Adversaries amplify rounding, so weights are no measure. A discriminator that began anew has d_image .96, not .64.
+    for term in ("loss", "gan", "feature", "d_image", "grad_norm"):
+        assert parts[term] == pytest.approx(whole[term], rel=0.1), term
 
 
 def test_what_does_not_fit_is_refused(tmp_path, trained):
