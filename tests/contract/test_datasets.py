@@ -29,6 +29,7 @@ CASES = {
     "moving_mnist": {
         "drawn": (None, {}, (10_000, 2_000, 10_000)),
         "three digits": (None, {"clip_length": 35, "num_digits": 3}, (10_000, 2_000, 10_000)),
+        "notebook's sets": (None, {"sets": "notebook"}, (7_200, 800, 2_000)),
         "published test set": (layouts.write_mnist_test_seq, {}, (10_000, 2_000, 6)),
         "user's digits": (layouts.write_mnist, {}, (10_000, 2_000, 10_000)),
     },

@@ -229,6 +229,19 @@ def test_the_published_test_set(tmp_path):
         build("moving_mnist", root=str(tmp_path), image_size=(48, 48))
 
 
+def test_the_notebooks_sets_are_parts_of_the_test_set(tmp_path):
+    everything, sets = build("moving_mnist"), build("moving_mnist", {"sets": "notebook"})
+    assert not sets.endless and everything.endless
+    assert [len(sets.clip_lengths(s)) for s in ("train", "validation", "test")] == [7200, 800, 2000]
+    for split, first in (("train", 0), ("validation", 7200), ("test", 8000)):
+        np.testing.assert_array_equal(clips(sets, split, [0, 3]), clips(everything, "test", [first, first + 3]))
+    layouts.write_mnist_test_seq(tmp_path)
+    published = build("moving_mnist", {"sets": "notebook"}, root=str(tmp_path))
+    assert [len(published.clip_lengths(s)) for s in ("train", "validation", "test")] == [4, 0, 2]
+    numbers, _ = layouts.marks(published.read("test", np.array([0, 1]), np.array([0, 0]), 3)["video"])
+    assert numbers.tolist() == [[4] * 3, [5] * 3]
+
+
 def test_a_damaged_test_set(tmp_path):
     layouts.write_mnist_test_seq(tmp_path)
     path = tmp_path / "mnist_test_seq.npy"

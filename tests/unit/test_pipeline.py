@@ -140,6 +140,15 @@ def test_a_pass_has_every_window_once(train, window, length, stride, batch, seed
         assert len(part) == len(set(part)) and set(part) == expected
 
 
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 7])
+def test_passes_go_on_across_epochs(steps_per_epoch):
+    """Short epochs must not leave clips out: ten epochs of a tenth of a pass are a pass."""
+    dataset = Counting({"train": [9] * 20})
+    order = [c for c, _ in flat(stream(dataset, 10, steps_per_epoch=steps_per_epoch))]
+    assert sorted(order[:20]) == sorted(order[20:40]) == list(range(20))
+    assert order[:20] != order[20:40]
+
+
 def test_passes_and_epochs_are_shuffled_differently():
     dataset = Counting({"train": [20] * 40})
     found = flat(stream(dataset, 40, steps_per_epoch=20))

@@ -55,6 +55,7 @@ class MNISTCIFAR(MovingMNIST):
         digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
     ):
         super().__init__(settings, clip_length, num_digits, digits)
+        del self.options["sets"]
         self._backgrounds = functools.lru_cache(maxsize=3)(self._resized_pictures)
 
     def prepare(self, progress=True):

@@ -35,7 +35,7 @@ class MovingFashionMNIST(MovingMNIST):
 
     def __init__(self, settings, clip_length: int = 20, num_digits: int = 2):
         super().__init__(settings, clip_length, num_digits)
-        del self.options["digits"]
+        del self.options["digits"], self.options["sets"]
 
     @property
     def digits(self):

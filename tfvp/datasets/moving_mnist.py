@@ -20,6 +20,7 @@ class MovingMNIST(digits.MovingDigits):
     Training clips are drawn anew in each epoch. The test split is the published file
     mnist_test_seq.npy if `data.root` holds it, else 10,000 clips drawn from MNIST's test digits,
     always the same; validation is 2,000 clips drawn from digits that training never shows.
+    `sets` chooses other sets.
 
     A digit starts at a random place of the free range (the canvas less the digit) in a random
     direction. In each frame it first moves by a tenth of that range, and bounces; its corner is
@@ -33,6 +34,9 @@ class MovingMNIST(digits.MovingDigits):
         num_digits: digits in a drawn clip.
         digits: auto = the MNIST files in `data.root`, else the digits that ship with tfvp;
             embedded = the latter; mnist = the former, else Keras's download.
+        sets: drawn = as above; notebook = three fixed sets that are parts of the test split's 10,000 clips, as in
+            the PyTorch-Lightning next-frame notebook: the first 7,200 train, the next 800 validate, the last 2,000
+            test. Clips of all three show the same digits.
     """
 
     info = base.DatasetInfo(
@@ -57,10 +61,13 @@ class MovingMNIST(digits.MovingDigits):
         clip_length: int = 20,
         num_digits: int = 2,
         digits: typing.Literal["auto", "embedded", "mnist"] = "auto",
+        sets: typing.Literal["drawn", "notebook"] = "drawn",
     ):
-        super().__init__(settings, num_digits, digits, clip_length=clip_length)
+        super().__init__(settings, num_digits, digits, clip_length=clip_length, sets=sets)
         if clip_length < 1:
             raise UserError(f"data.clip_length={clip_length} must be at least 1")
+        self.sets = sets
+        self.endless = sets == "drawn"
         self._published = None
         path = pathlib.Path(settings.root).expanduser() / (self.published_test_file or "")
         if settings.root and path.is_file():
@@ -77,19 +84,35 @@ class MovingMNIST(digits.MovingDigits):
             self.warn_once(f"{TEST_FILE} is not in data.root, so the test split is generated")
 
     def notes(self):
-        test = f"{TEST_FILE} in {self.settings.root}" if self._published is not None else f"drawn; {self.info.download}"
-        return [*super().notes(), f"test split: {test}"]
+        drawn = f"drawn; {self.info.download}"
+        clips = drawn if self._published is None else f"{TEST_FILE} in {self.settings.root}"
+        which = "test split" if self.sets == "drawn" else "all splits"
+        return [*super().notes(), f"{which}: {clips}"]
+
+    def _in_test_clips(self, split):
+        """The range of numbers that a split's clips have in the published or drawn test set; None if in neither."""
+        count = self.counts["test"] if self._published is None else self._published.shape[1]
+        if self.sets == "drawn":
+            return range(count) if split == "test" else None
+        ends = {"train": (0, 72), "validation": (72, 80), "test": (80, 100)}[split]
+        return range(*(count * percent // 100 for percent in ends))
 
     def clip_lengths(self, split):
-        if split == "test" and self._published is not None:
-            return np.full(self._published.shape[1], self._published.shape[0], np.int64)
-        return np.full(self.counts[split], self.options["clip_length"], np.int64)
+        fixed = self._in_test_clips(split)
+        if fixed is None:
+            return np.full(self.counts[split], self.options["clip_length"], np.int64)
+        length = self.options["clip_length"] if self._published is None else self._published.shape[0]
+        return np.full(len(fixed), length, np.int64)
 
     def read(self, split, clips, starts, length, stride=1):
-        if split != "test" or self._published is None:
+        fixed = self._in_test_clips(split)
+        if fixed is None:
             return super().read(split, clips, starts, length, stride)
+        numbers = fixed.start + np.asarray(clips)
+        if self._published is None:
+            return super().read("test", numbers, starts, length, stride)
         frames = np.asarray(starts)[:, None] + np.arange(length) * stride
-        pages = digits.shrink(self._published[frames, np.asarray(clips)[:, None]], self.factor)
+        pages = digits.shrink(self._published[frames, numbers[:, None]], self.factor)
         return {"video": np.repeat(pages[..., None], self.settings.channels, axis=-1)}
 
     def paths(self, random, frames):

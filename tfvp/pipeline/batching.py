@@ -1,8 +1,8 @@
 """The one pipeline from any data set to batches.
 
-An epoch is a list: position k of epoch e stands for one window of one clip, and the list is a
-pure function of the seed and e. Batches are therefore a map over the numbers of training
-steps, and a resumed run starts at its step without having to read what came before.
+Training is a list of examples: number k stands for one window of one clip, and the list is a
+pure function of the seed. Batches are therefore a map over the numbers of training steps, and a
+resumed run starts at its step without having to read what came before.
 """
 
 import functools
@@ -43,9 +43,9 @@ def training_batches(
         dataset: a prepared `VideoDataset`.
         batch_size: examples in a batch, over all workers.
         length: frames in a window.
-        steps_per_epoch: batches in an epoch. An epoch with more batches than one pass over the
-            windows has further passes, each in another order; one with fewer takes another
-            part of them each time.
+        steps_per_epoch: batches in an epoch. Passes over the windows, each in another order, follow one another
+            whatever the length of an epoch: every window has been seen once before any is seen again. Clips that
+            are drawn anew begin a new pass in each epoch.
         seed: with the epoch's number it determines order, window starts and flips.
         first_epoch: the epoch to begin with; the batches are those that a stream from epoch 0
             would have from there on.
@@ -269,9 +269,10 @@ class _Windows(typing.NamedTuple):
 
 
 class _Epochs:
-    """The window at every position of every epoch.
+    """The window at every position of every epoch of `examples` positions.
 
-    An epoch of `examples` positions is cut into passes; each pass has every window once.
+    Passes, which have every window once, follow one another without regard to epochs; only clips
+    that are drawn anew begin a new pass with each epoch.
     """
 
     def __init__(self, dataset, split, length, stride, window, seed, examples):
@@ -288,6 +289,7 @@ class _Epochs:
             self.clips = np.repeat(self.clips, pieces)
             self.starts = (np.arange(len(self.clips)) - first) * span
         self.windows = len(self.clips)
+        self.examples = examples
         self.passes = -(-examples // self.windows)
         # A pass over new clips takes new numbers: they are never those of another pass or epoch.
         self.renewed = len(lengths) if dataset.endless and split == "train" else 0
@@ -297,6 +299,8 @@ class _Epochs:
 
     def at(self, epoch, positions):
         """The windows at positions (int64 [n], ascending) of an epoch."""
+        if not self.renewed:
+            epoch, positions = 0, positions + epoch * self.examples
         number = positions // self.windows
         parts = []
         for n in np.unique(number):
