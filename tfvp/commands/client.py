@@ -23,7 +23,7 @@ def add_arguments(parser):
 def run(options):
     quiet.import_tensorflow()
     from tfvp import video_io
-    from tfvp.evaluation import report
+    from tfvp.evaluation import pictures
     from tfvp.serving import client
 
     url, video = options.url.rstrip("/"), pathlib.Path(options.video)
@@ -37,5 +37,5 @@ def run(options):
     else:
         future = client.predict(url, frames[None], options.horizon, options.seed, seeded)
     out = pathlib.Path(options.out) if options.out else video.with_name(f"{video.stem}_future.mp4")
-    video_io.write_video(out, future[0] if out.suffix == ".npy" else report.futures(frames, future), fps=8.0)
+    video_io.write_video(out, future[0] if out.suffix == ".npy" else pictures.futures(frames, future), fps=8.0)
     print(f"written: {out}")

@@ -32,7 +32,7 @@ def add_arguments(parser):
 def run(options):
     quiet.import_tensorflow()
     from tfvp import run as runs
-    from tfvp.evaluation import evaluator, report
+    from tfvp.evaluation import evaluator, tables
 
     evaluated = runs.find(options.logdir)
     protocol = evaluator.choose_protocol(
@@ -48,7 +48,7 @@ def run(options):
     document, paths = evaluator.evaluate(
         evaluated, protocol, options.datadir, options.weights, not options.no_save_grid, use_obs=options.use_obs
     )
-    print(f"\n{report.table(document)}\n")
+    print(f"\n{tables.text(document)}\n")
     for note in document["notes"]:
         print(note)
     print("written:\n" + "\n".join(f"  {path}" for path in (paths[0], paths[2], paths[-1])))

@@ -9,7 +9,7 @@ import numpy as np
 from tfvp import files
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import report
+from tfvp.evaluation import curves, tables
 from tfvp.evaluation.comparison_page import page
 
 RESAMPLES, SEED, LEVEL = 2000, 0, 95.0
@@ -59,11 +59,11 @@ def table(document):
     for metric in document["runs"][names[0]]["metrics"]:
         for name in names:
             summary = document["runs"][name]["metrics"].get(metric, {"mean": None})
-            cells = [metric if name == names[0] else "", name, report.format_number(summary["mean"])]
+            cells = [metric if name == names[0] else "", name, tables.format_number(summary["mean"])]
             cells.append(_interval(summary.get("interval")))
             difference = summary.get("difference")
             cells += (
-                [report.format_number(difference["mean"]), _interval(difference["interval"]), f"{difference['p']:.4f}"]
+                [tables.format_number(difference["mean"]), _interval(difference["interval"]), f"{difference['p']:.4f}"]
                 if difference
                 else ["", "", ""]
             )
@@ -162,12 +162,12 @@ def _summary(evaluation, reference, metric):
 
 
 def _interval(pair):
-    return f"[{report.format_number(pair[0])}, {report.format_number(pair[1])}]" if pair else ""
+    return f"[{tables.format_number(pair[0])}, {tables.format_number(pair[1])}]" if pair else ""
 
 
 def _draw(path, values, metrics, context):
     """Curves over predicted frames with bootstrap bands, a panel per metric."""
-    with report.metric_panels(path, metrics, context) as panels:
+    with curves.metric_panels(path, metrics, context) as panels:
         for metric, axes in panels.items():
             for name, per_clip in values.items():
                 mean, low, high = bootstrap(per_clip[metric])

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvp import run as runs
 from tfvp import video_io
 from tfvp.errors import UserError
-from tfvp.evaluation import report
+from tfvp.evaluation import pictures
 from tfvp.frames import to_uint8
 from tfvp.models.build import load_run
 
@@ -63,5 +63,5 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     if out.suffix.lower() == ".npy":
         video_io.write_video(out, predicted.reshape(-1, *predicted.shape[2:]))
         return out
-    video_io.write_video(out, report.futures(frames[:context], predicted), fps=config.data.get("fps", 0.0) or 8.0)
+    video_io.write_video(out, pictures.futures(frames[:context], predicted), fps=config.data.get("fps", 0.0) or 8.0)
     return out

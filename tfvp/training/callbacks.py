@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from tfvp import compat, files, video_io
 from tfvp.errors import UserError
-from tfvp.evaluation import report
+from tfvp.evaluation import curves, pictures
 from tfvp.run import save_weights
 
 RISING = ("psnr", "ssim")  # endings of monitored names for which higher is better
@@ -120,7 +120,7 @@ class EndOfEpoch(keras.callbacks.Callback):
                 if key not in ("epoch", "step"):
                     tf.summary.scalar(key.replace("_", "/", 1) if key.startswith(("val_", "train_")) else key, value)
         self.writer.flush()
-        report.draw_training(self.run.path / "curves.png", self.run.read_metrics())
+        curves.draw_training(self.run.path / "curves.png", self.run.read_metrics())
         self.backup.save(done, self.state)
 
     def _validate_and_save(self, epoch, line, validate):
@@ -166,7 +166,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _draw(self, epoch, tag, truth, predictions, context):
-        videos = [report.comparison(clip, samples, context) for clip, samples in zip(truth, predictions)]
+        videos = [pictures.comparison(clip, samples, context) for clip, samples in zip(truth, predictions)]
         path = self.run.folder("samples") / f"{tag}_{epoch:04d}.gif"
         video_io.write_video(path, np.concatenate(videos, axis=1), fps=8)
         height, width = videos[0].shape[1] * len(videos), videos[0].shape[2]
