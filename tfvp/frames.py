@@ -88,14 +88,21 @@ class Converter:
         """One frame, PyAV's or uint8 [h, w, c], as uint8 [H, W, c] with c as it comes, 1 or 3."""
         if not isinstance(frame, np.ndarray):
             turns = round(getattr(frame, "rotation", 0) / 90) % 4
-            if self.size and self.resize != "crop" and not turns:
+            if self.size and self.resize not in ("crop", "kitti") and not turns:
                 return self._scaled(frame, self.size, "bicubic" if self.resize == "squash" else "area" + _EXACT)
             frame = np.rot90(self._scaled(frame, (frame.height, frame.width), "bicubic" + _EXACT), turns)
+        if self.size and self.resize == "kitti":
+            frame = centre(frame, self.size, self._resized)
         if self.size is None or frame.shape[:2] == self.size:
             return np.ascontiguousarray(frame)
         if self.resize == "crop":
             frame = _central(frame, self.size)
-        return self._scaled(av_frame(frame), self.size, ("bicubic" if self.resize == "squash" else "area") + _EXACT)
+        return self._resized(frame, self.size)
+
+    def _resized(self, frame, size):
+        if frame.shape[:2] == size:
+            return frame
+        return self._scaled(av_frame(frame), size, ("bicubic" if self.resize == "squash" else "area") + _EXACT)
 
     def colours(self, frames):
         """A stack of such frames in the wanted number of channels: uint8 [n, H, W, C]."""
@@ -129,6 +136,24 @@ def av_frame(array: np.ndarray) -> av.VideoFrame:
     if array.shape[-1] == 1:
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(array[..., 0]), "gray")
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24")
+
+
+def centre(frame: np.ndarray, size: tuple[int, int], resized) -> np.ndarray:
+    """What KITTI's frames have been cut to since PredNet (arXiv 1605.08104), before they are resized to `size`.
+
+    Args:
+        frame: [h, w] or [h, w, C].
+        size: (height, width); the frame is brought to 128 rows, or to this height where it is more.
+        resized: a function that resizes: (frame, (height, width)) -> frame.
+
+    Returns:
+        [height, width] or [height, width, C], the central columns: 5 for every 4 rows.
+    """
+    height = max(128, size[0])
+    width = height * 5 // 4
+    wide = max(width, round(frame.shape[1] * height / frame.shape[0]))
+    left = (wide - width) // 2
+    return np.ascontiguousarray(resized(frame, (height, wide))[:, left : left + width])
 
 
 def _central(frame, size):

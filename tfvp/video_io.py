@@ -8,6 +8,7 @@ damaged file is an error: FFmpeg conceals damage and stops quietly at the end of
 import collections.abc
 import contextlib
 import fractions
+import functools
 import os
 import pathlib
 import re
@@ -39,7 +40,7 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 READABLE_SUFFIXES = (*VIDEO_SUFFIXES, ".gif", *ARRAY_SUFFIXES)
-RESIZE_MODES = ("squash", "area", "crop")
+RESIZE_MODES = ("squash", "area", "crop", "kitti")
 
 # MPEG-4 codes "the last picture again" in a packet of this many bytes at most; a decoder may leave it out.
 _PLACEHOLDER_BYTES = 8
@@ -66,7 +67,8 @@ def read_video(
         channels: 1 = grey (Rec. 601 luma), 3 = RGB; None keeps the video's own.
         resize: "squash" = the whole frame, bicubic, as `ffmpeg -s` does; "area" = the whole
             frame, every pixel the mean of the area that it covers; "crop" = the largest
-            central part of the right aspect ratio, then as "area".
+            central part of the right aspect ratio, then as "area"; "kitti" = 5 central columns
+            for every 4 rows (`tfvp.frames.centre`), then as "area".
         fps: frames per second to resample to, by holding frames; 0 keeps every frame. Arrays
             and folders of images carry no rate and are taken as they are.
         file: an open binary file to read in place of `path`, which then only names it.
@@ -81,38 +83,42 @@ def read_video(
 
 
 def iterate_video(
-    path: str | os.PathLike,
+    path: str | os.PathLike | np.ndarray,
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
     resize: str = "area",
     fps: float = 0.0,
     file: typing.BinaryIO | None = None,
     chunk: int = 64,
+    select: collections.abc.Callable[[collections.abc.Iterator], collections.abc.Iterable] = iter,
 ) -> collections.abc.Iterator[np.ndarray]:
     """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
 
     Damage is reported where it is met, so pieces that came before the error are good frames
     of an incomplete file.
+
+    Args:
+        path: also frames, [T, H, W] or [T, H, W, C], which are taken as a .npy file of them would be.
+        select: picks from the frames at rate `fps`, which it is given before they are resized: it
+            decides how far the file is decoded, and for which frames the rest of the work is done.
     """
-    path = pathlib.Path(path)
+    array, path = (path, "the array") if isinstance(path, np.ndarray) else (None, pathlib.Path(path))
     if resize not in RESIZE_MODES:
         raise ValueError(f"resize must be one of {', '.join(RESIZE_MODES)}, not {resize!r}")
     convert = Converter(image_size, channels, resize)
-    pending, total = [], 0
-    with _readable(path, file):
-        for frame in _at_rate(_open(path, file), fps):
-            frame = convert(frame)
+    pending = []
+    with _readable(path, file) if array is None else contextlib.nullcontext():
+        frames = _open(path, file) if array is None else ((None, None, f) for f in _array_frames(path, array))
+        for frame in select(_at_rate(_some(frames, path), fps)):
+            frame = convert(frame() if callable(frame) else frame)
             if pending and frame.shape != pending[0].shape:
                 raise UserError(f"{path} has frames of different sizes; set data.image_size to make them equal")
             pending.append(frame)
             if len(pending) == chunk:
-                total += chunk
                 yield convert.colours(np.stack(pending))
                 pending = []
     if pending:
         yield convert.colours(np.stack(pending))
-    elif not total:
-        raise UserError(f"{path} holds no frames; replace or remove it")
 
 
 def read_image(
@@ -198,13 +204,22 @@ def _readable(path, file):
 
 
 def _open(path, file):
-    """An iterator of (start, end, frame), times in seconds or None; frames are arrays or PyAV's."""
+    """An iterator of (start, end, frame), in seconds or None; frames are arrays, PyAV's, or functions that read."""
     suffix = path.suffix.lower()
     if file is None and path.is_dir():
         return _images(path)
     if suffix in ARRAY_SUFFIXES:
-        return ((None, None, frame) for frame in _array_frames(path, file))
+        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)))
     return _gif(path, file) if suffix == ".gif" else _decode_video(path, file)
+
+
+def _some(frames, path):
+    """The frames, of which there must be one."""
+    frame = next(frames, None)
+    if frame is None:
+        raise UserError(f"{path} holds no frames; replace or remove it")
+    yield frame
+    yield from frames
 
 
 def _at_rate(frames, fps):
@@ -283,7 +298,7 @@ def _gif(path, file):
 
 def _images(folder):
     for name in list_images(folder):
-        yield None, None, _image(folder / name)
+        yield None, None, functools.partial(_image, folder / name)
 
 
 def _image(path):
@@ -302,8 +317,8 @@ def list_images(folder: str | os.PathLike) -> list[str]:
     return sorted((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
 
 
-def _array_frames(path, file):
-    array = _load_array(path, file)
+def _array_frames(path, array):
+    array = _as_video(path, array)
     if array.dtype == bool:
         array = array.astype(np.uint8) * np.uint8(255)
     for start in range(0, len(array), 64):
@@ -331,6 +346,11 @@ def _load_array(path, file):
                 listed = ", ".join(names) or "(none)"
                 raise UserError(f"{path} holds the arrays {listed}; call the one with the frames 'video'")
             array = archive[names[0]]
+    return _as_video(path, array)
+
+
+def _as_video(path, array):
+    """An array with four axes, [T, H, W, C]."""
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.shape[-1] not in (1, 3):

@@ -8,6 +8,7 @@ from tests import layouts
 from tfvp import config, registry
 from tfvp.datasets import base, driving, kitti, kitti_caltech
 from tfvp.errors import UserError
+from tfvp.frames import Converter, centre
 from tfvp.metrics import protocols
 from tfvp.models.base import VideoModel
 from tfvp.training.validation import make_validation
@@ -90,9 +91,10 @@ def test_coloured_label_maps_are_refused(tmp_path):
 def test_the_crop_of_kitti():
     frame = np.zeros((375, 1242, 3), np.uint8)
     frame[:, 621 - 150 : 621 + 150] = 200
-    cut = driving.centre(frame)
+    cut = Converter((128, 160), None, "kitti")(frame)
     assert cut.shape == (128, 160, 3) and abs(float((cut[64, :, 0] > 100).sum()) - 300 * 128 / 375) <= 2
-    labels = driving.centre(np.arange(375 * 1242).reshape(375, 1242).astype(np.uint8) % 19, nearest=True)
+    classes = np.arange(375 * 1242).reshape(375, 1242).astype(np.uint8) % 19
+    labels = centre(classes, (128, 160), driving.nearest)
     assert labels.shape == (128, 160) and labels.max() < 19
 
 

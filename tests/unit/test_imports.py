@@ -21,6 +21,7 @@ ROWS = [
     {"models", "datasets", "metrics"},
     {"pipeline"},
     {"layers"},
+    {"preprocessing"},
     {"run", "weights", "video_io"},
     {"config", "frames"},
     {"registry", "files", "compat"},

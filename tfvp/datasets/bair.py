@@ -6,7 +6,6 @@ import numpy as np
 
 from tfvp.datasets import base
 from tfvp.errors import UserError
-from tfvp.frames import Converter
 from tfvp.pipeline import listing, tfrecords
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
@@ -71,15 +70,11 @@ class BAIR(base.FileDataset):
         if not source.member:
             yield from super().decode(source)
             return
-        convert = Converter(self.settings.image_size, self.settings.channels, "area")
         for number, example in enumerate(tfrecords.examples(source.path)):
             held_out = "validation" if number % VALIDATION_EVERY == 0 else "train"
             if source.split == "test" or source.split == held_out:
                 frames = _raw_frames(example, source.path)
-                yield (
-                    f"{source.name.rsplit(':', 1)[0]}#{number}",
-                    {"video": convert.colours(np.stack([convert(frame) for frame in frames]))},
-                )
+                yield f"{source.name.rsplit(':', 1)[0]}#{number}", {"video": self.preprocessing.convert(frames)}
 
 
 def _raw_frames(example, path):

@@ -12,8 +12,6 @@ import hashlib
 import io
 import os
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +20,7 @@ from tqdm import tqdm
 from tfvp import registry, video_io
 from tfvp.errors import UserError
 from tfvp.pipeline import batching, decoding, draws, shards
+from tfvp.preprocessing import Preprocessing
 
 _printed = set()
 
@@ -87,6 +86,7 @@ class VideoDataset:
         provides: keys that `read` returns, or can return if an option asks for it.
         channels: numbers of channels that `data.channels` may ask for.
         video_dtype: of stored frames: uint8 in [0, 255], or float32 in [0, 1] where bytes would lose precision.
+        resize: of frames (`tfvp.video_io.RESIZE_MODES`), unless there is an option of this name.
 
     Args:
         settings: a `Settings`.
@@ -101,6 +101,7 @@ class VideoDataset:
     provides = ("video",)
     channels = (1, 3)
     video_dtype = np.uint8
+    resize = "area"
 
     def __init__(self, settings: Settings, **options):
         height, width = settings.image_size
@@ -185,7 +186,20 @@ class VideoDataset:
         """Sentences on where the data came from and what could be added, which `tfvp data` shows."""
         return []
 
+    @classmethod
+    def frame_rule(cls, options: collections.abc.Mapping[str, object]) -> dict[str, object]:
+        """How videos become clips under the options `data`, beside the size: arguments of `Preprocessing`.
+
+        These are resize, fps, and frame_stride where the clips themselves leave out frames of the video.
+        """
+        return {"resize": options.get("resize", cls.resize), "fps": options.get("fps", 0.0)}
+
     # Provided by this class.
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to every frame of a file."""
+        return Preprocessing(self.settings.image_size, self.settings.channels, **self.frame_rule(self.options))
 
     @property
     def name(self) -> str:
@@ -285,7 +299,7 @@ class FileDataset(VideoDataset):
     """Files that are decoded once into shards.
 
     An author writes `sources`; and `decode` and `arrays`, where a file is not simply a video.
-    The options `resize` and `fps` are passed to `tfvp.video_io`.
+    Frames are converted by `preprocessing`, which goes by the options `resize` and `fps` where there are such.
     """
 
     def sources(self) -> list[decoding.Source]:
@@ -302,9 +316,9 @@ class FileDataset(VideoDataset):
         Raises:
             UserError: the file cannot be read; it is then named, counted and skipped.
         """
-        path, options = source.path, dict(self.reading)
+        path, options = source.path, self.preprocessing.reading
         if source.member:
-            path, options["file"] = pathlib.Path(source.member), io.BytesIO(_member(source))
+            path, options["file"] = pathlib.Path(source.member), io.BytesIO(decoding.unzipped(source))
         if not source.segments:
             yield from ((source.name, {"video": piece}) for piece in video_io.iterate_video(path, **options))
             return
@@ -312,12 +326,6 @@ class FileDataset(VideoDataset):
         for first, end in source.segments:
             if len(video[first:end]):
                 yield f"{source.name}#{first + 1}-{end}", {"video": video[first:end]}
-
-    @property
-    def reading(self) -> dict[str, object]:
-        """Arguments of `tfvp.video_io` for every file."""
-        how = {key: value for key, value in self.options.items() if key in ("resize", "fps")}
-        return {"image_size": self.settings.image_size, "channels": self.settings.channels, **how}
 
     @property
     def root(self) -> pathlib.Path:
@@ -390,11 +398,3 @@ def _skipped(name, unreadable, total):
     shown = "; ".join(list(unreadable.values())[:3])
     more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
     return f"{len(unreadable)} of {total} files of {name} cannot be read and are skipped: {shown}{more}"
-
-
-def _member(source):
-    try:
-        with zipfile.ZipFile(source.path) as archive:
-            return archive.read(source.member)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise UserError(f"{source.member} in {source.path} is damaged ({error}); download the archive again") from error

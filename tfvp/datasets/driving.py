@@ -1,4 +1,4 @@
-"""Shared by data sets of driving: frames in numbered images, label maps beside them, KITTI's crop."""
+"""Shared by data sets of driving: frames in numbered images, label maps beside them."""
 
 import re
 
@@ -7,7 +7,6 @@ from PIL import Image
 
 from tfvp import video_io
 from tfvp.datasets import base
-from tfvp.frames import Converter
 
 LABEL_PREFIX = "color_mask_"
 
@@ -53,7 +52,6 @@ class LabelledFrames(base.FileDataset):
 
     def clips_of(self, name, paths):
         """Yields (clip name, {"video", "labels"}), a clip for each run of consecutive frames."""
-        convert = Converter(self.settings.image_size, self.settings.channels, "area")
         labelled = self.options["labels"] == "disk"
         run, last = [], None
         for path in sorted(paths, key=lambda p: video_io.natural_key(p.name)):
@@ -61,13 +59,13 @@ class LabelledFrames(base.FileDataset):
             mask = self.mask_of(path)
             usable = not labelled or mask.is_file()
             if run and (not usable or number != last + 1):
-                yield run[0][0], self._stacked(run, convert)
+                yield run[0][0], self._stacked(run)
                 run = []
             if usable:
                 run.append((f"{name}#{number}", path, mask if labelled else None))
                 last = number
         if run:
-            yield run[0][0], self._stacked(run, convert)
+            yield run[0][0], self._stacked(run)
 
     def windows_every(self, split, step, length, stride):
         """Windows that start every `step` frames of each clip, clip after clip: (clips, starts), int64 [N] each."""
@@ -75,21 +73,14 @@ class LabelledFrames(base.FileDataset):
         counts = (self.clip_lengths(split)[clips] - ((length - 1) * stride + 1)) // step + 1
         return np.repeat(clips, counts), np.concatenate([np.arange(n, dtype=np.int64) * step for n in counts])
 
-    def _stacked(self, run, convert):
-        video = convert.colours(np.stack([convert(self.image(path)) for _, path, _ in run]))
+    def _stacked(self, run):
+        video = self.preprocessing.convert(self.image(path) for _, path, _ in run)
         if run[0][2] is None:
             return {"video": video}
-        height, width = self.settings.image_size
-        labels = [Image.fromarray(self.label_map(mask)).resize((width, height), Image.NEAREST) for _, _, mask in run]
-        return {"video": video, "labels": np.stack([np.asarray(m) for m in labels])}
+        labels = [nearest(self.label_map(mask), self.settings.image_size) for _, _, mask in run]
+        return {"video": video, "labels": np.stack(labels)}
 
 
-def centre(frame, height=128, width=160, nearest=False):
-    """A frame [h, w] or [h, w, c] at `height` pixels, its central `width` columns: KITTI's crop since PredNet."""
-    wide = max(width, round(frame.shape[1] * height / frame.shape[0]))
-    if nearest:
-        frame = np.asarray(Image.fromarray(frame).resize((wide, height), Image.NEAREST))
-    else:
-        frame = Converter((height, wide), None, "area")(frame)
-    left = (wide - width) // 2
-    return np.ascontiguousarray(frame[:, left : left + width])
+def nearest(labels, size):
+    """Class numbers [h, w] at `size`, (height, width), by nearest pixel."""
+    return np.asarray(Image.fromarray(labels).resize(size[::-1], Image.NEAREST))

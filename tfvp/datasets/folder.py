@@ -122,7 +122,7 @@ class Folder(base.FileDataset):
         frames = []
         for source in [s for s in self.sources() if s.split == "train"][:SAMPLED_VIDEOS]:
             try:
-                video = next(video_io.iterate_video(source.path, **self.reading))
+                video = next(video_io.iterate_video(source.path, **self.preprocessing.reading))
                 frames.append(video[:: max(1, len(video) // 4)])
             except UserError:  # `prepare` names it
                 continue

@@ -1,7 +1,5 @@
 """Human3.6M (Ionescu et al. 2014), as OpenSTL (arXiv 2306.11249) uses its frames: 4 in, 4 out."""
 
-import numpy as np
-
 from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
@@ -43,6 +41,10 @@ class Human36M(base.FileDataset):
         if resize not in video_io.RESIZE_MODES:
             raise UserError(f"data.resize={resize!r} is none of {', '.join(video_io.RESIZE_MODES)}")
 
+    @classmethod
+    def frame_rule(cls, options):
+        return {**super().frame_rule(options), "frame_stride": options["step"]}
+
     def sources(self):
         sources = []
         for split in ("train", "test"):
@@ -82,14 +84,6 @@ class Human36M(base.FileDataset):
     def decode(self, source):
         prefix, first = source.member.rsplit(",", 1)
         folder = source.path.parents[prefix.count("/")]
-        size, channels = self.settings.image_size, self.settings.channels
-        frames = [
-            video_io.read_image(
-                self._frame(folder, prefix, int(first) + i * self.options["step"]),
-                size,
-                channels,
-                self.options["resize"],
-            )
-            for i in range(self.options["clip_length"])
-        ]
-        yield source.name, {"video": np.stack(frames)}
+        numbers = (int(first) + i * self.options["step"] for i in range(self.options["clip_length"]))
+        frames = (video_io.read_image(self._frame(folder, prefix, number)) for number in numbers)
+        yield source.name, {"video": self.preprocessing.convert(frames)}

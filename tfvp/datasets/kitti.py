@@ -5,6 +5,7 @@ import typing
 
 from tfvp import video_io
 from tfvp.datasets import base, driving
+from tfvp.frames import centre
 from tfvp.pipeline import listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
@@ -51,6 +52,8 @@ class KITTI(driving.LabelledFrames):
         horizon=15,
     )
 
+    resize = "kitti"
+
     def __init__(self, settings, labels: typing.Literal["none", "disk"] = "none"):
         super().__init__(settings, labels=labels)
 
@@ -83,14 +86,5 @@ class KITTI(driving.LabelledFrames):
         names = [n for n in video_io.list_images(source.path) if not n.startswith(driving.LABEL_PREFIX)]
         yield from self.clips_of(source.name, [source.path / name for name in names])
 
-    def image(self, path):
-        return driving.centre(super().image(path), *self._crop)
-
     def label_map(self, path):
-        return driving.centre(super().label_map(path), *self._crop, nearest=True)
-
-    @property
-    def _crop(self):
-        """Height and width that frames are cut to before they are resized; larger frames need more than 128 rows."""
-        height = max(128, self.settings.image_size[0])
-        return height, height * 5 // 4
+        return centre(super().label_map(path), self.settings.image_size, driving.nearest)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tfvp import video_io
-from tfvp.datasets import base, driving
+from tfvp.datasets import base
 from tfvp.datasets.kitti import KITTI
 from tfvp.errors import UserError
 from tfvp.pipeline import listing
@@ -22,8 +22,8 @@ HEADER_BYTES, JPEG_FORMATS = 1024, (102, 201)
 class KITTICaltech(KITTI):
     """KITTI for training and validation, every third frame of Caltech Pedestrian for the test.
 
-    Both are brought to 128 pixels of height and cut to their central 160 columns; with
-    data.image_size=[128, 160] they stay like that.
+    Both are brought to 128 pixels of height, or to data.image_size where that is more, and cut to
+    their central columns, 5 for every 4 rows; with data.image_size=[128, 160] they stay like that.
 
     Args:
         settings: `base.Settings`.
@@ -59,10 +59,9 @@ class KITTICaltech(KITTI):
         if self.options["labels"] == "disk":
             raise UserError(f"{source.path} has no label maps; set data.labels=none")
         recording = read_seq(source.path) if source.path.suffix.lower() == ".seq" else video_io.read_video(source.path)
-        convert = driving.Converter(self.settings.image_size, self.settings.channels, "area")
-        frames = [convert(driving.centre(frame)) for frame in recording[KEPT_EVERY - 1 :: KEPT_EVERY]]
-        if frames:
-            yield source.name, {"video": convert.colours(np.stack(frames))}
+        frames = recording[KEPT_EVERY - 1 :: KEPT_EVERY]
+        if len(frames):
+            yield source.name, {"video": self.preprocessing.convert(frames)}
 
 
 def read_seq(path):

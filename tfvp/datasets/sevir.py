@@ -7,7 +7,6 @@ import numpy as np
 
 from tfvp.datasets import base
 from tfvp.errors import UserError
-from tfvp.frames import Converter
 from tfvp.pipeline import listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
@@ -94,6 +93,5 @@ class SEVIR(base.FileDataset):
             raise UserError(f"{source.path} is truncated or damaged ({error}); download it again") from None
         if event.ndim != 3 or event.dtype != np.uint8:
             raise UserError(f"{source.path} holds {event.dtype} {event.shape} as an event, not uint8 [384, 384, 49]")
-        convert = Converter(self.settings.image_size, 1, "area")
-        frames = [convert(np.ascontiguousarray(event[..., t, None])) for t in range(event.shape[-1])]
-        yield source.name, {"video": convert.colours(np.stack(frames))}
+        frames = (np.ascontiguousarray(event[..., t, None]) for t in range(event.shape[-1]))
+        yield source.name, {"video": self.preprocessing.convert(frames)}

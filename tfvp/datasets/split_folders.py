@@ -3,10 +3,7 @@
 import re
 import typing
 
-import numpy as np
-
 from tfvp.datasets import base
-from tfvp.frames import Converter
 from tfvp.pipeline import listing, tfrecords
 from tfvp.pipeline.decoding import Source
 
@@ -60,10 +57,9 @@ class TrainTestFolders(base.FileDataset):
             yield from super().decode(source)
             return
         shared = len(source.member.split(":")) > 1
-        convert = Converter(self.settings.image_size, self.settings.channels, self.options["resize"])
         for number, example in enumerate(tfrecords.examples(source.path)):
             name = f"{source.name.rsplit(':', 1)[0]}#{number}"
             if shared and source.split != ("validation" if number % _EVERY == 0 else "train"):
                 continue
             frames = tfrecords.encoded_frames(example, source.path)
-            yield name, {"video": convert.colours(np.stack([convert(frame) for frame in frames]))}
+            yield name, {"video": self.preprocessing.convert(frames)}

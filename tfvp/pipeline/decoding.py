@@ -11,6 +11,8 @@ import os
 import pathlib
 import queue
 import threading
+import zipfile
+import zlib
 from concurrent import futures
 
 import numpy as np
@@ -61,6 +63,19 @@ def sha256(path):
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def unzipped(source):
+    """The bytes of a source's member of its zip archive.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            return archive.read(source.member)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise UserError(f"{source.member} in {source.path} is damaged ({error}); download the archive again") from error
 
 
 class Decoding:

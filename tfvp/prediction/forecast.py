@@ -11,6 +11,7 @@ from tfvp.errors import UserError
 from tfvp.evaluation import pictures
 from tfvp.frames import to_uint8
 from tfvp.models.build import load_run
+from tfvp.preprocessing import Preprocessing, preprocess
 
 
 def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, weights="best"):
@@ -19,7 +20,7 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     Args:
         logdir: a run, its `model/` folder, or a folder of runs (then the newest).
         video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; it is
-            brought to the size and colours that the run was trained on, by area.
+            brought to the size, colours and rate that the run was trained on, by the rule of its data set.
         context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
         horizon: predicted frames. Defaults to those of the run's evaluation.
         samples: futures of a stochastic model, side by side in the file.
@@ -51,9 +52,7 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     out = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
     if out.suffix.lower() not in (".mp4", ".avi", ".gif", ".png", ".npy"):
         raise UserError(f"--out {out}: the suffix must be .mp4, .avi, .gif, .png or .npy")
-    height, width, channels = model.image_shape
-    frames = video_io.read_video(video, (height, width), channels, fps=config.data.get("fps", 0.0))
-    frames = frames[:: config.data.frame_stride]
+    frames = preprocess(Preprocessing.from_config(config), video)
     if len(frames) < context:
         raise UserError(f"{video} has {len(frames)} frames, fewer than the {context} to observe; lower --open-loop-ctx")
     samples = samples if model.stochastic else 1
