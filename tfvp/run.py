@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import tfvp
 from tfvp import compat, files
 from tfvp import config as configuration
 from tfvp.errors import UserError
@@ -157,17 +158,18 @@ def describe_environment(devices: list[str]) -> dict:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "versions": compat.library_versions(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "devices": list(devices),
     }
 
 
-def _processor():
+def processor() -> str:
+    """The name of the processor, as its maker gives it where that can be read."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -175,13 +177,19 @@ def _processor():
     return platform.processor() or platform.machine()
 
 
-def _commit():
-    """The commit of the checkout, with "+" if there are uncommitted changes; None outside of a checkout."""
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+def commit(package: str | os.PathLike = pathlib.Path(__file__).parent) -> str:
+    """The commit of the checkout that a package runs from, with "+" if there are uncommitted changes.
+
+    Outside of a checkout it is the version. A package that is installed inside of one, in a virtual environment, say,
+    is not part of it: git must know the package's own files.
+    """
+    git = ["git", "-C", str(package)]
+    describe = ["describe", "--always", "--abbrev=12", "--dirty=+"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        for command in (["ls-files", "--error-unmatch", "__init__.py"], describe):
+            done = subprocess.run([*git, *command], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+    return f"tfvp {tfvp.__version__}"
 
 
 def load_weights(model, path: str | os.PathLike) -> None:

@@ -188,7 +188,7 @@ def test_one_step_predictions_do_not_see_the_future(case):
 def test_rollouts_ignore_everything_after_the_context(case):
     def predictions(video):
         batch = {"video": video, "id": case.batch["id"], "mask": tf.ones(video.shape[:2])}
-        scores, _ = scoring.score({"m": case.model}, [batch], BATCH, ["mse"], case.context, FUTURE)
+        scores = scoring.score({"m": case.model}, [batch], BATCH, ["mse"], case.context, FUTURE).scores
         return scores["m"].examples
 
     context = case.video[:, : case.context]

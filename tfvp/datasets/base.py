@@ -6,70 +6,25 @@ A `GeneratedDataset` computes clip number n of a split on demand; its author wri
 """
 
 import collections.abc
-import dataclasses
 import functools
 import hashlib
 import io
 import os
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from tfvp import registry, video_io
+from tfvp.datasets.info import DatasetInfo, Settings  # noqa: F401 - data sets take them from here
 from tfvp.errors import UserError
 from tfvp.pipeline import batching, decoding, draws, shards
 from tfvp.preprocessing import Preprocessing
 
 _printed = set()
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings that every data set takes.
-
-    Attributes:
-        root: folder of the published files; "" = none.
-        cache: folder for decoded shards; "" = below `root`, or below the user's cache folder
-            (the environment variable TFVP_CACHE, or ~/.cache/tfvp) where that cannot be written.
-        image_size: (height, width) in pixels.
-        channels: 1 = grey, 3 = RGB.
-        seed: of generated training clips. Validation and test clips are always the same.
-        flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
-    """
-
-    root: str = ""
-    cache: str = ""
-    image_size: tuple[int, int] = (64, 64)
-    channels: int = 1
-    seed: int = 1
-    flow: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """Facts about a data set.
-
-    Attributes:
-        description: one sentence.
-        homepage: where it is published.
-        licence: the terms of use.
-        fps: frames per second, or None where it varies or has no meaning.
-        download: what to get and where to put it, in one sentence.
-        layout: the files that are expected below data.root.
-        context: usual number of observed frames.
-        horizon: usual number of predicted frames.
-    """
-
-    description: str
-    homepage: str
-    licence: str
-    fps: float | None
-    download: str
-    layout: str
-    context: int
-    horizon: int
+_SEGMENT = re.compile(r"#\d+-\d+$")  # what `decode` appends to the names of segments
 
 
 class VideoDataset:
@@ -193,6 +148,22 @@ class VideoDataset:
         These are resize, fps, and frame_stride where the clips themselves leave out frames of the video.
         """
         return {"resize": options.get("resize", cls.resize), "fps": options.get("fps", 0.0)}
+
+    def clip_names(self, split: str, clips: np.ndarray) -> list[str]:
+        """Names of clips: the same on every machine, and different where the clips are.
+
+        Args:
+            split: one of `splits`.
+            clips: int64 [N], numbers of clips.
+
+        Returns:
+            Paths below `data.root`; "drawn:<split>:<number>" for clips that are computed.
+        """
+        return [f"drawn:{split}:{n}" for n in clips]
+
+    def clip_sources(self, split: str, clips: np.ndarray) -> list[str]:
+        """The films that clips are cut from; clips of one film are not independent. Defaults to their names."""
+        return self.clip_names(split, clips)
 
     # Provided by this class.
 
@@ -369,6 +340,13 @@ class FileDataset(VideoDataset):
 
     def clip_lengths(self, split: str) -> np.ndarray:
         return self.store.clip_lengths(split)
+
+    def clip_names(self, split: str, clips: np.ndarray) -> list[str]:
+        names = self.store.clip_names(split)
+        return [names[n] for n in clips]
+
+    def clip_sources(self, split: str, clips: np.ndarray) -> list[str]:
+        return [_SEGMENT.sub("", name) for name in self.clip_names(split, clips)]
 
     def read(
         self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1

@@ -67,6 +67,9 @@ class LabelledFrames(base.FileDataset):
         if run:
             yield run[0][0], self._stacked(run)
 
+    def clip_sources(self, split, clips):
+        return [name.rsplit("#", 1)[0] for name in self.clip_names(split, clips)]
+
     def windows_every(self, split, step, length, stride):
         """Windows that start every `step` frames of each clip, clip after clip: (clips, starts), int64 [N] each."""
         clips = self.usable_clips(split, length, stride)

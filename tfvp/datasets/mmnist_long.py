@@ -114,6 +114,12 @@ class MovingMNISTLong(base.VideoDataset):
     def read(self, split, clips, starts, length, stride=1):
         return self._clips.read(split, clips, starts, length, stride)
 
+    def clip_names(self, split, clips):
+        return self._clips.clip_names(split, clips)
+
+    def clip_sources(self, split, clips):
+        return self._clips.clip_sources(split, clips)
+
     def check(self, progress=True):
         return self._clips.check(progress)
 

@@ -97,6 +97,15 @@ class MovingMNIST(digits.MovingDigits):
         ends = {"train": (0, 72), "validation": (72, 80), "test": (80, 100)}[split]
         return range(*(count * percent // 100 for percent in ends))
 
+    def clip_names(self, split, clips):
+        fixed = self._in_test_clips(split)
+        if fixed is None:
+            return super().clip_names(split, clips)
+        numbers = fixed.start + np.asarray(clips)
+        if self._published is None:
+            return super().clip_names("test", numbers)
+        return [f"{TEST_FILE}#{n}" for n in numbers]
+
     def clip_lengths(self, split):
         fixed = self._in_test_clips(split)
         if fixed is None:

@@ -3,14 +3,14 @@
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 from tensorflow import keras
 
 from tfvp import config as configuration
 from tfvp import registry
-from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import report, scoring
+from tfvp.evaluation import documents, provenance, report, scoring
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
@@ -88,7 +88,8 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     """
     config, weights = run.config, weights or run.config.eval.weights
     keras.mixed_precision.set_global_policy(config.train.precision)
-    dataset = build_dataset(data_config(config, datadir, protocol.seq_len, protocol.windows))
+    data = data_config(config, datadir, protocol.seq_len, protocol.windows)
+    dataset = build_dataset(data)
     model = load_run(run.path, weights)
     model.check_context(protocol.context)
     if use_obs:
@@ -96,15 +97,15 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
     stride = protocol.frame_stride or config.data.frame_stride
+    published = dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride) if protocol.windows else None
+    which = {"length": protocol.seq_len, "num_examples": protocol.num_examples, "stride": stride, "windows": published}
+    numbers, starts, _ = batching.evaluation_windows(dataset, protocol.split, **which)
     batches, count = batching.evaluation_batches(
         dataset,
         protocol.split,
         batch_size=config.eval.batch_size,
-        length=protocol.seq_len,
-        num_examples=protocol.num_examples,
-        stride=stride,
         needs=[key for key in model.needs if key == "labels"],
-        windows=dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride) if protocol.windows else None,
+        **which,
     )
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
@@ -118,7 +119,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         "model": model,
         **baselines.trivial_predictors(model.image_shape, np.load(mean_frame) if mean_frame.is_file() else None),
     }
-    scores, truth = scoring.score(
+    scores, truth, hashes = scoring.score(
         predictors,
         batches,
         count,
@@ -131,24 +132,26 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         config.train.gif_examples,
         "evaluating" if progress else None,
     )
+    clips = provenance.describe_clips(dataset, protocol.split, numbers, starts, protocol.seq_len, hashes)
+    devices = [tf.config.list_logical_devices("GPU" if tf.config.list_physical_devices("GPU") else "CPU")[0].name]
     document = {
+        "format": documents.FORMAT,
         "protocol": {**protocol.to_dict(), "clips": count},
+        "modified": {},
+        "tag": "",
         **{name: result.summaries for name, result in scores.items()},
         "notes": notes,
+        "data": provenance.describe_data(data, dataset, protocol.split, stride, clips),
+        "networks": provenance.describe_networks(metrics),
         "run": {
-            "path": run.path.name,
-            "model": config.model.name,
-            "data": config.data.name,
-            "weights": weights,
+            **provenance.describe_run(run, model, weights, devices),
             **({"use_obs": use_obs} if use_obs else {}),
-            "parameters": int(sum(np.prod(v.shape) for v in model.weights)),
-            **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},
         },
     }
     folder = run.folder("eval") / protocol.name
     folder.mkdir(parents=True, exist_ok=True)
     fps = dataset.info.fps or 8.0
-    paths = report.write(folder, document, scores, truth, protocol.context, min(fps, 12.0), save_grid)
+    paths = report.write(folder, document, scores, truth, clips, protocol.context, min(fps, 12.0), save_grid)
     return document, paths
 
 

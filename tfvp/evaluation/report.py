@@ -3,18 +3,19 @@
 import numpy as np
 
 from tfvp import files, video_io
-from tfvp.evaluation import curves, pages, pictures
+from tfvp.evaluation import curves, pages, per_clip, pictures
 
 
-def write(folder, document, scores, truth, context, fps=8.0, draw=True):
+def write(folder, document, scores, truth, clips, context, fps=8.0, draw=True):
     """Writes a report.
 
     Args:
-        folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, frames.npz
-            (the kept clips), GIFs, strips and report.html go there.
-        document: the contents of metrics.json: "protocol", and {predictor: {metric: summary}}.
+        folder: a `pathlib.Path`; metrics.json, curves.csv, curves.png, per_clip.npz, per_clip.csv,
+            frames.npz (the kept clips), GIFs, strips and report.html go there.
+        document: the contents of metrics.json: see `tfvp.evaluation.documents`.
         scores: {predictor: tfvp.evaluation.scoring.Scores}.
         truth: uint8 [clips, T, H, W, C], the true frames of the kept clips.
+        clips: the `tfvp.evaluation.per_clip.Clips` of all clips.
         context: observed frames among them.
         fps: frame rate of the GIFs.
         draw: whether to write GIFs and strips.
@@ -22,12 +23,11 @@ def write(folder, document, scores, truth, context, fps=8.0, draw=True):
     Returns:
         The paths written, report.html last.
     """
-    paths = [folder / "metrics.json", folder / "curves.csv", folder / "curves.png", folder / "per_clip.npz"]
+    paths = [folder / "metrics.json", folder / "curves.csv", folder / "curves.png"]
     files.write_json(paths[0], document)
     curves.write_csv(paths[1], scores)
     curves.draw(paths[2], scores, context)
-    with files.atomic_write(paths[3]) as temporary:
-        np.savez_compressed(temporary, **{f"{p}/{m}": v for p, s in scores.items() for m, v in s.values.items()})
+    paths += per_clip.write(folder, scores, clips)
     frames = folder / "frames.npz"
     with files.atomic_write(frames) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, truth=truth, model=scores["model"].examples[: len(truth), 0])

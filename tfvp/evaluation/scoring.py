@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from tfvp import registry, weights
 from tfvp.errors import UserError
+from tfvp.evaluation.per_clip import truth_hash
 from tfvp.frames import to_uint8
 from tfvp.layers import label_maps
 from tfvp.metrics.base import SetMetric
@@ -30,6 +32,20 @@ class Scores:
     summaries: dict
     values: dict
     examples: np.ndarray
+
+
+class Outcome(typing.NamedTuple):
+    """What `run` returns.
+
+    Attributes:
+        scores: {predictor: Scores}.
+        truth: uint8 [clips, T, H, W, C], the true frames of the kept clips.
+        truth_sha256: of every clip's true frames; see `tfvp.evaluation.per_clip.truth_hash`.
+    """
+
+    scores: dict
+    truth: np.ndarray
+    truth_sha256: list
 
 
 def usable_metrics(names):
@@ -95,21 +111,22 @@ def run(scorers, batches, count, progress=None):
         progress: label of a progress bar; None shows none.
 
     Returns:
-        ({name: Scores}, true frames of the kept clips, uint8 [clips, T, H, W, C]).
+        An `Outcome`.
     """
     kept = max(scorer.kept for scorer in scorers.values())
-    truth = []
+    truth, hashes = [], []
     for scorer in scorers.values():
         scorer.reset()
     with tqdm(total=count, desc=progress, unit="clip", disable=progress is None) as bar:
         for batch in batches:
             real = int(tf.reduce_sum(tf.cast(tf.reduce_max(batch["mask"], axis=1) > 0, tf.int32)))
-            if len(truth) < kept:
-                truth.extend(to_uint8(batch["video"][:real])[: kept - len(truth)])
+            video = to_uint8(batch["video"][:real])
+            truth.extend(video[: kept - len(truth)] if len(truth) < kept else ())
+            hashes.extend(map(truth_hash, video))
             for scorer in scorers.values():
                 scorer.add(batch, real)
             bar.update(real)
-    return {name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth)
+    return Outcome({name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth), hashes)
 
 
 class Scorer:

@@ -1,17 +1,9 @@
 """The numbers of an evaluation as tables."""
 
+from tfvp.evaluation.documents import predictors
 from tfvp.metrics import protocols
 
 MOST_COLUMNS = 10
-
-
-def predictors(document):
-    """The names of the predictors in the contents of a metrics.json."""
-    return [name for name, value in document.items() if isinstance(value, dict) and _is_scored(value)]
-
-
-def _is_scored(summaries):
-    return bool(summaries) and all(isinstance(s, dict) and "mean" in s for s in summaries.values())
 
 
 def text(document, best=True):

@@ -107,7 +107,30 @@ def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, sp
     return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
 
 
-def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None):
+def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows=None):
+    """The windows that `evaluation_batches` reads, in order.
+
+    Args:
+        dataset, split, length, num_examples, stride, windows: as there.
+
+    Returns:
+        (clips, starts, ids), int64 [N] each.
+
+    Raises:
+        UserError: no clip is long enough, or the split is empty.
+    """
+    if windows is None:
+        clips = dataset.usable_clips(split, length, stride)
+        windows = clips, np.zeros_like(clips)
+        ids = clips
+    else:
+        ids = np.arange(len(windows[0]))
+    return tuple(part[: num_examples or None] for part in (*windows, ids))
+
+
+def evaluation_batches(
+    dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None, skip=()
+):
     """The first `length` frames of each clip that is long enough, in order, once.
 
     Args:
@@ -120,6 +143,7 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
         stride: frames of the clip from one frame of the window to the next.
         needs: as in `training_batches`.
         windows: (clips, starts), int64 [N] each, to take instead; ids are then their positions.
+        skip: numbers of batches that are left out.
 
     Returns:
         (dataset, count): batches {"video": float32 [B, length, H, W, C] in [0, 1], "mask":
@@ -129,13 +153,7 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
     Raises:
         UserError: no clip is long enough, or the split is empty.
     """
-    if windows is None:
-        clips = dataset.usable_clips(split, length, stride)
-        windows = clips, np.zeros_like(clips)
-        names = clips
-    else:
-        names = np.arange(len(windows[0]))
-    clips, starts, names = (part[: num_examples or None] for part in (*windows, names))
+    clips, starts, names = evaluation_windows(dataset, split, length, num_examples, stride, windows)
     source, spec = _source(dataset, split, length, needs)
 
     def read(batch):
@@ -148,7 +166,8 @@ def evaluation_batches(dataset, split, *, batch_size, length, num_examples=0, st
         *arrays, ids, real = values
         return {**_as_batch(spec, arrays, ids, None, needs), "mask": tf.repeat(real[:, None], length, axis=1)}
 
-    numbers = tf.data.Dataset.range(-(-len(clips) // batch_size))
+    numbers = np.setdiff1d(np.arange(-(-len(clips) // batch_size)), np.asarray(skip, np.int64))
+    numbers = tf.data.Dataset.from_tensor_slices(numbers)
     extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)]
     return _configured(_mapped(numbers, read, [*spec.values(), *extra], batch_size, finish)), len(clips)
 

@@ -47,7 +47,7 @@ class Validation:
         logs = self._losses(self.sets["val"][0])
         for split, (batches, count) in self.sets.items():
             trimmed = batches.map(self._trim(self.frames))
-            scores, truth = scoring.run({"model": self.scorers[split]}, trimmed, count)
+            scores, truth, _ = scoring.run({"model": self.scorers[split]}, trimmed, count)
             summaries = scores["model"].summaries
             logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
             if split == "val":

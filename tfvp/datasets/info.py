@@ -1,0 +1,50 @@
+"""What every data set is told, and what it says of itself."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings that every data set takes.
+
+    Attributes:
+        root: folder of the published files; "" = none.
+        cache: folder for decoded shards; "" = below `root`, or below the user's cache folder
+            (the environment variable TFVP_CACHE, or ~/.cache/tfvp) where that cannot be written.
+        image_size: (height, width) in pixels.
+        channels: 1 = grey, 3 = RGB.
+        seed: of generated training clips. Validation and test clips are always the same.
+        flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
+    """
+
+    root: str = ""
+    cache: str = ""
+    image_size: tuple[int, int] = (64, 64)
+    channels: int = 1
+    seed: int = 1
+    flow: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """Facts about a data set.
+
+    Attributes:
+        description: one sentence.
+        homepage: where it is published.
+        licence: the terms of use.
+        fps: frames per second, or None where it varies or has no meaning.
+        download: what to get and where to put it, in one sentence.
+        layout: the files that are expected below data.root.
+        context: usual number of observed frames.
+        horizon: usual number of predicted frames.
+    """
+
+    description: str
+    homepage: str
+    licence: str
+    fps: float | None
+    download: str
+    layout: str
+    context: int
+    horizon: int
