@@ -186,6 +186,17 @@ def test_sizes_and_channels(made, name, label, settings):
 
 
 @pytest.mark.parametrize("name, label", LABELS)
+def test_clips_have_names_of_their_own(made, name, label):
+    dataset = made(name, label)
+    for split in dataset.splits:
+        clips = np.arange(min(30, len(dataset.clip_lengths(split))))
+        names, sources = dataset.clip_names(split, clips), dataset.clip_sources(split, clips)
+        assert len(set(names)) == len(names) == len(sources) == len(clips), (split, names)
+        assert all(name.startswith(source) for name, source in zip(names, sources)), (names, sources)
+        assert not any(dataset.settings.root in name for name in names if dataset.settings.root)
+
+
+@pytest.mark.parametrize("name, label", LABELS)
 def test_windows_are_parts_of_the_clip(made, name, label):
     dataset = made(name, label)
     for split in dataset.splits:
