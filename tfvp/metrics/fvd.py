@@ -97,8 +97,8 @@ class _OfLogits(SetMetric):
     def __init__(self, horizon, name=None):
         if horizon < self.fewest_frames:
             raise UserError(
-                f"{self.registered_name} of {horizon} frames is not defined, as I3D takes at least {self.fewest_frames};"
-                " raise --eval-seq-len or leave the metric out"
+                f"{self.registered_name} of {horizon} frames is not defined: I3D takes at least {self.fewest_frames}"
+                "; raise --eval-seq-len or leave the metric out"
             )
         super().__init__(horizon, name)
 
