@@ -100,6 +100,13 @@ def test_the_truth_goes_as_far_as_the_video(run_on, clip, tmp_path):
     assert result.scores == {} and "ends with the observed frames, so none of the 6" in result.notes[0]
 
 
+def test_metrics_that_do_not_fit_are_said(run_on, clip, tmp_path, monkeypatch):
+    run = run_on(image_size=16)
+    monkeypatch.setattr(forecast, "METRICS", ("psnr", "lpips"))
+    result = forecast.forecast(run, clip, out=tmp_path / "future.npy", start=0)
+    assert set(result.scores["model"]) == {"psnr"} and result.notes[0].startswith("lpips is left out")
+
+
 def test_what_the_command_says(run_on, clip, tmp_path, capsys):
     run, out = str(run_on()), str(tmp_path / "future.gif")
     cli.execute(["predict", "--logdir", run, "--video", str(clip), "--start", "14", "--out", out])

@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from tfvp import registry, video_io
 from tfvp import run as runs
-from tfvp import video_io
 from tfvp.errors import UserError
 from tfvp.evaluation import pictures, scoring
 from tfvp.frames import to_uint8
@@ -180,7 +180,14 @@ def write(
 
 def _scored(model, frames, context, horizon, samples, chunk):
     """(predictions uint8 [samples, horizon, H, W, C], scores, notes) where the truth is known at least in part."""
-    metrics, notes = scoring.usable_metrics(METRICS)
+    fitting, refused = [], []
+    for name in METRICS:
+        try:
+            registry.lookup("metric", name).check_frames(model.image_shape)
+            fitting.append(name)
+        except UserError as error:
+            refused.append(f"{name} is left out: {error}")
+    metrics, notes = scoring.usable_metrics(fitting)
     missing = context + horizon - len(frames)
     video = np.pad(frames, [(0, missing)] + [(0, 0)] * 3)
     batch = {
@@ -189,5 +196,6 @@ def _scored(model, frames, context, horizon, samples, chunk):
         "mask": tf.constant(np.arange(context + horizon)[None] < len(frames), tf.float32),
     }
     predictors = {"model": model, "copy_last": baselines.CopyLast(model.image_shape)}
-    scores, _ = scoring.score(predictors, [batch], 1, metrics, context, horizon, samples, chunk, num_examples_kept=1)
-    return scores["model"].examples[0], {name: result.summaries for name, result in scores.items()}, notes
+    outcome = scoring.score(predictors, [batch], 1, metrics, context, horizon, samples, chunk, num_examples_kept=1)
+    scores = {name: result.summaries for name, result in outcome.scores.items()}
+    return outcome.scores["model"].examples[0], scores, [*refused, *notes]
