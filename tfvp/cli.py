@@ -15,6 +15,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "compare",
+    "score",
     "data",
     "export",
     "client",

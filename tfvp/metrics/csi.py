@@ -26,7 +26,6 @@ class _SkillScore(SetMetric):
     """
 
     higher_is_better = True
-    fewest_clips = 1
     pool = 1
 
     def __init__(self, horizon, name=None):
