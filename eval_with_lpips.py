@@ -14,6 +14,9 @@ def main():
     parser.add_argument("--video", help="predict the future of this one video instead; no data set is needed")
     parser.add_argument("--horizon", type=int, help="with --video: frames to predict")
     parser.add_argument(
+        "--start", type=int, metavar="FRAME", help="with --video: first observed frame; default: observe the last ones"
+    )
+    parser.add_argument(
         "--compare", dest="runs", nargs="+", metavar="RUN", help="compare runs that are evaluated already"
     )
     parser.add_argument(
@@ -24,8 +27,8 @@ def main():
         compare.run(options)
     elif options.video:
         predict.run(options)
-    elif options.horizon or options.out:
-        parser.error("--horizon goes with --video, --out with --video or --compare")
+    elif options.horizon or options.out or options.start is not None:
+        parser.error("--horizon and --start go with --video, --out with --video or --compare")
     else:
         evaluate.run(options)
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfvp import registry, weights
+from tfvp.metrics import student
 from tfvp.metrics.base import SetMetric, VideoMetric
 
 CLIPS, FRAMES, SIDE = 5, 3, 64
@@ -118,8 +119,7 @@ def test_best_and_worst_samples(name):
 def test_state_does_not_grow(name):
     metric = make(name, horizon=12)
     sizes = [int(np.prod(v.shape)) for v in metric.variables]
-    # Features of a set come as a mean and a covariance; frames as a few numbers each.
-    assert sum(sizes) <= (2 * 400 * 401 + 2 if isinstance(metric, SetMetric) else 20 * 12 + 10)
+    assert sum(sizes) <= (3 * 256 * 12 + 1 if isinstance(metric, SetMetric) else 20 * 12 + 10)
 
 
 @pytest.mark.parametrize("name", OF_FRAMES)
@@ -163,6 +163,41 @@ def test_a_metric_of_short_clips_is_refused():
 
     with pytest.raises(UserError, match="at least 10"):
         registry.lookup("metric", "fvd")(horizon=9)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if registry.lookup("metric", n).smallest_side > 1])
+def test_the_smallest_frames_and_those_below(name):
+    from tfvp.errors import UserError
+
+    metric = make(name)
+    side = metric.smallest_side
+    frames = np.random.default_rng(1).uniform(size=(1, FRAMES, side, side + 1, 1)).astype(np.float32)
+    metric.update_state(frames, 1 - frames)
+    assert np.isfinite(metric.summary()["mean"])
+    with pytest.raises(UserError, match=f"{name} takes frames of at least {side} x {side} pixels"):
+        metric.update_state(frames[:, :, 1:], frames[:, :, 1:])
+    with pytest.raises(Exception):  # noqa: B017 - and there the network or the window itself cannot run
+        np.isfinite(metric.per_frame(tf.constant(frames[:, :, 1:]), tf.constant(frames[:, :, 1:]))).all() or 1 / 0
+    if metric.channels:
+        with pytest.raises(UserError, match="with 1 or 3 channels, and these have .* 2 channels"):
+            metric.update_state(np.repeat(frames, 2, -1), np.repeat(frames, 2, -1))
+
+
+def test_intervals_are_students():
+    random = np.random.default_rng(2)
+    true = random.uniform(size=(6, FRAMES, 4, 4, 1)).astype(np.float32)
+    pred = np.clip(true + 0.3 * random.normal(size=(6, 1, 1, 1, 1)).astype(np.float32), 0, 1)
+    found = summary("mse", true, pred, cuts=(6,))
+    clips = np.square(pred - true).mean(axis=(1, 2, 3, 4), dtype=np.float64)
+    half = 2.570582 * clips.std(ddof=1) / np.sqrt(6)  # t of 5 degrees of freedom
+    np.testing.assert_allclose(found["interval"], [clips.mean() - half, clips.mean() + half], rtol=1e-5)
+    assert found["ci95"] == pytest.approx(half, rel=1e-5)
+    assert summary("mse", true[:1], pred[:1], cuts=(1,))["interval"] is None
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(1, 12.706205), (4, 2.776445), (30, 2.042272), (999, 1.962341)])
+def test_quantiles_of_student(degrees, expected):
+    assert student.t_quantile(degrees) == pytest.approx(expected, abs=1e-6)
 
 
 def test_metrics_run_in_a_graph():

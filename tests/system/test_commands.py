@@ -139,10 +139,12 @@ def test_the_future_of_one_video(trained, tmp_path, suffix, here, refused):
     clip, out = tmp_path / "clip.avi", tmp_path / f"future{suffix}"
     video_io.write_video(clip, marked_clip(1, 9, 48, 64), 8)
     arguments = ("--logdir", trained, "--video", clip, "--open-loop-ctx", 4, "--horizon", 6, "--out", out)
-    status, said, errors = here("eval_with_lpips.py", *arguments)
-    assert status == 0 and str(out) in said, errors
-    expected = (6, 32, 32, 1) if suffix == ".npy" else (10, 34, 34, 3)
-    assert video_io.read_video(out).shape == expected
+    for start, panels in (((), 1), (("--start", 1), 2)):
+        status, said, errors = here("eval_with_lpips.py", *arguments, *start)
+        assert status == 0 and str(out) in said, errors
+        assert ("4 true frames follow frame 4" in said and "copy_last" in said) == bool(start)
+        expected = (6, 32, 32, 1) if suffix == ".npy" else (10, 34, 34 * panels, 3)
+        assert video_io.read_video(out).shape == expected
     assert "fewer than the 20 to observe" in refused(
         "--logdir", trained, "--video", clip, "--open-loop-ctx", 20, script="eval_with_lpips.py"
     )

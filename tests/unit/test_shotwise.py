@@ -43,7 +43,7 @@ def test_moments_are_those_of_numpy():
 
 @pytest.mark.slow
 def test_one_number_per_window(tmp_path, monkeypatch):
-    monkeypatch.setattr(shotwise_fvd.i3d, "logits", features)
+    monkeypatch.setattr(shotwise_fvd.i3d, "graph", lambda: features)
     settings = {
         "model": {"name": "convlstm_keras", "hidden": [2], "kernels": [3]},
         "data": {"name": "moving_mnist", "image_size": 16},

@@ -27,18 +27,24 @@ def comparison(truth, samples, context):
     return np.concatenate([*panels, _bordered(difference, colours)], axis=2)
 
 
-def futures(observed, predicted):
+def futures(observed, predicted, truth=None):
     """A video of predictions side by side, with borders: green observed, red predicted.
 
     Args:
         observed: uint8 [T, H, W, C].
         predicted: uint8 [S, horizon, H, W, C], what follows.
+        truth: uint8 [n, H, W, C], n at most `horizon`: what really follows, in a first panel that is black after it.
 
     Returns:
         uint8 [T + horizon, H', W', 3]; the sides are even, as video encoders require.
     """
     colours = [OBSERVED] * len(observed) + [PREDICTED] * predicted.shape[1]
-    video = np.concatenate([_bordered(np.concatenate([observed, sample]), colours) for sample in predicted], axis=2)
+    panels = [_bordered(np.concatenate([observed, sample]), colours) for sample in predicted]
+    if truth is not None:
+        known = np.concatenate([observed, truth])
+        known = _bordered(known, [OBSERVED] * len(known))
+        panels.insert(0, np.pad(known, [(0, len(colours) - len(known)), (0, 0), (0, 0), (0, 0)]))
+    video = np.concatenate(panels, axis=2)
     return np.pad(video, [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)])
 
 

@@ -53,7 +53,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         )
     dataset = build_dataset(config)
     dataset.prepare()
-    logits = tf.function(i3d.logits)
+    logits = lambda videos: i3d.graph()(i3d.as_rgb(videos))  # noqa: E731
     reference = Moments(fvd.FVD.size)
     for videos in training_shots(dataset, window, shots, stride):
         reference.add(logits(videos))
@@ -78,7 +78,10 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         "futures": int(windows[0].count),
         "clips": count,
         "shots": int(reference.count),
-        "convention": "I3D Kinetics-400 logits; predictions of test clips against random shots of training clips",
+        "convention": (
+            "I3D Kinetics-400 logits, frames resized as in fvd; predictions of test clips against random shots of"
+            " training clips"
+        ),
     }
     files.write_json(run.folder("eval") / "shotwise_fvd.json", result)
     return result

@@ -1,6 +1,5 @@
 """The contracts of metrics: those that score frames, and those that compare whole sets."""
 
-import functools
 import math
 
 import numpy as np
@@ -8,10 +7,28 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.metrics.moments import Moments
+from tfvp.metrics.student import t_quantile
 
 STATISTICS = ("mean", "best", "worst")
 FEWEST_CLIPS = 64
+
+
+def _check_frames(cls, frame_shape: tuple[int, int, int]) -> None:
+    """Refuses frames [H, W, C] that the metric is not defined on, before anything is computed.
+
+    Raises:
+        UserError: they are smaller than `smallest_side`, or have another number of channels than `channels` allows.
+    """
+    *sides, channels = frame_shape
+    if cls.smallest_side == 1 and not cls.channels:
+        return
+    if min(sides) < cls.smallest_side or (cls.channels and channels not in cls.channels):
+        takes = f"of at least {cls.smallest_side} x {cls.smallest_side} pixels" if cls.smallest_side > 1 else ""
+        takes += f" with {' or '.join(map(str, cls.channels))} channels" if cls.channels else ""
+        raise UserError(
+            f"{cls.registered_name} takes frames {takes.strip()}, and these have {sides[0]} x {sides[1]} pixels and"
+            f" {channels} channel{'s' if channels != 1 else ''}; leave the metric out or change data.image_size"
+        )
 
 
 class VideoMetric(keras.metrics.Metric):
@@ -33,6 +50,8 @@ class VideoMetric(keras.metrics.Metric):
         broken: why the number must not be trusted, or "".
         needs_weights: names of the pretrained weights it uses (see `tfvp.weights`).
         of_labels: whether it compares label maps, int32 [B, T, H, W], instead of frames.
+        smallest_side: pixels that frames must have in height and width; see `check_frames`.
+        channels: the numbers of channels that it takes; () = any.
 
     Args:
         horizon: T, frames per prediction.
@@ -45,6 +64,10 @@ class VideoMetric(keras.metrics.Metric):
     broken = ""
     needs_weights = ()
     of_labels = False
+    smallest_side = 1
+    channels = ()
+
+    check_frames = classmethod(_check_frames)
 
     def __init__(self, horizon: int, name: str | None = None):
         super().__init__(name=name or self.registered_name, dtype="float64")
@@ -82,6 +105,8 @@ class VideoMetric(keras.metrics.Metric):
         """
         dtype = tf.int32 if self.of_labels else tf.float32
         true, pred = tf.convert_to_tensor(true, dtype), tf.convert_to_tensor(pred, dtype)
+        if not self.of_labels:
+            self.check_frames(true.shape[-3:])
         if pred.shape.rank == true.shape.rank:
             pred = pred[:, None]
         samples = pred.shape[1]
@@ -131,10 +156,11 @@ class VideoMetric(keras.metrics.Metric):
         """Everything about the set so far, as plain JSON types.
 
         Returns:
-            {"mean", "std" (over clips, of the mean over time), "ci95" (half width of the 95 %
-            confidence interval of the mean), "curve" [T], "curve_std" [T], "clips", "samples",
+            {"mean", "std" (over clips, of the mean over time), "interval" ([low, high], the 95 %
+            confidence interval of the mean over clips by Student's t, or None with fewer than two
+            clips), "ci95" (its half width), "curve" [T], "curve_std" [T], "clips", "samples",
             "unit", "convention", "broken" where it is, and "best" and "worst" ({"mean", "std",
-            "ci95", "curve"}) with more than one sample}.
+            "interval", "ci95", "curve"}) with more than one sample}.
         """
         clips = float(self.clips)
         statistics = {s: self._statistic(i, clips) for i, s in enumerate(STATISTICS)}
@@ -158,11 +184,15 @@ class VideoMetric(keras.metrics.Metric):
             np.asarray(self.frame_sums)[index], np.asarray(self.frame_squares)[index], np.maximum(frames, 1.0)
         )
         pooled = type(self).finish is not VideoMetric.finish
+        half = None
+        if not pooled and clips > 1:
+            half = t_quantile(clips - 1) * float(std) / math.sqrt(clips - 1)  # std divides by n
         return {
             "mean": float(self.finish(mean)),
             # The spread of a pooled mean's function over clips is not a function of these moments.
             "std": None if pooled else float(std),
-            "ci95": None if pooled else float(1.96 * std / math.sqrt(max(clips, 1.0))),
+            "interval": None if half is None else [float(mean) - half, float(mean) + half],
+            "ci95": half,
             "curve": [float(v) for v in self.finish(curve)],
             "curve_std": None if pooled else [float(v) for v in curve_std],
         }
@@ -181,19 +211,23 @@ def _mean_and_std(total, squares, count):
 class SetMetric(keras.metrics.Metric):
     """One number for a whole set of predictions against a whole set of truths.
 
-    An author writes `features(video [B, T, H, W, C])` -> [B, D] and `distance`. First and
-    second moments of the features are kept in float64; the number is never a mean of batches.
+    An author writes `features(video [B, T, H, W, C])` -> [B, D] and `distance`. The features of
+    all clips are kept, 4 D bytes per clip and side; the number is never a mean of batches.
 
-    It has the attributes of `VideoMetric`, and two of its own.
+    It has the attributes of `VideoMetric`, and those below.
 
     Attributes:
         size: D.
         with_context: whether the videos begin with the observed frames.
+        feature_key: hashable name of the function `features`. Metrics with equal keys can
+            share features, and those of the truth serve all predictors; see
+            `update_features`. None: its state is not features.
+        fewest_clips: the number is refused below that.
+        fewest_frames: the shortest videos that it is defined on.
 
     Args:
         horizon: frames per prediction.
         name: of the Keras metric. Defaults to the registered name.
-        allow_few: accept fewer than 64 clips, where the estimate is mostly bias.
     """
 
     higher_is_better = False
@@ -202,67 +236,83 @@ class SetMetric(keras.metrics.Metric):
     broken = ""
     needs_weights = ()
     of_labels = False
+    smallest_side = 1
+    channels = ()
     size = 0
     with_context = False
+    feature_key = None
+    fewest_clips = FEWEST_CLIPS
+    fewest_frames = 1
 
-    def __init__(self, horizon: int, name: str | None = None, allow_few: bool = False):
+    def __init__(self, horizon: int, name: str | None = None):
         super().__init__(name=name or self.registered_name, dtype="float64")
-        self.horizon, self.allow_few = int(horizon), allow_few
-        self.moments = {
-            side: Moments(self.size, functools.partial(self._add_moment, side)) for side in ("true", "pred")
-        }
+        self.horizon = int(horizon)
+        self.clips = self.add_weight(name="clips", shape=(), initializer="zeros", dtype="float64")
+        self._features_of = {"true": [], "pred": []}
 
-    def _add_moment(self, side, name, shape):
-        return self.add_weight(name=f"{side}_{name}", shape=shape, initializer="zeros", dtype="float64")
+    check_frames = classmethod(_check_frames)
 
     def features(self, video: tf.Tensor) -> tf.Tensor:
         raise NotImplementedError
 
-    def distance(self, true, pred) -> float:
-        """The number, from (mean [D], covariance [D, D]) of both sides, float64 arrays."""
+    def distance(self, true: np.ndarray, pred: np.ndarray) -> float:
+        """The number, from the features [N, D] of both sides, float64."""
         raise NotImplementedError
+
+    def video_features(self, video: tf.Tensor) -> np.ndarray:
+        """`features` of clipped videos [B, T, H, W, C]: float32 [B, D]."""
+        return np.asarray(self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0)), np.float32)
 
     def update_state(self, true: tf.Tensor, pred: tf.Tensor, mask: tf.Tensor | None = None) -> None:
         """Adds videos: both [B, T, H, W, C] in [0, 1]; rows whose mask [B, T] is 0 are padding."""
-        real = tf.ones([tf.shape(true)[0]], tf.float64)
-        if mask is not None:
-            real = tf.cast(tf.reduce_max(mask, axis=1), tf.float64)
-        for side, video in (("true", true), ("pred", pred)):
-            features = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
-            self.moments[side].add(features, real)
+        self.check_frames(true.shape[-3:])
+        self.update_features(self.video_features(true), self.video_features(pred), mask)
+
+    def update_features(self, true: np.ndarray, pred: np.ndarray, mask: tf.Tensor | None = None) -> None:
+        """Adds what `video_features` returned: both [B, D]; `mask` as in `update_state`."""
+        real = np.ones(len(true), bool) if mask is None else np.asarray(mask).max(axis=1) > 0
+        for side, features in (("true", true), ("pred", pred)):
+            self._features_of[side].append(np.asarray(features)[real])
+        self.clips.assign_add(float(real.sum()))
 
     def reset_state(self) -> None:
         """Forgets all videos."""
         _zero(self.variables)
+        self._features_of = {"true": [], "pred": []}
 
-    def statistics(self, side):
-        """What `distance` compares of "true" or "pred": (mean [D], unbiased covariance [D, D]), float64 arrays."""
-        return self.moments[side].gaussian()
+    def kept_features(self, side: str) -> np.ndarray:
+        """The features of "true" or "pred" so far, [N, D] float64."""
+        parts = self._features_of[side]
+        return np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, self.size))
 
     @property
     def clip_count(self) -> int:
         """How many clips came in."""
-        return int(self.moments["true"].count)
+        return int(self.clips)
 
     def result(self):
         """The distance.
 
         Raises:
-            UserError: fewer than 64 clips, unless that is allowed.
+            UserError: fewer than `fewest_clips` clips.
         """
-        if self.clip_count < FEWEST_CLIPS and not self.allow_few:
+        if self.clip_count < self.fewest_clips:
             raise UserError(
-                f"{self.name} of {self.clip_count} clips is mostly bias; evaluate at least {FEWEST_CLIPS}"
-                f" (--num-examples {FEWEST_CLIPS})"
+                f"{self.name} of {self.clip_count} clips says nothing about the model; evaluate at least"
+                f" {self.fewest_clips} (--num-examples {self.fewest_clips})"
             )
-        return self.distance(self.statistics("true"), self.statistics("pred"))
+        return self.distance(self.kept_features("true"), self.kept_features("pred"))
+
+    def reliability(self, true: np.ndarray, pred: np.ndarray) -> dict[str, object]:
+        """What says how far the number can be trusted, from the features [N, D] of both sides: plain JSON types."""
+        return {}
 
     def provenance(self) -> dict[str, object]:
         """What the number was computed with, for the report: plain JSON types."""
         return {}
 
     def summary(self) -> dict[str, object]:
-        """{"mean": the distance, "clips", "frames", "samples", "convention", and its provenance}."""
+        """{"mean": the distance, "clips", "frames", "samples", "convention", its reliability and its provenance}."""
         result = {
             "clips": self.clip_count,
             "frames": self.horizon,
@@ -272,6 +322,7 @@ class SetMetric(keras.metrics.Metric):
             **self.provenance(),
         }
         try:
-            return {"mean": float(self.result()), **result}
+            mean = float(self.result())
         except UserError as error:
             return {"mean": None, **result, "note": str(error)}
+        return {"mean": mean, **result, **self.reliability(self.kept_features("true"), self.kept_features("pred"))}

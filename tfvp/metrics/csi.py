@@ -26,6 +26,7 @@ class _SkillScore(SetMetric):
     """
 
     higher_is_better = True
+    fewest_clips = 1
     pool = 1
 
     def __init__(self, horizon, name=None):

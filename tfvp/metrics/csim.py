@@ -21,6 +21,8 @@ class CosineSimilarity(VideoMetric):
     higher_is_better = True
     convention = "cosine of VGG16 relu5_3 (torchvision's weights), flattened; frames clipped, ImageNet-normalised"
     needs_weights = (vgg.WEIGHTS,)
+    smallest_side = 16
+    channels = (1, 3)
 
     def per_frame(self, true, pred):
         shape = tf.shape(true)

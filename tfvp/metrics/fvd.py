@@ -1,15 +1,18 @@
 """Frechet and kernel video distance (Unterthiner et al. 2018, arXiv 1812.01717), on I3D's Kinetics-400 logits."""
 
 import numpy as np
-import tensorflow as tf
 
 from tfvp import weights
 from tfvp.errors import UserError
 from tfvp.metrics import i3d
 from tfvp.metrics.base import SetMetric
+from tfvp.metrics.student import t_quantile
 from tfvp.registry import register
 
 FEWEST_FRAMES = 10
+MOSTLY_BIAS = 400  # clips below which the covariance of 400 logits is singular and FVD mostly bias
+SIZES = 8  # numbers of clips that the extrapolation is fitted to
+SEED = 0  # of the subsets
 
 
 def frechet_distance(true, pred):
@@ -31,39 +34,109 @@ def frechet_distance(true, pred):
     return float(np.sum((mean_t - mean_p) ** 2) + np.trace(cov_t) + np.trace(cov_p) - 2.0 * overlap)
 
 
-class _FVD(SetMetric):
-    """Frechet distance of the I3D logits of true and predicted clips.
+def distance_of_sets(true, pred):
+    """`frechet_distance` of the Gaussians fitted to features [N, D] and [M, D], with unbiased covariances."""
+    return frechet_distance(*((x.mean(axis=0), np.cov(x, rowvar=False)) for x in (true, pred)))
 
-    One number for the whole set, with unbiased covariances; it depends on the number of clips
-    and of frames, which are reported beside it.
+
+def extrapolated(true, pred):
+    """The Frechet distance at infinitely many clips (Chong and Forsyth 2020, arXiv 1911.07023).
+
+    The bias of the distance falls as 1/N where N is large against the features, so a line in
+    1/N through the distances of random subsets of N/2 to N clips is read off at 0. With fewer
+    clips than features the distance bends in 1/N, and bias remains in this number too.
 
     Args:
-        horizon, name, allow_few: as in `tfvp.metrics.base.SetMetric`.
+        true, pred: [N, D] float64; a subset takes the same clips of both.
+
+    Returns:
+        {"mean": float, "clips": the sizes, "values": the distances at these sizes}.
+    """
+    random, count = np.random.default_rng(SEED), len(true)
+    sizes = np.unique(np.rint(1.0 / np.linspace(2.0 / count, 1.0 / count, SIZES)).astype(int))
+    subsets = [random.choice(count, size, replace=False) for size in sizes]
+    values = [distance_of_sets(true[subset], pred[subset]) for subset in subsets]
+    return {
+        "mean": float(np.polyfit(1.0 / sizes, values, 1)[1]),
+        "clips": [int(size) for size in sizes],
+        "values": [float(value) for value in values],
+    }
+
+
+def real_floor(true):
+    """The Frechet distance between two random halves of the truth.
+
+    Returns:
+        {"mean": float, "clips": of each half}: what a perfect model would score with so many clips.
+    """
+    order, half = np.random.default_rng(SEED).permutation(len(true)), len(true) // 2
+    return {"mean": distance_of_sets(true[order[:half]], true[order[half : 2 * half]]), "clips": half}
+
+
+class _OfLogits(SetMetric):
+    """A distance between the I3D logits of true and predicted clips.
+
+    Args:
+        horizon, name: as in `tfvp.metrics.base.SetMetric`.
+
+    It has the attributes of `SetMetric`, and one of its own.
+
+    Attributes:
+        half_pixel_centers: how frames are resized; see `tfvp.metrics.i3d.resized`.
 
     Raises:
         UserError: fewer than 10 frames, which I3D cannot take.
     """
 
     needs_weights = ("i3d",)
+    channels = (1, 3)
     size = 400
+    fewest_frames = FEWEST_FRAMES
+    half_pixel_centers = False
 
-    def __init__(self, horizon, name=None, allow_few=False):
-        if horizon < FEWEST_FRAMES:
+    def __init__(self, horizon, name=None):
+        if horizon < self.fewest_frames:
             raise UserError(
-                f"{self.registered_name} of {horizon} frames is not defined, as I3D takes at least {FEWEST_FRAMES};"
-                " raise --eval-seq-len or leave the metric out"
+                f"{self.registered_name} of {horizon} frames is not defined: I3D takes at least {self.fewest_frames}"
+                "; raise --eval-seq-len or leave the metric out"
             )
-        super().__init__(horizon, name, allow_few)
+        super().__init__(horizon, name)
+
+    @property
+    def feature_key(self):
+        return ("i3d", self.half_pixel_centers)
 
     def features(self, video):
         """I3D logits [B, 400] of [B, T, H, W, C] in [0, 1]."""
-        return i3d.logits(video)
-
-    def distance(self, true, pred):
-        return frechet_distance(true, pred)
+        return i3d.graph(self.half_pixel_centers)(i3d.as_rgb(video))
 
     def provenance(self):
         return {"network": "I3D, Kinetics-400, RGB", "weights_sha256": weights.checksum(weights.find("i3d"))}
+
+
+class _FVD(_OfLogits):
+    """Frechet distance; it depends on the number of clips and of frames, which are reported beside it."""
+
+    def distance(self, true, pred):
+        return distance_of_sets(true, pred)
+
+    def reliability(self, true, pred):
+        """{"floor": see `real_floor`, "extrapolated": see `extrapolated`, "note": a warning, with few clips}."""
+        if len(true) < 4:
+            return {}
+        floor, infinite = real_floor(true), extrapolated(true, pred)
+        result = {"floor": floor, "extrapolated": infinite}
+        if len(true) < MOSTLY_BIAS:
+            result["note"] = (
+                f"{self.name} of {len(true)} clips is mostly bias: two halves of the truth, {floor['clips']} clips"
+                f" each, are {floor['mean']:.1f} apart, and extrapolated to infinitely many clips it is"
+                f" {infinite['mean']:.1f}. Compare it only with numbers of as many clips, or evaluate"
+                f" {MOSTLY_BIAS} or more (--num-examples {MOSTLY_BIAS})."
+            )
+        return result
+
+
+_RESIZED = "224 x 224 as in the reference (bilinear, TensorFlow 1's grid without half-pixel centres)"
 
 
 @register("metric", "fvd")
@@ -71,7 +144,7 @@ class FVD(_FVD):
     """FVD of the predicted frames alone."""
 
     convention = (
-        "I3D Kinetics-400 logits of the predicted frames, resized to 224 x 224 (bilinear), averaged over time; "
+        f"I3D Kinetics-400 logits of the predicted frames, resized to {_RESIZED}, averaged over time; "
         "one sample per clip"
     )
 
@@ -84,47 +157,67 @@ class FVDWithContext(_FVD):
     with_context = True
 
 
+@register("metric", "fvd_half_pixel")
+class HalfPixelFVD(_FVD):
+    """FVD with frames resized as TensorFlow 2 and PyTorch do, which moves the logits of textured clips."""
+
+    convention = "as fvd, with frames resized to 224 x 224 bilinearly on half-pixel centres; not the reference's number"
+    half_pixel_centers = True
+
+
+def _kernel(x, y):
+    return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+
 def kernel_distance(true, pred):
     """Unbiased squared maximum mean discrepancy of features [N, D] and [M, D], float64.
 
     The kernel is (x . y / D + 1)^3, that of the kernel inception distance (Binkowski et al.
     2018, arXiv 1801.01401).
     """
-
-    def kernel(x, y):
-        return (x @ y.T / x.shape[1] + 1.0) ** 3
-
-    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(true, true), kernel(pred, pred))]
-    return float(sum(within) - 2.0 * kernel(true, pred).mean())
+    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (_kernel(true, true), _kernel(pred, pred))]
+    return float(sum(within) - 2.0 * _kernel(true, pred).mean())
 
 
-@register("metric", "kvd")
-class KVD(_FVD):
-    """Kernel video distance of the predicted frames: unlike FVD it is unbiased, whatever the number of clips.
+def kernel_distance_error(true, pred):
+    """The standard error of `kernel_distance` of features [N, D] of the same clips, by the jackknife over clips."""
+    count = len(true)
+    left_out = np.zeros(count)
+    for x, y, weight in ((true, true, 1.0), (pred, pred, 1.0), (true, pred, -2.0)):
+        kernel = _kernel(x, y)
+        diagonal = np.diag(kernel)
+        sums = kernel.sum() - kernel.sum(axis=0) - kernel.sum(axis=1) + diagonal
+        if x is y:
+            left_out += weight * (sums - (diagonal.sum() - diagonal)) / ((count - 1) * (count - 2))
+        else:
+            left_out += weight * sums / (count - 1) ** 2
+    return float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
 
-    It needs the features themselves, 400 numbers per clip and side, rather than their moments.
-    """
 
-    convention = "unbiased MMD^2 of the logits that fvd compares, kernel (x.y / 400 + 1)^3; one sample per clip"
-
-    def __init__(self, horizon, name=None, allow_few=False):
-        super().__init__(horizon, name, allow_few)
-        self._features_of = {"true": [], "pred": []}
-
-    def update_state(self, true, pred, mask=None):
-        real = np.ones(len(true), bool) if mask is None else np.asarray(mask).max(axis=1) > 0
-        for side, video in (("true", true), ("pred", pred)):
-            logits = self.features(tf.clip_by_value(tf.cast(video, tf.float32), 0.0, 1.0))
-            self._features_of[side].append(np.asarray(logits, np.float64)[real])
-        self.moments["true"].count.assign_add(float(real.sum()))
-
-    def reset_state(self):
-        super().reset_state()
-        self._features_of = {"true": [], "pred": []}
-
-    def statistics(self, side):
-        """The features themselves, [N, 400], which is what `distance` compares here."""
-        return np.concatenate(self._features_of[side])
+class _KVD(_OfLogits):
+    fewest_clips = 8
 
     def distance(self, true, pred):
         return kernel_distance(true, pred)
+
+    def reliability(self, true, pred):
+        """{"standard_error": of the number, by the jackknife over clips, "interval": [low, high], 95 %}."""
+        error = kernel_distance_error(true, pred)
+        half = t_quantile(len(true) - 1) * error
+        mean = kernel_distance(true, pred)
+        return {"standard_error": error, "interval": [mean - half, mean + half], "ci95": half}
+
+
+@register("metric", "kvd")
+class KVD(_KVD):
+    """Kernel video distance of the predicted frames: unlike FVD it is unbiased, whatever the number of clips."""
+
+    convention = "unbiased MMD^2 of the logits that fvd compares, kernel (x.y / 400 + 1)^3; one sample per clip"
+
+
+@register("metric", "kvd_with_context")
+class KVDWithContext(_KVD):
+    """Kernel video distance of whole clips, the true context before the truth and before the prediction."""
+
+    convention = "as kvd, of the logits that fvd_with_context compares"
+    with_context = True

@@ -21,7 +21,7 @@ BLOCKS = (
 
 @functools.lru_cache(maxsize=1)
 def parameters():
-    """(parameters, batch statistics): {name: array} each, read and checked once.
+    """(parameters, batch statistics): {name: tensor} each, read and checked once.
 
     Raises:
         UserError: the weights are missing or wrong.
@@ -29,37 +29,62 @@ def parameters():
     loaded = weights.load("i3d")
     if "params/Logits/Conv3d_0c_1x1/Conv_0/kernel" not in loaded:
         raise UserError(f"{weights.find('i3d')} does not hold the weights of I3D")
-    return weights.below(loaded, "params"), weights.below(loaded, "batch_stats")
+    with tf.init_scope():  # graphs share these tensors, where each would embed 50 MB of arrays
+        tensors = {name: tf.constant(value, tf.float32) for name, value in loaded.items()}
+    return weights.below(tensors, "params"), weights.below(tensors, "batch_stats")
 
 
-def logits(video):
+@functools.lru_cache(maxsize=2)
+def graph(half_pixel_centers=False):
+    """`logits` as one graph for RGB videos of any size, traced once for all metrics and predictors."""
+    signature = [tf.TensorSpec([None, None, None, None, 3], tf.float32)]
+    return tf.function(functools.partial(logits, half_pixel_centers=half_pixel_centers), input_signature=signature)
+
+
+def logits(video, half_pixel_centers=False):
     """Logits of I3D, averaged over time.
 
     Args:
         video: float32 [B, T, H, W, 1 or 3] in [0, 1], T at least 9; grey is repeated.
+        half_pixel_centers: as in `resized`.
 
     Returns:
         float32 [B, 400].
     """
-    if video.shape[-1] == 1:
-        video = tf.repeat(video, 3, axis=-1)
     # Clip by clip: the first activations take 50 times the memory of the clip at 224 x 224.
     return tf.map_fn(
-        _logits_of_clip, video, fn_output_signature=tf.TensorSpec([400], tf.float32), parallel_iterations=1
+        lambda clip: _logits_of_clip(clip, half_pixel_centers),
+        as_rgb(video),
+        fn_output_signature=tf.TensorSpec([400], tf.float32),
+        parallel_iterations=1,
     )
 
 
-def resized(video):
-    """[..., T, H, W, 3] in [0, 1] as the network takes it: 224 x 224, bilinear, in [-1, 1]."""
+def as_rgb(video):
+    """[..., 1 or 3] with three channels; grey is repeated."""
+    return tf.repeat(video, 3, axis=-1) if video.shape[-1] == 1 else video
+
+
+def resized(video, half_pixel_centers=False):
+    """Frames as the network takes them.
+
+    Args:
+        video: float32 [..., T, H, W, 3] in [0, 1].
+        half_pixel_centers: whether pixel i covers i ... i + 1, as in `tf.image.resize`. FVD's
+            reference code calls TensorFlow 1's `resize_bilinear`, which samples at i * H / 224.
+
+    Returns:
+        float32 [..., T, 224, 224, 3] in [-1, 1], resized bilinearly without antialiasing.
+    """
     lead = tf.shape(video)[:-3]
     flat = tf.reshape(video, tf.concat([[-1], tf.shape(video)[-3:]], 0))
-    flat = tf.image.resize(flat, [SIDE, SIDE], "bilinear", antialias=False)
+    flat = tf.raw_ops.ResizeBilinear(images=flat, size=[SIDE, SIDE], half_pixel_centers=half_pixel_centers)
     return 2.0 * tf.reshape(flat, tf.concat([lead, [SIDE, SIDE, 3]], 0)) - 1.0
 
 
-def _logits_of_clip(clip):
+def _logits_of_clip(clip, half_pixel_centers):
     params, statistics = parameters()
-    x = resized(clip)[None]
+    x = resized(clip, half_pixel_centers)[None]
     x = _unit(x, "Conv3d_1a_7x7", params, statistics, stride=2)
     x = tf.nn.max_pool3d(x, (1, 3, 3), (1, 2, 2), "SAME")
     for name in ("Conv3d_2b_1x1", "Conv3d_2c_3x3"):

@@ -43,10 +43,11 @@ class MeanIoU(SetMetric):
 
     higher_is_better = True
     of_labels = True
+    fewest_clips = 1
     convention = "intersection over union of each class over all pixels of the set, mean over the classes that occur"
 
     def __init__(self, horizon, name=None):
-        super().__init__(horizon, name, allow_few=True)
+        super().__init__(horizon, name)
         self.counts = self.add_weight(
             name="counts", shape=(3, self.horizon, CLASSES), initializer="zeros", dtype="float64"
         )
@@ -63,7 +64,7 @@ class MeanIoU(SetMetric):
                 tf.scatter_nd([[n]], tf.einsum("btk,bt->tk", counts, weights)[None], [3, self.horizon, CLASSES])
             )
         real = tf.reduce_sum(tf.reduce_max(weights, axis=1))
-        self.moments["true"].count.assign_add(real)
+        self.clips.assign_add(real)
 
     def result(self):
         """The mean over classes of what all frames together give: a float."""

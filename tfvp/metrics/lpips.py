@@ -1,7 +1,8 @@
 """LPIPS, version 0.1: distances between deep features (Zhang et al. 2018, arXiv 1801.03924).
 
 The trunks are torchvision's, the linear heads the authors'; Keras's own VGG16 is a different
-network and gives other numbers. Grey frames are repeated to three channels.
+network and gives other numbers. Grey frames are repeated to three channels. Frames have 1 or 3
+channels and at least 31 (AlexNet), 16 (VGG16) or 17 (SqueezeNet) pixels in height and width.
 """
 
 import functools
@@ -56,6 +57,12 @@ def squeeze_features(x, layers):
     return taps
 
 
+# The smallest frames for which no pool is left without a window. AlexNet: the last pool takes 3
+# pixels, so the pool before it 7, and the first convolution (11 pixels, stride 4, padding 2)
+# makes 7 of 31. VGG16: four halvings. SqueezeNet: its pools take 2 pixels, as the last window
+# may hang over the border, so the pools before them 4 and 8, and the first convolution
+# (3 pixels, stride 2) makes 8 of 17.
+SMALLEST_SIDES = {"lpips_alex": 31, "lpips_vgg": 16, "lpips_squeeze": 17}
 NETWORKS = {
     "lpips_alex": ("AlexNet_0", 5, alex_features),
     "lpips_vgg": ("VGG16_0", 13, vgg.features),
@@ -65,7 +72,7 @@ NETWORKS = {
 
 @functools.lru_cache(maxsize=len(NETWORKS))
 def network(name):
-    """The features of a trunk and its linear heads: (function [N, H, W, 3] -> list of feature maps, heads).
+    """The features of a trunk and its linear heads: (function [N, H, W, 3] -> list of activations, heads).
 
     Raises:
         UserError: its weights are missing or wrong.
@@ -121,6 +128,7 @@ def distance(name, first, second, per_layer=False):
 
 class _LPIPS(VideoMetric):
     higher_is_better = False
+    channels = (1, 3)
     clip = True
 
     def per_frame(self, true, pred):
@@ -137,6 +145,7 @@ class AlexLPIPS(_LPIPS):
 
     convention = "LPIPS v0.1, AlexNet, linear heads, native size; prediction clipped to [0, 1], then mapped to [-1, 1]"
     needs_weights = ("lpips_alex",)
+    smallest_side = SMALLEST_SIDES["lpips_alex"]
 
 
 @register("metric", "lpips_unclipped")
@@ -145,6 +154,7 @@ class UnclippedLPIPS(_LPIPS):
 
     convention = "LPIPS v0.1, AlexNet, linear heads, native size; prediction not clipped, mapped from [0, 1] to [-1, 1]"
     needs_weights = ("lpips_alex",)
+    smallest_side = SMALLEST_SIDES["lpips_alex"]
     clip = False
 
 
@@ -154,6 +164,7 @@ class VGGLPIPS(_LPIPS):
 
     convention = "LPIPS v0.1, VGG16, linear heads, native size; prediction clipped to [0, 1], then mapped to [-1, 1]"
     needs_weights = ("lpips_vgg",)
+    smallest_side = SMALLEST_SIDES["lpips_vgg"]
 
 
 @register("metric", "lpips_squeeze")
@@ -164,3 +175,4 @@ class SqueezeLPIPS(_LPIPS):
         "LPIPS v0.1, SqueezeNet 1.1, linear heads, native size; prediction clipped to [0, 1], then mapped to [-1, 1]"
     )
     needs_weights = ("lpips_squeeze",)
+    smallest_side = SMALLEST_SIDES["lpips_squeeze"]

@@ -1,7 +1,5 @@
 """First and second moments of features that arrive in batches."""
 
-import collections.abc
-
 import numpy as np
 import tensorflow as tf
 
@@ -11,15 +9,12 @@ class Moments:
 
     Args:
         size: D.
-        variable: (name, shape) -> a float64 variable of zeros, for an owner that tracks its
-            variables. Defaults to plain ones.
     """
 
-    def __init__(self, size: int, variable: collections.abc.Callable | None = None):
-        variable = variable or (lambda name, shape: tf.Variable(tf.zeros(shape, tf.float64), name=name))
-        self.count = variable("count", ())
-        self.total = variable("sum", (size,))
-        self.products = variable("products", (size, size))
+    def __init__(self, size: int):
+        self.count = tf.Variable(tf.zeros((), tf.float64), name="count")
+        self.total = tf.Variable(tf.zeros((size,), tf.float64), name="sum")
+        self.products = tf.Variable(tf.zeros((size, size), tf.float64), name="products")
 
     def add(self, features: tf.Tensor, real: tf.Tensor | None = None) -> None:
         """Takes features in.

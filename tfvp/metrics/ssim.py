@@ -67,6 +67,7 @@ class SSIM(VideoMetric):
     """`tf.image.ssim` of clipped predictions: tfvp's default."""
 
     convention = "tf.image.ssim: Gaussian window 11, sigma 1.5, range 1, valid region; prediction clipped to [0, 1]"
+    smallest_side = len(GAUSSIAN)
 
     def per_frame(self, true, pred):
         return tf.image.ssim(true, tf.clip_by_value(pred, 0.0, 1.0), max_val=1.0)
@@ -75,6 +76,7 @@ class SSIM(VideoMetric):
 class _UniformSSIM(VideoMetric):
     """scikit-image's default SSIM: 7x7 uniform window, sample covariance, border of 3 cropped."""
 
+    smallest_side = len(UNIFORM)
     data_range = 2.0
     clip = True
 
@@ -115,6 +117,7 @@ class FinnSSIM(VideoMetric):
     """The SSIM of Finn et al. 2016, defined in SVG's code."""
 
     convention = "Gaussian window 11, sigma 1.5, population covariance, range 1, valid region; prediction not clipped"
+    smallest_side = len(GAUSSIAN)
 
     def per_frame(self, true, pred):
         return similarity(true, pred, GAUSSIAN, 1.0)
@@ -128,6 +131,7 @@ class TorchmetricsSSIM(VideoMetric):
         "torchmetrics: Gaussian window 11, sigma 1.5, reflected borders, full map, range 1;"
         " prediction clipped to [0, 1]"
     )
+    smallest_side = len(GAUSSIAN) // 2 + 1
 
     def per_frame(self, true, pred):
         return similarity(true, tf.clip_by_value(pred, 0.0, 1.0), GAUSSIAN, 1.0, reflect=True, clamp=True)
@@ -141,6 +145,7 @@ class MisscaledSSIM(VideoMetric):
         "Gaussian window 11, sigma 1.5, valid region, constants for range 255 on data in [0, 1]; prediction clipped"
     )
     broken = "constants for a range of 255 swamp data in [0, 1]: everything scores about 1"
+    smallest_side = len(GAUSSIAN)
 
     def per_frame(self, true, pred):
         return similarity(true, tf.clip_by_value(pred, 0.0, 1.0), GAUSSIAN, 255.0)

@@ -1,36 +1,75 @@
 """The future of one video: a file in, a file out, no data set."""
 
+import dataclasses
+import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from tfvp import registry, video_io
 from tfvp import run as runs
-from tfvp import video_io
 from tfvp.errors import UserError
-from tfvp.evaluation import pictures
+from tfvp.evaluation import pictures, scoring
 from tfvp.frames import to_uint8
+from tfvp.models import baselines
 from tfvp.models.build import load_run
 from tfvp.preprocessing import Preprocessing, preprocess
 
+SUFFIXES = (".mp4", ".avi", ".gif", ".png", ".npy")
+METRICS = ("psnr", "ssim", "lpips")
 
-def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, weights="best"):
-    """Predicts the frames that follow the beginning of a video, and writes them.
+
+@dataclasses.dataclass
+class Forecast:
+    """What `forecast` wrote, and how good it is where that can be said.
+
+    Attributes:
+        path: the file written.
+        observed: (first, last) frame that was observed, numbers of the video at the rate that the model takes, before
+            its stride; None where the last frames of the video were.
+        scores: {"model": {metric: its `summary()`}, "copy_last": ...} over the true frames; {} if there are none.
+        scored: number of true frames.
+        notes: sentences for the user.
+    """
+
+    path: pathlib.Path
+    observed: tuple[int, int] | None
+    scores: dict
+    scored: int
+    notes: list[str]
+
+
+def forecast(
+    logdir: str | os.PathLike,
+    video: str | os.PathLike,
+    context: int | None = None,
+    horizon: int | None = None,
+    samples: int = 1,
+    out: str | os.PathLike | None = None,
+    weights: str = "best",
+    start: int | None = None,
+) -> Forecast:
+    """Predicts the frames that follow a video, or a place in it, and writes them.
 
     Args:
         logdir: a run, its `model/` folder, or a folder of runs (then the newest).
-        video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; it is
-            brought to the size, colours and rate that the run was trained on, by the rule of its data set.
+        video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; its frames become what the
+            run was trained on by the rule of its data set (`tfvp.preprocessing`).
         context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
         horizon: predicted frames. Defaults to those of the run's evaluation.
         samples: futures of a stochastic model, side by side in the file.
         out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4".
         weights: "best" or "last".
+        start: the first observed frame, from 0, at the rate `data.fps` and before `data.frame_stride`; what follows
+            the observed frames is then drawn and scored beside the prediction as far as the video goes. Defaults to
+            the last frames of the video, whose future nobody knows.
 
     Returns:
-        The path written. All but .npy show the frames in green borders where they were observed
-        and in red ones where they are predicted; .npy holds the predictions alone, uint8
-        [samples * horizon, H, W, C], one sample after the other.
+        A `Forecast`. The file it names holds `context` + `horizon` frames. Each is a row of panels with a border of
+        one pixel: the truth if there is a `start` (green, black where the video has ended), then every sample (green
+        where observed, red where predicted). A .png has these frames side by side. A .npy holds the predictions
+        alone, without borders: uint8 [samples * horizon, H, W, C], one sample after the other.
 
     Raises:
         UserError: the video cannot be read or is too short, the model cannot take the context, or
@@ -42,6 +81,11 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
     horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
+    if start is not None and start < 0:
+        raise UserError(
+            f"--start={start} must be a frame of the video, from 0; leave it out to observe the last frames"
+        )
+    out = output_path(out, video)
     model = load_run(run.path, weights)
     if "labels" in model.needs:
         raise UserError(
@@ -49,18 +93,109 @@ def forecast(logdir, video, context=None, horizon=None, samples=1, out=None, wei
             " set with label maps"
         )
     model.check_context(context)
-    out = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
-    if out.suffix.lower() not in (".mp4", ".avi", ".gif", ".png", ".npy"):
-        raise UserError(f"--out {out}: the suffix must be .mp4, .avi, .gif, .png or .npy")
-    frames = preprocess(Preprocessing.from_config(config), video)
-    if len(frames) < context:
-        raise UserError(f"{video} has {len(frames)} frames, fewer than the {context} to observe; lower --open-loop-ctx")
     samples = samples if model.stochastic else 1
-    observed = tf.constant(frames[None, :context], tf.float32) / 255.0
-    chunks = [to_uint8(chunk)[0] for chunk in model.rollout(observed, horizon, samples, config.eval.chunk)]
-    predicted = np.concatenate(chunks, axis=1)
+    description = Preprocessing.from_config(config)
+    frames = observed_frames(description, video, context, start, 0 if start is None else horizon)
+    observed, truth = frames[:context], frames[context:]
+    scores, notes = {}, []
+    if len(truth):
+        predicted, scores, notes = _scored(model, frames, context, horizon, samples, config.eval.chunk)
+    else:
+        inputs = tf.constant(observed[None], tf.float32) / 255.0
+        chunks = [to_uint8(chunk)[0] for chunk in model.rollout(inputs, horizon, samples, config.eval.chunk)]
+        predicted = np.concatenate(chunks, axis=1)
+    if start is not None and len(truth) < horizon:
+        ends = f"ends {len(truth)} frames after the observed ones" if len(truth) else "ends with the observed frames"
+        notes.insert(0, f"{video} {ends}, so {len(truth) or 'none'} of the {horizon} predicted ones can be scored.")
+    write(out, observed, predicted, description, None if start is None else truth)
+    last = None if start is None else start + (context - 1) * description.frame_stride
+    return Forecast(out, None if start is None else (start, last), scores, len(truth), notes)
+
+
+def output_path(out: str | os.PathLike | None, video: pathlib.Path) -> pathlib.Path:
+    """The file to write.
+
+    Raises:
+        UserError: its suffix is none of `SUFFIXES`.
+    """
+    path = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--out {path}: the suffix must be {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    return path
+
+
+def observed_frames(
+    description: Preprocessing, video: pathlib.Path, context: int, start: int | None = None, more: int = 0
+) -> np.ndarray:
+    """The observed frames of a video and up to `more` after them.
+
+    Args:
+        description: a `Preprocessing`.
+        video: as in `forecast`.
+        context: observed frames.
+        start: number of the first, or None for the last `context` frames of the video.
+        more: frames after the context.
+
+    Returns:
+        uint8 [context ... context + more, H, W, C].
+
+    Raises:
+        UserError: the video cannot be read, or has fewer frames.
+    """
+    frames = preprocess(description, video, start, context + more)
+    if len(frames) < context:
+        thinned = [f"{description.fps:g} frames per second"] if description.fps else []
+        thinned += [f"one frame in {description.frame_stride}"] if description.frame_stride > 1 else []
+        place = "" if start is None else f" from frame {start} on"
+        rate = f" (the model takes {', '.join(thinned)})" if thinned else ""
+        raise UserError(
+            f"{video} has {len(frames)} frames{place}{rate}, fewer than the {context} to observe;"
+            f" lower --open-loop-ctx{'' if start is None else ' or --start'}"
+        )
+    return frames
+
+
+def write(
+    out: pathlib.Path,
+    observed: np.ndarray,
+    predicted: np.ndarray,
+    description: Preprocessing,
+    truth: np.ndarray | None = None,
+) -> None:
+    """Writes observed and predicted frames; see `forecast`.
+
+    Args:
+        out: the file.
+        observed: uint8 [context, H, W, C].
+        predicted: uint8 [samples, horizon, H, W, C].
+        description: a `Preprocessing`, whose rate the video is played at; 8 frames a second where it has none.
+        truth: uint8 [at most horizon, H, W, C], what really followed; None draws no panel of it.
+    """
     if out.suffix.lower() == ".npy":
         video_io.write_video(out, predicted.reshape(-1, *predicted.shape[2:]))
-        return out
-    video_io.write_video(out, pictures.futures(frames[:context], predicted), fps=config.data.get("fps", 0.0) or 8.0)
-    return out
+        return
+    fps = description.fps / description.frame_stride or 8.0
+    video_io.write_video(out, pictures.futures(observed, predicted, truth), fps)
+
+
+def _scored(model, frames, context, horizon, samples, chunk):
+    """(predictions uint8 [samples, horizon, H, W, C], scores, notes) where the truth is known at least in part."""
+    fitting, refused = [], []
+    for name in METRICS:
+        try:
+            registry.lookup("metric", name).check_frames(model.image_shape)
+            fitting.append(name)
+        except UserError as error:
+            refused.append(f"{name} is left out: {error}")
+    metrics, notes = scoring.usable_metrics(fitting)
+    missing = context + horizon - len(frames)
+    video = np.pad(frames, [(0, missing)] + [(0, 0)] * 3)
+    batch = {
+        "video": tf.constant(video[None], tf.float32) / 255.0,
+        "id": tf.zeros([1], tf.int64),
+        "mask": tf.constant(np.arange(context + horizon)[None] < len(frames), tf.float32),
+    }
+    predictors = {"model": model, "copy_last": baselines.CopyLast(model.image_shape)}
+    outcome = scoring.score(predictors, [batch], 1, metrics, context, horizon, samples, chunk, num_examples_kept=1)
+    scores = {name: result.summaries for name, result in outcome.scores.items()}
+    return outcome.scores["model"].examples[0], scores, [*refused, *notes]

@@ -1,0 +1,129 @@
+"""The future of one video: which frames are observed, what is drawn, what is scored."""
+
+import numpy as np
+import pytest
+
+from tests import layouts
+from tests.unit.test_preprocessing import disc, extent
+from tfvp import cli, video_io
+from tfvp import config as configuration
+from tfvp import run as runs
+from tfvp.errors import UserError
+from tfvp.models.baselines import CopyLast
+from tfvp.prediction import forecast
+
+CONTEXT, HORIZON = 4, 6
+
+
+@pytest.fixture
+def run_on(tmp_path, monkeypatch):
+    """Options of the data set `folder` -> a run on it, whose model repeats the last frame that it observes."""
+
+    def make(**data):
+        eval_ = {"open_loop_ctx": CONTEXT, "eval_seq_len": CONTEXT + HORIZON}
+        values = {"data": {"name": "folder", "root": "", "image_size": 32, **data}, "eval": eval_}
+        run = runs.Run.start(tmp_path / "logs", configuration.from_dict(values, "repeats"))
+        model = CopyLast(run.config.frame_shape)
+        monkeypatch.setattr(forecast, "load_run", lambda path, weights: model)
+        # LPIPS costs seconds and has its own tests.
+        monkeypatch.setattr(forecast, "METRICS", ("psnr", "ssim"))
+        return run.path
+
+    return make
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of twenty frames, each of which shows its number."""
+    video_io.write_video(tmp_path / "clip.avi", layouts.marked_clip(1, 20, 48, 64), 10, "ffv1")
+    return tmp_path / "clip.avi"
+
+
+def panels(path, frames, size=32):
+    """Frames and borders of a .png: (uint8 [panels, frames, size, size, 3], border colours [panels, frames, 3])."""
+    picture = video_io.read_image(path)
+    videos = np.stack(np.split(picture, frames, axis=1))
+    count = videos.shape[2] // (size + 2)
+    videos = np.stack(np.split(videos, count, axis=2))
+    return videos[:, :, 1:-1, 1:-1], videos[:, :, 0, 0]
+
+
+def test_the_last_frames_are_observed(run_on, clip, tmp_path):
+    run = run_on()
+    result = forecast.forecast(run, clip, out=tmp_path / "future.npy")
+    predicted = np.load(result.path)
+    assert predicted.shape == (HORIZON, 32, 32, 1) and predicted.dtype == np.uint8
+    assert layouts.marks(predicted)[1].tolist() == [19] * HORIZON
+    assert result.scores == {} and result.notes == [] and result.observed is None
+    drawn, borders = panels(forecast.forecast(run, clip, out=tmp_path / "future.png").path, CONTEXT + HORIZON)
+    assert layouts.marks(drawn[0])[1].tolist() == [16, 17, 18, 19] + [19] * HORIZON and len(drawn) == 1
+    assert borders[0].argmax(axis=-1).tolist() == [1] * CONTEXT + [0] * HORIZON
+
+
+def test_the_stride_of_training_ends_at_the_last_frame(run_on, clip, tmp_path):
+    result = forecast.forecast(run_on(frame_stride=3), clip, out=tmp_path / "future.png")
+    drawn, _ = panels(result.path, CONTEXT + HORIZON)
+    assert layouts.marks(drawn[0])[1].tolist() == [10, 13, 16, 19] + [19] * HORIZON
+
+
+def test_a_video_goes_in_as_training_read_it(run_on, tmp_path):
+    video_io.write_video(tmp_path / "disc.avi", disc(), 10, "ffv1")
+    result = forecast.forecast(run_on(image_size=64), tmp_path / "disc.avi", out=tmp_path / "future.npy")
+    assert extent(np.load(result.path)[0]) == (49, 49), "the disc was squeezed"
+
+
+def test_from_a_start_on_the_truth_is_drawn_and_scored(run_on, clip, tmp_path):
+    run = run_on()
+    result = forecast.forecast(run, clip, out=tmp_path / "future.png", start=3)
+    drawn, borders = panels(result.path, CONTEXT + HORIZON)
+    assert layouts.marks(drawn[0])[1].tolist() == list(range(3, 13))
+    assert layouts.marks(drawn[1])[1].tolist() == [3, 4, 5, 6] + [6] * HORIZON
+    assert borders.argmax(axis=-1).tolist() == [[1] * 10, [1] * CONTEXT + [0] * HORIZON]
+    assert result.observed == (3, 6) and result.scored == HORIZON and result.notes == []
+    true, predicted = (drawn[i][CONTEXT:, ..., 0] / 255.0 for i in (0, 1))
+    expected = np.mean(-10 * np.log10(np.mean((true - predicted) ** 2, axis=(1, 2))))
+    for predictor in ("model", "copy_last"):
+        assert result.scores[predictor]["psnr"]["mean"] == pytest.approx(expected, rel=1e-4)
+        assert 0 < result.scores[predictor]["ssim"]["mean"] < 1
+
+
+def test_the_truth_goes_as_far_as_the_video(run_on, clip, tmp_path):
+    run = run_on()
+    result = forecast.forecast(run, clip, out=tmp_path / "future.png", start=14)
+    drawn, borders = panels(result.path, CONTEXT + HORIZON)
+    assert layouts.marks(drawn[0][:6])[1].tolist() == list(range(14, 20)) and drawn[0][6:].max() == 0
+    assert borders[0].max(axis=-1).astype(bool).tolist() == [True] * 6 + [False] * 4
+    assert result.scored == 2 and "ends 2 frames after the observed ones, so 2 of the 6" in result.notes[0]
+    whole = forecast.forecast(run, clip, horizon=2, out=tmp_path / "short.npy", start=14)
+    assert whole.scores["model"]["psnr"]["mean"] == pytest.approx(result.scores["model"]["psnr"]["mean"])
+    result = forecast.forecast(run, clip, out=tmp_path / "future.npy", start=16)
+    assert result.scores == {} and "ends with the observed frames, so none of the 6" in result.notes[0]
+
+
+def test_metrics_that_do_not_fit_are_said(run_on, clip, tmp_path, monkeypatch):
+    run = run_on(image_size=16)
+    monkeypatch.setattr(forecast, "METRICS", ("psnr", "lpips"))
+    result = forecast.forecast(run, clip, out=tmp_path / "future.npy", start=0)
+    assert set(result.scores["model"]) == {"psnr"} and result.notes[0].startswith("lpips is left out")
+
+
+def test_what_the_command_says(run_on, clip, tmp_path, capsys):
+    run, out = str(run_on()), str(tmp_path / "future.gif")
+    cli.execute(["predict", "--logdir", run, "--video", str(clip), "--start", "14", "--out", out])
+    said = capsys.readouterr().out
+    assert "2 true frames follow frame 17" in said and "psnr" in said and "copy_last" in said
+    assert "so 2 of the 6 predicted ones can be scored" in said and f"written: {out}" in said
+    cli.execute(["predict", "--logdir", run, "--video", str(clip), "--out", out])
+    assert capsys.readouterr().out == f"written: {out}\n"
+
+
+def test_wrong_places_get_a_sentence(run_on, clip, tmp_path):
+    run = run_on(frame_stride=3, fps=5.0)
+    for options, sentence in (
+        ({"start": -1}, "--start=-1 must be a frame of the video"),
+        ({"start": 30}, "has 0 frames from frame 30 on .*5 frames per second, one frame in 3.*or --start"),
+        ({"context": 9}, "fewer than the 9 to observe; lower --open-loop-ctx$"),
+        ({"out": "future.doc"}, "suffix must be"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            forecast.forecast(run, clip, **options)
