@@ -344,7 +344,8 @@ def metrics_page():
             )
         )
     header = ("metric", "what it is", "convention", "of", "better", "unit", "weights", "used by")
-    return (text + table(header, rows)).rstrip() + "\n"
+    text += table(header, rows)
+    return (text + (DOCS / "metrics.in").read_text(encoding="utf-8")).rstrip() + "\n"
 
 
 def options_page():

@@ -13,7 +13,7 @@ from tests.golden import ROOT
 from tests.system.commands import TINY, command
 from tfvp import config
 from tfvp.errors import UserError
-from tfvp.evaluation import comparison, comparison_page, evaluator
+from tfvp.evaluation import comparison, comparison_page, evaluator, per_clip
 from tfvp.training import loop
 
 
@@ -46,7 +46,10 @@ def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path):
         values.append(summary["psnr"]["mean"])
     difference = document["runs"]["tiny (2)"]["metrics"]["psnr"]["difference"]
     assert difference["mean"] == pytest.approx(values[1] - values[0], rel=1e-4, abs=1e-5)
-    assert 0 < difference["p"] <= 1 and "tiny (2)" in done.stdout and "difference" in done.stdout
+    assert 0 < difference["p"] <= difference["p_holm"] <= 1
+    assert "tiny (2)" in done.stdout and "difference" in done.stdout
+    assert document["compares"] == "checkpoints" and "nothing about other seeds" in done.stdout
+    assert "nothing about other seeds" in (tmp_path / "report.html").read_text()
 
 
 def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
@@ -64,6 +67,82 @@ def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     assert "at least two" in refused("--compare", other, script="eval_with_lpips.py")
 
 
+def copy_of(evaluated, folder, change=None, order=None, kept=None):
+    """A copy of an evaluated run whose per_clip.npz and frames.npz are changed."""
+    shutil.copytree(evaluated, folder)
+    path = folder / "eval" / "default" / "per_clip.npz"
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    if order is not None:
+        arrays = {key: value[order] for key, value in arrays.items()}
+    arrays.update(change(arrays) if change else {})
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    path = path.with_name("frames.npz")
+    with np.load(path) as archive:
+        frames = {key: archive[key] for key in archive.files}
+    if order is not None:
+        frames = {key: value[order[: len(value)]] if kept is None else value[kept] for key, value in frames.items()}
+    np.savez(path, **frames)
+    return folder
+
+
+def test_runs_with_other_true_frames_are_refused(evaluated, tmp_path):
+    def inverted(arrays):
+        hashes = arrays["truth_sha256"].copy()
+        hashes[3] = per_clip.truth_hash(np.zeros((10, 4, 4, 1), np.uint8))
+        return {"truth_sha256": hashes}
+
+    other = copy_of(evaluated[1], tmp_path / "inverted", inverted)
+    with pytest.raises(UserError, match=r"the true frames of clip drawn:test:3 differ between tiny and inverted"):
+        comparison.compare([evaluated[0], other], out=tmp_path / "out")
+    other = copy_of(evaluated[1], tmp_path / "renamed", lambda a: {"clip_ids": np.array([*a["clip_ids"][:-1], "else"])})
+    with pytest.raises(UserError, match=r"clip drawn:test:11 is in tiny and not in renamed"):
+        comparison.compare([evaluated[0], other], out=tmp_path / "out")
+    other = copy_of(evaluated[1], tmp_path / "old", lambda arrays: {"truth_sha256": None})
+    with pytest.raises(UserError, match="does not record which clips it used.* run: tfvp evaluate --logdir .*old"):
+        comparison.compare([evaluated[0], other], out=tmp_path / "out")
+
+
+def test_clips_are_aligned_by_their_ids(evaluated, tmp_path):
+    order = np.arange(12)[::-1].copy()
+    with np.load(evaluated[1] / "eval" / "default" / "frames.npz") as archive:
+        shown = len(archive["truth"])
+    kept = np.arange(shown)[::-1][: shown - 1]  # fewer examples, the last one first
+    where = {"clips": 11 - kept}
+    other = copy_of(evaluated[1], tmp_path / "tiny", order=order, kept=kept)
+    path = other / "eval" / "default" / "frames.npz"
+    with np.load(path) as archive:
+        np.savez(path, **where, **{key: archive[key] for key in archive.files})
+    straight, _ = comparison.compare(evaluated, out=tmp_path / "straight")
+    turned, paths = comparison.compare([evaluated[0], other], out=tmp_path / "turned")
+    for metric in ("mse", "psnr", "ssim"):
+        found, expected = (d["runs"]["tiny (2)"]["metrics"][metric] for d in (turned, straight))
+        assert found["difference"]["p"] == expected["difference"]["p"]
+        assert found["difference"]["interval"] == pytest.approx(expected["difference"]["interval"])
+    assert paths[-1].read_text().count("<figcaption>truth") == shown - 1
+
+
+def test_several_runs_of_a_method(evaluated, tmp_path):
+    """Methods are compared by their runs: the interval of a method holds the spread of its seeds."""
+    better = lambda a: {"model/mse": a["model/mse"] / 2, "model/psnr": a["model/psnr"] + 9}  # noqa: E731
+    more = [copy_of(evaluated[n], tmp_path / f"better{n}", better) for n in (0, 1)]
+    a, b = f"A={evaluated[0]},{evaluated[1]}", f"B={more[0]},{more[1]}"
+    document, paths = comparison.compare([a, b], out=tmp_path / "methods")
+    single, _ = comparison.compare([evaluated[0], more[0]], out=tmp_path / "single")
+    assert document["compares"] == "methods" and list(document["runs"]) == ["A", "B"]
+    entry = document["runs"]["B"]["metrics"]["psnr"]
+    assert entry["mean"] == pytest.approx(np.mean(entry["runs"])) and len(entry["runs"]) == 2
+    assert entry["difference"]["mean"] == pytest.approx(9, abs=1e-4)
+    one = single["runs"]["better0"]["metrics"]["psnr"]["difference"]
+    assert np.ptp(entry["difference"]["interval"]) > np.ptp(one["interval"]) + 0.5 * np.ptp(entry["runs"])
+    assert "Methods are compared, by several runs of each (2 of A, 2 of B)" in paths[-1].read_text()
+    mixed, _ = comparison.compare([evaluated[0], b], out=tmp_path / "mixed")
+    assert mixed["compares"] == "mixed" and "single runs (tiny)" in mixed["statistics"][0]
+    for wrong, sentence in (("A=", "is NAME=RUN"), (f"A={more[0]},{more[0]}", "names a run twice")):
+        with pytest.raises(UserError, match=sentence):
+            comparison.compare([wrong, evaluated[0]], out=tmp_path / "wrong")
+
+
 def test_one_rollout_under_every_convention(evaluated):
     done = command("eval_with_lpips.py", "--logdir", evaluated[0], "--protocol", "all", "--num-examples", 3)
     document = json.loads((evaluated[0] / "eval" / "all" / "metrics.json").read_text())
@@ -73,17 +152,6 @@ def test_one_rollout_under_every_convention(evaluated):
     for metric in ("psnr", "psnr_unclipped", "ssim", "ssim_finn", "ssim_skimage7_L2", "psnr_uint8_wrap", "mse_sum"):
         assert metric in found, metric
     assert "psnr_uint8_wrap (broken)" in done.stdout and re.search(r"ssim_finn .*srvp", done.stdout)
-
-
-def test_bootstrap_covers_the_truth():
-    random = np.random.default_rng(0)
-    hits, values = 0, random.normal(size=(200, 40)) + 3.0
-    for number, sample in enumerate(values):
-        _, low, high = comparison.bootstrap(sample, seed=number)
-        hits += low <= 3.0 <= high
-    assert 0.88 < hits / len(values) <= 0.99
-    assert comparison.paired_p(random.normal(size=50) + 2.0) < 0.01
-    assert comparison.paired_p(np.tile([1.0, -1.0], 20)) > 0.9
 
 
 def moving_videos():

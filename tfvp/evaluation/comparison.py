@@ -9,52 +9,57 @@ import numpy as np
 from tfvp import files
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import curves, tables
+from tfvp.evaluation import curves, statistics, tables
 from tfvp.evaluation.comparison_page import page
 
-RESAMPLES, SEED, LEVEL = 2000, 0, 95.0
 MUST_AGREE = ("dataset", "split", "context", "seq_len", "mode", "clips")
 
 
-def compare(paths, protocol="default", out="comparison"):
-    """Compares runs that were evaluated under the same protocol.
+def compare(specs, protocol=None, out="comparison"):
+    """Compares runs, or methods of several runs each, that were evaluated on the same clips.
 
     Args:
-        paths: runs. The others are tested against the first.
-        protocol: name of the folder below each run's `eval`.
+        specs: paths of runs or of evaluations' folders, or "NAME=PATH,PATH,...": the runs of one
+            method, which differ by their seeds. The others are tested against the first.
+        protocol: name of the folder below each run's `eval`. Defaults to the protocol that the run's
+            configuration names.
         out: folder to write comparison.json, curves.png and report.html to.
 
     Returns:
         (the contents of comparison.json, list of paths written).
 
     Raises:
-        UserError: there are fewer than two runs, one is not evaluated, or they were evaluated on different clips.
+        UserError: there are fewer than two, one is not evaluated, or they were evaluated on different clips.
     """
-    if len(paths) < 2:
-        raise UserError("--compare needs at least two runs")
-    evaluations = [_Evaluation(path, protocol) for path in paths]
-    names = _names(evaluations)
-    _check_same_clips(evaluations, names)
-    metrics = [m for m in evaluations[0].values if all(m in other.values for other in evaluations)]
-    document = {"protocol": evaluations[0].document["protocol"], "confidence": LEVEL, "runs": {}}
-    for name, evaluation in zip(names, evaluations):
-        per_clip = {m: _summary(evaluation, evaluations[0], m) for m in metrics}
-        sets = {m: {"mean": s["mean"]} for m, s in evaluation.document["model"].items() if m not in evaluation.values}
-        document["runs"][name] = {"path": str(evaluation.run.path), "metrics": {**per_clip, **sets}}
+    if len(specs) < 2:
+        raise UserError("a comparison needs at least two runs, or two methods (A=run1,run2 B=run3,run4)")
+    methods = _methods(specs, protocol)
+    evaluations = [evaluation for group in methods.values() for evaluation in group]
+    _check_same_clips(methods)
+    for evaluation in evaluations[1:]:
+        evaluation.align(evaluations[0])
+    document = _document(methods)
     folder = files.writable_folder(pathlib.Path(out))
     written = [folder / "comparison.json", folder / "curves.png", folder / "report.html"]
     files.write_json(written[0], document)
-    _draw(written[1], {n: e.values for n, e in zip(names, evaluations)}, metrics, document["protocol"]["context"])
-    videos = {"truth": evaluations[0].frames["truth"], **{n: e.full_clips() for n, e in zip(names, evaluations)}}
+    _draw(written[1], methods, document)
     with files.atomic_write(written[2]) as temporary:
-        heading = f"{len(evaluations)} runs under protocol {protocol}"
-        text = page(heading, html.escape(table(document)), written[1], videos, document["protocol"]["context"])
+        what = "runs" if document["compares"] == "checkpoints" else "methods"
+        heading = f"{len(methods)} {what} under protocol {protocol or document['protocol']['name']}"
+        text = page(
+            heading,
+            html.escape(table(document)),
+            written[1],
+            _videos(methods),
+            document["protocol"]["context"],
+            document["statistics"],
+        )
         temporary.write_text(text, encoding="utf-8")
     return document, written
 
 
 def table(document):
-    """The comparison as text: mean and confidence interval; difference to the first run and its p-value."""
+    """The comparison as text: mean and interval; difference to the first, its p-value, and Holm's for all tests."""
     names, rows = list(document["runs"]), []
     for metric in document["runs"][names[0]]["metrics"]:
         for name in names:
@@ -62,115 +67,256 @@ def table(document):
             cells = [metric if name == names[0] else "", name, tables.format_number(summary["mean"])]
             cells.append(_interval(summary.get("interval")))
             difference = summary.get("difference")
-            cells += (
-                [tables.format_number(difference["mean"]), _interval(difference["interval"]), f"{difference['p']:.4f}"]
-                if difference
-                else ["", "", ""]
-            )
+            cells += ["", "", "", ""] if difference is None else _difference_cells(difference)
             rows.append(cells)
-    heading = ["metric", "run", "mean", f"{LEVEL:.0f} % interval", "difference", f"{LEVEL:.0f} % interval", "p"]
+    level = f"{document['confidence']:.0f} % interval"
+    heading = ["metric", "run", "mean", level, "difference", level, "p", "p (Holm)"]
     widths = [max(len(row[i]) for row in [heading, *rows]) for i in range(len(heading))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [heading, *rows]]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def bootstrap(values, seed=SEED):
-    """The mean of values [clips, ...] and its confidence interval over clips: (mean, low, high), each [...]."""
-    resamples = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    counts = np.stack([np.bincount(row, minlength=len(values)) for row in resamples]) / len(values)
-    means = np.tensordot(counts, values, 1)
-    low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
-    return values.mean(axis=0), low, high
-
-
-def paired_p(differences, seed=SEED):
-    """Two-sided p-value of a zero mean of differences [clips], by random changes of sign (paired permutation test)."""
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(differences)))
-    extreme = np.abs(signs @ differences) >= abs(differences.sum()) - 1e-12
-    return float((1 + extreme.sum()) / (1 + RESAMPLES))
-
-
-class _Evaluation:
-    """The files that an evaluation wrote into a run."""
-
-    def __init__(self, path, protocol):
-        self.run = runs.find(path)
-        folder = self.run.path / "eval" / protocol
-        again = f"tfvp evaluate --logdir {self.run.path}" + ("" if protocol == "default" else f" --protocol {protocol}")
-        try:
-            self.document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            with np.load(folder / "per_clip.npz") as archive:
-                values = {key.split("/", 1)[1]: archive[key] for key in archive.files if key.startswith("model/")}
-            with np.load(folder / "frames.npz") as archive:
-                self.frames = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{self.run.path} is not evaluated under protocol {protocol} ({error}); run: {again}"
-            ) from None
-        # A function of a pooled mean has no value per clip that could be resampled.
-        pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
-        self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
-
-    def facts(self):
-        """The facts that must agree for two evaluations to have used the same clips."""
-        data = {
-            k: v
-            for k, v in self.run.config.data.to_dict().items()
-            if k not in ("root", "cache", "window", "flip", "crop_margin", "crop_padding")
-        }
-        data.pop("clip_length", None)  # longer drawn clips begin with the same frames
-        data.pop("labels", None)
-        return {**{key: self.document["protocol"].get(key) for key in MUST_AGREE}, "data": data}
-
-    def full_clips(self):
-        """Observed and predicted frames of the kept clips, uint8."""
-        truth, predicted = self.frames["truth"], self.frames["model"]
-        return np.concatenate([truth[:, : truth.shape[1] - predicted.shape[1]], predicted], axis=1)
-
-
-def _names(evaluations):
-    """A name for each run: that of its folder, with a number appended to duplicates."""
-    names = []
-    for evaluation in evaluations:
-        name, number = evaluation.run.path.name, 2
-        while name in names:
-            name, number = f"{evaluation.run.path.name} ({number})", number + 1
-        names.append(name)
-    return names
-
-
-def _check_same_clips(evaluations, names):
-    first = evaluations[0].facts()
-    for name, evaluation in zip(names[1:], evaluations[1:]):
-        other = evaluation.facts()
-        differing = [key for key in first if first[key] != other[key]]
-        if differing:
-            what = "; ".join(f"{key}: {first[key]!r} in {names[0]}, {other[key]!r} in {name}" for key in differing)
-            raise UserError(f"the runs were not evaluated on the same clips, so they cannot be compared: {what}")
-
-
-def _summary(evaluation, reference, metric):
-    clips = np.nanmean(evaluation.values[metric], axis=1)
-    mean, low, high = bootstrap(clips)
-    result = {"mean": float(mean), "interval": [float(low), float(high)]}
-    if evaluation is not reference:
-        differences = clips - np.nanmean(reference.values[metric], axis=1)
-        mean, low, high = bootstrap(differences)
-        interval = [float(low), float(high)]
-        result["difference"] = {"mean": float(mean), "interval": interval, "p": paired_p(differences)}
-    return result
+def _difference_cells(difference):
+    bound = difference["p"] <= difference["p_floor"]
+    ps = [statistics.format_p(difference[key], bound and difference[key] < 1) for key in ("p", "p_holm")]
+    return [tables.format_number(difference["mean"]), _interval(difference["interval"]), *ps]
 
 
 def _interval(pair):
     return f"[{tables.format_number(pair[0])}, {tables.format_number(pair[1])}]" if pair else ""
 
 
-def _draw(path, values, metrics, context):
+class _Evaluation:
+    """The files that an evaluation wrote.
+
+    Attributes:
+        path: the run, or the folder of an evaluation without one.
+        document: the contents of metrics.json.
+        values: {metric: float64 [clips, frames]}, the mean over samples.
+        keys: [clips], what identifies each clip: (id, which of the clips of that id).
+        sources, truth_sha256: [clips].
+    """
+
+    def __init__(self, path, protocol):
+        if (pathlib.Path(path) / "metrics.json").is_file():
+            self.path = folder = pathlib.Path(path)
+            again = "evaluate it again"
+        else:
+            run = runs.find(path)
+            self.path = run.path
+            protocol = protocol or run.config.eval.protocol
+            folder = self.path / "eval" / protocol
+            named = "" if protocol == "default" else f" --protocol {protocol}"
+            again = f"run: tfvp evaluate --logdir {self.path}{named}"
+        try:
+            self.document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            with np.load(folder / "per_clip.npz") as archive:
+                values = {key.split("/", 1)[1]: archive[key] for key in archive.files if key.startswith("model/")}
+                clips = {key: archive[key] for key in archive.files if "/" not in key}
+            with np.load(folder / "frames.npz") as archive:
+                self.frames = {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"{self.path} is not evaluated under protocol {protocol} ({error}); {again}") from None
+        if "truth_sha256" not in clips:
+            raise UserError(
+                f"the evaluation {folder} does not record which clips it used, as it was made by an earlier version;"
+                f" {again}"
+            )
+        # A function of a pooled mean has no value per clip that could be resampled.
+        pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
+        self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
+        self.sources, self.truth_sha256 = clips["sources"], clips["truth_sha256"]
+        seen, self.keys = {}, []
+        for name in map(str, clips["clip_ids"]):
+            seen[name] = seen.get(name, 0) + 1
+            self.keys.append((name, seen[name]))
+        shown = self.frames.get("clips", np.arange(len(self.frames["truth"])))
+        self.shown = [self.keys[int(clip)] for clip in shown]
+
+    def align(self, other):
+        """Puts the clips into the order of another evaluation of the same ones."""
+        place = {key: n for n, key in enumerate(self.keys)}
+        order = [place[key] for key in other.keys]
+        self.values = {metric: values[order] for metric, values in self.values.items()}
+        self.keys = [self.keys[n] for n in order]
+        self.sources, self.truth_sha256 = self.sources[order], self.truth_sha256[order]
+
+    def frames_of(self, key, kind):
+        """Observed and predicted frames of a clip of `shown`, uint8 [T, H, W, C]: its "truth", or the "model"'s."""
+        place = self.shown.index(key)
+        truth, predicted = self.frames["truth"][place], self.frames["model"][place]
+        return truth if kind == "truth" else np.concatenate([truth[: len(truth) - len(predicted)], predicted])
+
+
+def _methods(specs, protocol):
+    """{name: list of `_Evaluation`}, as `compare` takes them; runs without a name are called by their folder."""
+    methods = {}
+    for spec in map(str, specs):
+        name, equals, listed = spec.partition("=")
+        if not equals or pathlib.Path(spec).exists():
+            group = [_Evaluation(spec, protocol)]
+            name = base = group[0].path.resolve().name
+            number = 2
+            while name in methods:
+                name, number = f"{base} ({number})", number + 1
+        else:
+            paths = [path for path in listed.split(",") if path]
+            if not name or not paths or name in methods:
+                raise UserError(f"{spec}: a method is NAME=RUN,RUN,... with a name of its own")
+            group = [_Evaluation(path, protocol) for path in paths]
+            if len({evaluation.path.resolve() for evaluation in group}) < len(group):
+                raise UserError(f"{spec} names a run twice")
+        methods[name] = group
+    return methods
+
+
+def _labels(methods):
+    """(what to call it, evaluation) of every run."""
+    for name, group in methods.items():
+        for evaluation in group:
+            yield (name if len(group) == 1 else f"{name} ({evaluation.path.name})"), evaluation
+
+
+def _check_same_clips(methods):
+    (first_name, first), *others = _labels(methods)
+    for name, other in others:
+        protocols = [evaluation.document["protocol"] for evaluation in (first, other)]
+        differing = [key for key in MUST_AGREE if protocols[0].get(key) != protocols[1].get(key)]
+        what = "; ".join(
+            f"{key}: {protocols[0].get(key)!r} in {first_name}, {protocols[1].get(key)!r} in {name}"
+            for key in differing
+        )
+        what = what or _differing_clip(first_name, first, name, other)
+        if what:
+            raise UserError(f"the runs were not evaluated on the same clips, so they cannot be compared: {what}")
+
+
+def _differing_clip(first_name, first, name, other):
+    """A phrase about the first clip that only one evaluation has, or that has other frames in the other; or ""."""
+    hashes = dict(zip(other.keys, other.truth_sha256))
+    for key, truth in zip(first.keys, first.truth_sha256):
+        if key not in hashes:
+            return f"clip {key[0]} is in {first_name} and not in {name}"
+        if hashes[key] != truth:
+            return f"the true frames of clip {key[0]} differ between {first_name} and {name}"
+    return ""
+
+
+def _document(methods):
+    first = next(iter(methods.values()))[0]
+    evaluations = [evaluation for group in methods.values() for evaluation in group]
+    scored, notes = _metrics(evaluations)
+    metrics = [m for m in scored if all(m in evaluation.values for evaluation in evaluations)]
+    entries, tests = {}, []
+    reference = None
+    for name, group in methods.items():
+        per_clip = {m: [np.nanmean(e.values[m], axis=1) for e in group] for m in metrics}
+        summaries = {}
+        for metric in scored:
+            summaries[metric] = _summary(group, metric, per_clip.get(metric), first.sources)
+            if reference and metric in per_clip:
+                summaries[metric]["difference"] = difference = statistics.compare(
+                    reference[metric], per_clip[metric], first.sources
+                )
+                tests.append(difference)
+        reference = reference or per_clip
+        entries[name] = {
+            "path": str(group[0].path),
+            "paths": [str(evaluation.path) for evaluation in group],
+            "run": group[0].document.get("run", {}),
+            "metrics": summaries,
+        }
+    for difference, adjusted in zip(tests, statistics.holm([t["p"] for t in tests])):
+        difference["p_holm"] = adjusted
+    counts = {name: len(group) for name, group in methods.items()}
+    compares = "checkpoints" if max(counts.values()) == 1 else "methods" if min(counts.values()) > 1 else "mixed"
+    return {
+        **{key: first.document[key] for key in ("protocol", "modified", "tag", "data") if key in first.document},
+        "confidence": statistics.LEVEL,
+        "compares": compares,
+        "tests": len(tests),
+        "statistics": [*_sentences(compares, counts, first.sources, len(tests)), *notes],
+        "runs": entries,
+    }
+
+
+def _metrics(evaluations):
+    """(metrics that all have under one convention, a sentence about each of the others that all have)."""
+    documents = [evaluation.document["model"] for evaluation in evaluations]
+    shared = [m for m in documents[0] if all(m in document for document in documents)]
+    differing = [m for m in shared if len({document[m].get("convention") for document in documents}) > 1]
+    notes = [f"{m} is left out, as the evaluations computed it under different conventions." for m in differing]
+    return [m for m in shared if m not in differing], notes
+
+
+def _summary(group, metric, per_clip, sources):
+    """The entry of a metric of one method: its mean, the interval, and with several runs the mean of each."""
+    summaries = [evaluation.document["model"][metric] for evaluation in group]
+    result = {"mean": None, **{key: summaries[0][key] for key in ("unit", "broken") if summaries[0].get(key)}}
+    if per_clip is not None:
+        mean, low, high = statistics.bootstrap(per_clip, sources)
+        result.update(mean=float(mean), interval=[float(low), float(high)])
+        each = [float(np.nanmean(clips)) for clips in per_clip]
+    else:
+        each = [summary["mean"] for summary in summaries]
+        if None not in each:
+            result["mean"] = float(np.mean(each))
+        if len(group) == 1 and summaries[0].get("interval"):
+            result["interval"] = summaries[0]["interval"]
+    return {**result, "runs": each} if len(group) > 1 else result
+
+
+def _sentences(compares, counts, sources, tests):
+    """What the statistics are about, and how they were made."""
+    clips, films = len(sources), len(set(map(str, sources)))
+    several = ", ".join(f"{count} of {name}" for name, count in counts.items() if count > 1)
+    single = ", ".join(name for name, count in counts.items() if count == 1)
+    what = {
+        "checkpoints": "Trained checkpoints are compared, one run each: intervals and tests say how sure the"
+        " differences are on other clips, and nothing about other seeds of the same methods. Give several runs of"
+        " each (A=run1,run2 B=run3,run4) to compare methods.",
+        "methods": f"Methods are compared, by several runs of each ({several}): runs and clips are resampled.",
+        "mixed": f"Methods are compared by several runs ({several}) with single runs ({single}), whose spread over"
+        " seeds is not known: intervals and tests leave it out.",
+    }[compares]
+    sentences = [what]
+    if compares != "checkpoints" and min(count for count in counts.values() if count > 1) < statistics.FEW_RUNS:
+        sentences.append(
+            f"With fewer than {statistics.FEW_RUNS} runs the spread over seeds is a rough estimate, and intervals are"
+            " too narrow rather than too wide."
+        )
+    unit = f"the {films} films that the {clips} clips are cut from" if films < clips else f"{clips} clips"
+    test = "a paired permutation test" if compares == "checkpoints" else "the share of resampled differences beyond 0"
+    sentences.append(
+        f"Intervals are {statistics.LEVEL:.0f} % bootstrap intervals over {unit}; p-values are of"
+        f" {test} against the first, two-sided with {statistics.RESAMPLES:,} resamples, and adjusted by Holm's method"
+        f" for the {tests} test{'s' if tests != 1 else ''} of this comparison."
+    )
+    return sentences
+
+
+def _videos(methods):
+    """{"truth", and the first run of every method: uint8 [clips, T, H, W, C]}, of the clips that all of them kept."""
+    firsts = {name: group[0] for name, group in methods.items()}
+    (_, first), *others = firsts.items()
+    keys = [key for key in first.shown if all(key in other.shown for _, other in others)]
+    if not keys:
+        return {}
+    videos = {"truth": np.stack([first.frames_of(key, "truth") for key in keys])}
+    for name, evaluation in firsts.items():
+        videos[name] = np.stack([evaluation.frames_of(key, "model") for key in keys])
+    return videos
+
+
+def _draw(path, methods, document):
     """Curves over predicted frames with bootstrap bands, a panel per metric."""
-    with curves.metric_panels(path, metrics, context) as panels:
+    sources = next(iter(methods.values()))[0].sources
+    metrics = [m for m, s in next(iter(document["runs"].values()))["metrics"].items() if "interval" in s]
+    metrics = [m for m in metrics if all(m in e.values for group in methods.values() for e in group)]
+    with curves.metric_panels(path, metrics, document["protocol"]["context"]) as panels:
         for metric, axes in panels.items():
-            for name, per_clip in values.items():
-                mean, low, high = bootstrap(per_clip[metric])
+            for name, group in methods.items():
+                mean, low, high = statistics.bootstrap([e.values[metric] for e in group], sources)
                 frames = np.arange(1, len(mean) + 1)
                 (line,) = axes.plot(frames, mean, label=name)
                 axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())

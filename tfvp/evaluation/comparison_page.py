@@ -49,7 +49,7 @@ button.onclick = () => { playing = !playing; button.textContent = playing ? 'pau
 """
 
 
-def page(heading, table, curves, videos, context):
+def page(heading, table, curves, videos, context, notes=()):
     """The page as text.
 
     Args:
@@ -58,8 +58,9 @@ def page(heading, table, curves, videos, context):
         curves: path of a PNG file.
         videos: {name: uint8 [clips, T, H, W, C]}, all of one shape.
         context: observed frames; borders turn from green to red after them.
+        notes: sentences about the statistics.
     """
-    clips, frames = next(iter(videos.values())).shape[:2]
+    clips, frames = next(iter(videos.values())).shape[:2] if videos else (0, 0)
     sprites, rows = [], []
     for clip in range(clips):
         figures = []
@@ -79,7 +80,7 @@ def page(heading, table, curves, videos, context):
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{html.escape(heading)}</title><style>{_STYLE}</style>
 <h1>{html.escape(heading)}</h1><pre>{table}</pre>
-<p>Intervals are bootstrapped over clips; p-values are of a paired permutation test against the first run.</p>
+{"".join(f"<p>{html.escape(note)}</p>" for note in notes)}
 <img class="curves" alt="curves" src="data:image/png;base64,{encoded}">
 <h2>Clips</h2><div class="bar"><button id="play">pause</button>
 <input id="frame" type="range" min="0" max="{frames - 1}" value="0"> <span id="label"></span></div>
