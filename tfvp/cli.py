@@ -40,8 +40,8 @@ def run(function):
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nstopped; rerun the same command to resume", file=sys.stderr)
+    except KeyboardInterrupt as stopped:  # a command that keeps what it has done says so
+        print(f"\n{stopped or 'stopped'}", file=sys.stderr)
         sys.exit(130)
 
 

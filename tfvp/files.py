@@ -3,10 +3,13 @@
 import collections.abc
 import contextlib
 import json
+import math
 import os
 import pathlib
 
 from tfvp.errors import UserError
+
+MOST_LISTED = 8  # numbers that a note names
 
 
 @contextlib.contextmanager
@@ -34,9 +37,35 @@ def atomic_write(path: str | os.PathLike) -> collections.abc.Iterator[pathlib.Pa
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
-    """Writes `value` as indented JSON."""
+    """Writes `value` as indented JSON, which has no word for numbers that are not finite; see `finite`."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def finite(value: object) -> object:
+    """`value`, of plain JSON types, with None for every number that is not finite.
+
+    Where there are such numbers in a dict, a sentence in its "notes" says which: NaN and Infinity are not JSON, and
+    strict readers refuse the whole file for one of them.
+    """
+    places = []
+    clean = _finite(value, (), places)
+    if places and isinstance(clean, dict):
+        listed = "; ".join(f"{place} ({name})" for place, name in places[:MOST_LISTED])
+        more = f"; and {len(places) - MOST_LISTED} more" if len(places) > MOST_LISTED else ""
+        clean["notes"] = [*clean.get("notes", []), f"null stands for numbers that are not finite: {listed}{more}"]
+    return clean
+
+
+def _finite(value, path, places):
+    if isinstance(value, dict):
+        return {key: _finite(entry, (*path, str(key)), places) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry, (*path, str(n)), places) for n, entry in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        places.append(("/".join(path), "not a number" if math.isnan(value) else "infinite"))
+        return None
+    return value
 
 
 def writable_folder(path: str | os.PathLike) -> pathlib.Path:

@@ -90,12 +90,12 @@ def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
 def test_evaluation_writes_its_report(trained):
     result = command("eval_with_lpips.py", "--logdir", trained / "model", "--open-loop-ctx", 3, "--eval-seq-len", 8)
     assert "copy_last" in result.stdout and "report.html" in result.stdout
-    folder = trained / "eval" / "default"
+    folder = trained / "eval" / "default-ctx3"
     document = json.loads((folder / "metrics.json").read_text())
     assert document["protocol"]["context"] == 3 and document["protocol"]["clips"] == 6
     for predictor in ("model", "copy_last", "mean_context", "mean_frame", "blank"):
         assert len(document[predictor]["psnr"]["curve"]) == 5 and np.isfinite(document[predictor]["psnr"]["mean"])
-    for name in ("curves.csv", "curves.png", "per_clip.npz", "clip_000.gif", "clip_000.png"):
+    for name in ("curves.csv", "curves.png", "per_clip.npz", "per_clip.csv", "clip_000.gif", "clip_000.png"):
         assert (folder / name).stat().st_size > 100, name
     page = (folder / "report.html").read_text()
     assert page.count("data:image/") >= 3 and "copy_last" in page and "http" not in page

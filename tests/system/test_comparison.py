@@ -145,7 +145,7 @@ def test_several_runs_of_a_method(evaluated, tmp_path):
 
 def test_one_rollout_under_every_convention(evaluated):
     done = command("eval_with_lpips.py", "--logdir", evaluated[0], "--protocol", "all", "--num-examples", 3)
-    document = json.loads((evaluated[0] / "eval" / "all" / "metrics.json").read_text())
+    document = json.loads((evaluated[0] / "eval" / "all-n3" / "metrics.json").read_text())
     found = document["model"]
     default = json.loads((evaluated[0] / "eval" / "default" / "metrics.json").read_text())["protocol"]
     assert document["protocol"]["context"] == default["context"]

@@ -1,6 +1,7 @@
 """What an evaluation's flags do before any frame is predicted, and what it writes down."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -8,14 +9,17 @@ import subprocess
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow import keras
 
 from tests.system.commands import TINY
-from tfvp import config, registry
+from tfvp import config, files, registry
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, evaluator, per_clip
-from tfvp.models import build
+from tfvp.evaluation import documents, evaluator, journal, per_clip, scoring, sharding
+from tfvp.metrics.base import SetMetric
+from tfvp.models import baselines, build
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,203 @@ def test_an_installed_package_is_not_the_checkout_around_it(tmp_path):
     assert head.startswith(runs.commit(package))
     shutil.rmtree(tmp_path / ".git")
     assert runs.commit(package).startswith("tfvp 0.")
+
+
+def changed(protocol, **changes):
+    return dataclasses.replace(protocol, **changes)
+
+
+def test_folders_say_what_differs_from_the_protocol(run):
+    protocol = evaluator.choose_protocol(run.config)
+
+    def name(tag="", settings=(), **changes):
+        return documents.folder_name(
+            "default", documents.modifications(changed(protocol, **changes), protocol, **dict(settings)), tag
+        )
+
+    assert name() == "default"
+    assert name(context=36, seq_len=72, num_examples=8) == "default-ctx36-len72-n8"
+    assert name(num_examples=0, samples=3, split="validation") == "default-nall-s3-validation"
+    assert name(metrics=(*protocol.metrics, "mae")) == "default-mae"
+    assert name("mine", {"weights": ("best", "last"), "use_obs": ("TT", "TF")}) == "default-last-obsTF-mine"
+    folders = [name(settings={"data__root": ("/a", other)}) for other in ("/a", "/b", "/c")]
+    assert folders[0] == "default" and len(set(folders)) == 3 and folders[1].startswith("default-data")
+    with pytest.raises(UserError, match="--tag"):
+        name("../other")
+
+
+def test_another_evaluation_leaves_the_first_alone(run, evaluated):
+    document, folder = evaluated
+    before = (folder / "metrics.json").read_bytes()
+    protocol = evaluator.choose_protocol(run.config, num_examples=2)
+    other, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False)
+    assert paths[0].parent.name == "default-n2" and (folder / "metrics.json").read_bytes() == before
+    assert other["modified"] == {"num_examples": {"protocol": 6, "used": 2}}
+    with pytest.raises(UserError, match="holds the result of another evaluation .*--tag"):
+        evaluator.evaluate(run, evaluator.choose_protocol(run.config), progress=False, tag="n2")
+    assert documents.evaluations(run.path / "eval")[:2] == ["default", "default-n2"]
+
+
+def test_teacher_forced_scores_begin_at_one_frame(run, monkeypatch):
+    """The baselines need one frame, the model four: they were scored on frames that the model was not."""
+    monkeypatch.setattr(registry.lookup("model", run.config.model.name), "min_context", 4)
+    protocol = changed(evaluator.choose_protocol(run.config, num_examples=2), context=1, mode="teacher_forced")
+    document, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False, tag="forced")
+    with np.load(paths[0].parent / "per_clip.npz") as archive:
+        shapes = {archive[f"{name}/mse"].shape for name in documents.predictors(document)}
+        model, last = archive["model/mse"], archive["copy_last/mse"]
+    assert shapes == {(2, 1, 4)} and not np.array_equal(model, last)
+    assert document["protocol"]["first_scored"] == 4 and any("from frame 5 of 8" in n for n in document["notes"])
+    video = build_dataset(run.config).read("test", np.arange(2), np.zeros(2, np.int64), 8)["video"] / 255.0
+    np.testing.assert_allclose(last[:, 0], np.mean((video[:, 3:-1] - video[:, 4:]) ** 2, (2, 3, 4)), rtol=1e-5)
+
+
+def test_a_stopped_evaluation_resumes_with_equal_numbers(run, evaluated, monkeypatch):
+    expected, folder = evaluated
+    protocol, scored = evaluator.choose_protocol(run.config), []
+    score, write = sharding.Team.score, journal.Journal.write
+
+    def stop(self, number, part):
+        write(self, number, part)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.Journal, "write", stop)
+        with pytest.raises(KeyboardInterrupt, match="stopped after 4 of 6 clips.*default-resumed; rerun the same"):
+            evaluator.evaluate(run, protocol, progress=False, tag="resumed")
+    monkeypatch.setattr(sharding.Team, "score", lambda team, n, batch: scored.append(n) or score(team, n, batch))
+    document, paths = evaluator.evaluate(run, protocol, progress=False, tag="resumed")
+    assert scored == [1], "finished batches are scored again"
+    for name in documents.predictors(expected):
+        assert document[name] == expected[name]
+    with np.load(folder / "per_clip.npz") as whole, np.load(paths[0].parent / "per_clip.npz") as resumed:
+        assert set(whole.files) == set(resumed.files)
+        for key in whole.files:
+            np.testing.assert_array_equal(whole[key], resumed[key], err_msg=key)
+    assert not (paths[0].parent / "partial").exists()
+
+
+def test_scores_of_other_weights_are_not_resumed(tmp_path):
+    with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened() as first:
+        first.write(0, {"truth": np.zeros(1)})
+        with pytest.raises(UserError, match="another process is evaluating into"):
+            with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened():
+                pass
+    with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened() as again:
+        assert again.done() == [0]
+    with journal.Journal(tmp_path, {"weights_sha256": "b"}).opened() as other:
+        assert other.done() == []
+
+
+def test_two_devices_give_the_numbers_of_one(run, evaluated, monkeypatch):
+    expected, folder = evaluated
+    score, devices = sharding.Team.score, []
+    monkeypatch.setattr(
+        sharding.Team, "score", lambda team, n, batch: devices.append(team.device) or score(team, n, batch)
+    )
+    document, paths = evaluator.evaluate(
+        run, evaluator.choose_protocol(run.config), progress=False, save_grid=False, tag="two", devices=2
+    )
+    assert set(devices) == {None, "CPU:1"}
+    for name in documents.predictors(expected):
+        for metric, summary in expected[name].items():
+            np.testing.assert_allclose(document[name][metric]["curve"], summary["curve"], rtol=1e-6, atol=1e-7)
+    with np.load(folder / "per_clip.npz") as one, np.load(paths[0].parent / "per_clip.npz") as two:
+        for key in one.files:
+            if one[key].dtype.kind == "f":
+                np.testing.assert_allclose(two[key], one[key], rtol=1e-6, atol=1e-6, err_msg=key)
+            else:
+                np.testing.assert_array_equal(two[key], one[key], err_msg=key)
+
+
+class Brightness(SetMetric):
+    """The distance between mean brightnesses."""
+
+    registered_name = "brightness"
+    size, fewest_clips, feature_key = 1, 1, "mean"
+    calls = 0
+
+    def features(self, video):
+        type(self).calls += 1
+        return tf.reduce_mean(video, axis=[1, 2, 3])
+
+    def distance(self, true, pred):
+        return float(np.abs(true.mean() - pred.mean()))
+
+
+def test_set_metrics_share_features_and_add_counts():
+    """Features of the truth are computed once for all predictors, and counts add up as in one update."""
+    random = np.random.default_rng(0)
+    video = np.concatenate([random.uniform(size=(3, 4, 8, 8, 3)), random.integers(0, 3, (3, 4, 8, 8, 1)) / 255.0], -1)
+    batch = {
+        "video": tf.constant(video, tf.float32),
+        "id": tf.range(3),
+        "mask": tf.constant([[1.0] * 4] * 2 + [[0.0] * 4]),
+    }
+    scorers = {}
+    for name in ("a", "b"):
+        scorers[name] = scoring.Scorer(baselines.CopyLast((8, 8, 4)), ["miou"], 2, 2)
+        scorers[name].set_metrics["brightness"] = Brightness(2)
+        scorers[name].set_metrics["again"] = Brightness(2)
+    outcome = scoring.run(scorers, [batch, batch], 4)
+    assert Brightness.calls == 2 * (1 + 2), "per batch, one for the truth and one for each predictor"
+    direct = registry.lookup("metric", "miou")(2)
+    labels = tf.cast(tf.round(batch["video"][:2, ..., 3] * 255), tf.int32)
+    direct.update_state(labels[:, 2:], tf.repeat(labels[:, 1:2], 2, axis=1))
+    summaries = outcome.scores["a"].summaries
+    assert summaries["miou"]["mean"] == direct.summary()["mean"] and summaries["miou"]["clips"] == 4
+    expected = abs(float(np.mean(video[:2, 2:, ..., :3]) - np.mean(np.round(video[:2, 1, ..., :3] * 255) / 255)))
+    assert summaries["brightness"]["mean"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_metrics_are_computed_without_tf32():
+    execution, seen = tf.config.experimental, []
+    scorer = scoring.Scorer(baselines.CopyLast((8, 8, 1)), ["mse"], 2, 2)
+    per_frame, imagine = scorer.per_frame, scorer.predictor.rollout
+
+    def measured(*arguments):
+        seen.append(("metric", execution.tensor_float_32_execution_enabled()))
+        return per_frame(*arguments)
+
+    def predicted(*arguments):
+        for chunk in imagine(*arguments):
+            seen.append(("model", execution.tensor_float_32_execution_enabled()))
+            yield chunk
+
+    scorer.per_frame, scorer.predictor.rollout = measured, predicted
+    batch = {"video": tf.zeros([1, 4, 8, 8, 1]), "id": tf.range(1), "mask": tf.ones([1, 4])}
+    assert execution.tensor_float_32_execution_enabled()
+    scoring.run({"model": scorer}, [batch], 1)
+    assert seen == [("model", True), ("metric", False)] and execution.tensor_float_32_execution_enabled()
+
+
+def test_a_model_is_loaded_in_the_precision_that_it_was_trained_in(run, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("eval"))
+    text = (copy / "config.yml").read_text()
+    assert "precision: float32" in text
+    (copy / "config.yml").write_text(text.replace("precision: float32", "precision: mixed_bfloat16"))
+    model = build.load_run(copy)
+    assert model.dtype_policy.name == "mixed_bfloat16" and model.layers[0].dtype_policy.name == "mixed_bfloat16"
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_json_has_no_bare_nan(tmp_path):
+    value = {"model": {"psnr": {"mean": float("inf"), "curve": [1.0, float("nan")]}}, "notes": ["first"]}
+    files.write_json(tmp_path / "metrics.json", value)
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    document = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert document["model"] == {"psnr": {"mean": None, "curve": [1.0, None]}}
+    assert document["notes"][0] == "first" and "model/psnr/mean (infinite)" in document["notes"][1]
+    assert "model/psnr/curve/1 (not a number)" in document["notes"][1]
+
+
+def test_metrics_that_cannot_take_the_frames_are_left_out(monkeypatch):
+    monkeypatch.setattr(scoring.weights, "find", lambda name: name)
+    usable, notes = scoring.usable_metrics(["psnr", "lpips", "fvd"], (28, 28, 2), 2, 5)
+    assert usable == ["psnr"] and "lpips takes frames" in notes[0] and len(notes) == 2
+    usable, notes = scoring.usable_metrics(["psnr", "fvd", "fvd_with_context"], (64, 64, 1), 6, 5)
+    assert usable == ["psnr", "fvd_with_context"] and "at least 10 frames" in notes[0]

@@ -24,7 +24,7 @@ ROWS = [
     {"preprocessing"},
     {"run", "weights", "video_io"},
     {"config", "frames"},
-    {"registry", "files", "compat"},
+    {"registry", "files", "compat", "devices"},
     {"errors", "quiet"},
 ]
 # Packages of one row that must not know each other: a model never reads a data set, a metric never runs a model.

@@ -4,7 +4,9 @@ examples:
   tfvp evaluate --logdir logs/kth --open-loop-ctx 36 --eval-seq-len 300
   tfvp evaluate --logdir logs/svg_smmnist --protocol svg_smmnist
 
-Numbers, curves, a report and GIFs are written to <run>/eval/<protocol>.
+Numbers, curves, a report and GIFs are written to <run>/eval/<protocol>. What differs from the protocol as it is named
+is appended to the folder's name (default-ctx36-len300), so that no result overwrites another. Rerun the same command to
+resume an evaluation that was stopped.
 """
 
 from tfvp import quiet
@@ -26,6 +28,10 @@ def add_arguments(parser):
     parser.add_argument(
         "--use-obs", help="T or F per level, bottom first: which levels of HTSR or CW-VAE observe the context"
     )
+    parser.add_argument("--tag", default="", help="appended to the name of the folder that is written")
+    parser.add_argument(
+        "--devices", type=int, default=0, help="how many share the clips; default: all GPUs, or one CPU device"
+    )
     parser.add_argument("--no-save-grid", action="store_true", help="write numbers and curves, but no GIFs and strips")
 
 
@@ -46,7 +52,14 @@ def run(options):
     )
     print(f"evaluating {evaluated.path}: {protocol.describe()}")
     document, paths = evaluator.evaluate(
-        evaluated, protocol, options.datadir, options.weights, not options.no_save_grid, use_obs=options.use_obs
+        evaluated,
+        protocol,
+        options.datadir,
+        options.weights,
+        not options.no_save_grid,
+        use_obs=options.use_obs,
+        tag=options.tag,
+        devices=options.devices,
     )
     print(f"\n{tables.text(document)}\n")
     for note in document["notes"]:

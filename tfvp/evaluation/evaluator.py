@@ -1,20 +1,35 @@
 """Evaluation: from a run and a protocol to a report."""
 
+import contextlib
 import dataclasses
+import pathlib
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
+from tqdm import tqdm
 
 from tfvp import config as configuration
-from tfvp import registry
+from tfvp import devices as machine
+from tfvp import files, registry
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, provenance, report, scoring
+from tfvp.evaluation import documents, journal, provenance, report, scoring, sharding
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
 from tfvp.pipeline import batching
+
+# Protocols that say what a run's configuration says.
+FREE = {"default": protocols.from_config, "all": protocols.every_convention}
+
+
+def named_protocol(config, name):
+    """The protocol called `name`, for a run with that configuration.
+
+    Raises:
+        UserError: there is none.
+    """
+    return FREE[name](config) if name in FREE else protocols.get(name)
 
 
 def choose_protocol(
@@ -35,19 +50,18 @@ def choose_protocol(
         UserError: the name is unknown, the protocol fixes what is changed, or nothing is left to predict.
     """
     name = name or config.eval.protocol
-    free = {"default": protocols.from_config, "all": protocols.every_convention}
-    protocol = free[name](config) if name in free else protocols.get(name)
+    protocol = named_protocol(config, name)
     fixed = {"context": open_loop_ctx, "seq_len": eval_seq_len, "split": split}
     flags = {"context": "--open-loop-ctx", "seq_len": "--eval-seq-len", "split": "--split"}
     for field, value in fixed.items():
-        if value is not None and name not in free and value != getattr(protocol, field):
+        if value is not None and name not in FREE and value != getattr(protocol, field):
             raise UserError(
                 f"protocol {name} fixes {flags[field]} at {getattr(protocol, field)}; leave the"
                 f" flag out, or use --protocol default"
             )
     changes = {**fixed, "num_examples": num_examples, "samples": num_samples}
     protocol = dataclasses.replace(protocol, **{k: v for k, v in changes.items() if v is not None})
-    if name in free and open_loop_ctx is not None and eval_seq_len is None and protocol.seq_len <= open_loop_ctx:
+    if name in FREE and open_loop_ctx is not None and eval_seq_len is None and protocol.seq_len <= open_loop_ctx:
         predicted = config.eval.eval_seq_len - config.eval.open_loop_ctx
         protocol = dataclasses.replace(protocol, seq_len=open_loop_ctx + predicted)
     if protocol.context < 1 or protocol.seq_len <= protocol.context:
@@ -66,8 +80,12 @@ def choose_protocol(
     return protocol
 
 
-def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True, use_obs=None):
-    """Scores a run's model and the trivial baselines, and writes `eval/<protocol>/`.
+def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True, use_obs=None, tag="", devices=0):
+    """Scores a run's model and the trivial baselines, and writes a folder below the run's `eval`.
+
+    The folder is called by the protocol, by what differs from it (see `tfvp.evaluation.documents.folder_name`) and by
+    the tag. The scores of finished batches are kept there until all are done: the same evaluation again resumes, and
+    ends with the numbers of one that was not stopped.
 
     Args:
         run: a `tfvp.run.Run`.
@@ -78,35 +96,38 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         progress: whether to show a progress bar.
         use_obs: "T" or "F" per level of a hierarchical model, bottom first: levels with "F" stay
             at their prior during the context (HTSR and CW-VAE; what each level remembers).
+        tag: appended to the folder's name.
+        devices: how many share the clips; 0 = all GPUs, or one CPU.
 
     Returns:
         (the contents of metrics.json, list of paths written).
 
     Raises:
-        UserError: weights or data are missing, clips are too short, or the model cannot take the
-            context.
+        UserError: weights or data are missing, clips are too short, the model cannot take the
+            context, or the folder holds the result of another evaluation.
+        KeyboardInterrupt: it was stopped; the message says how many clips are done.
     """
     config, weights = run.config, weights or run.config.eval.weights
-    keras.mixed_precision.set_global_policy(config.train.precision)
+    names = machine.names(devices, "--devices")
+    models = [_load(run, weights, use_obs, name if n else None) for n, name in enumerate(names)]
+    model = models[0]
+    if protocol.mode == "open_loop":
+        model.check_context(protocol.context)
+    horizon = protocol.seq_len - protocol.context
+    metrics, notes = scoring.usable_metrics(protocol.metrics, model.image_shape, protocol.context, horizon)
+    modified = _modified(config, protocol, model, datadir, weights, use_obs)
+    folder = run.path / "eval" / documents.folder_name(protocol.name, modified, tag)
+    documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": tag})
+    files.writable_folder(folder)
+
     data = data_config(config, datadir, protocol.seq_len, protocol.windows)
     dataset = build_dataset(data)
-    model = load_run(run.path, weights)
-    model.check_context(protocol.context)
-    if use_obs:
-        switch_levels(model, use_obs)
-    metrics, notes = scoring.usable_metrics(protocol.metrics)
     dataset.prepare()
     stride = protocol.frame_stride or config.data.frame_stride
     published = dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride) if protocol.windows else None
     which = {"length": protocol.seq_len, "num_examples": protocol.num_examples, "stride": stride, "windows": published}
     numbers, starts, _ = batching.evaluation_windows(dataset, protocol.split, **which)
-    batches, count = batching.evaluation_batches(
-        dataset,
-        protocol.split,
-        batch_size=config.eval.batch_size,
-        needs=[key for key in model.needs if key == "labels"],
-        **which,
-    )
+    clips, count = provenance.describe_clips(dataset, protocol.split, numbers, starts, protocol.seq_len), len(numbers)
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
     if protocol.num_examples and count < protocol.num_examples:
@@ -114,45 +135,116 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
             f"The {protocol.split} split has {count} clips of {protocol.seq_len} frames, fewer"
             f" than {protocol.num_examples}."
         )
-    mean_frame = run.path / "model" / "mean_frame.npy"
-    predictors = {
-        "model": model,
-        **baselines.trivial_predictors(model.image_shape, np.load(mean_frame) if mean_frame.is_file() else None),
+
+    kept = config.train.gif_examples
+    teams = [
+        sharding.Team(
+            name if n else None,
+            scoring.make_scorers(
+                _predictors(run, one, name if n else None),
+                metrics,
+                protocol.context,
+                horizon,
+                protocol.samples,
+                config.eval.chunk,
+                protocol.mode,
+                kept,
+            ),
+        )
+        for n, (name, one) in enumerate(zip(names, models))
+    ]
+    first = teams[0].scorers["model"].first
+    if first != protocol.context:
+        notes.append(
+            f"The model observes {first} frames before it predicts one, so all predictors are scored from frame"
+            f" {first + 1} of {protocol.seq_len} on."
+        )
+    described = provenance.describe_run(run, model, weights, names)
+    networks = provenance.describe_networks(metrics)
+
+    def make_batches(skip):
+        needs = [key for key in model.needs if key == "labels"]
+        size = config.eval.batch_size
+        return batching.evaluation_batches(dataset, protocol.split, batch_size=size, needs=needs, skip=skip, **which)[0]
+
+    facts = {
+        "protocol": {**protocol.to_dict(), "clips": count, "first_scored": first},
+        "modified": modified,
+        "tag": tag,
+        "networks": networks,
     }
-    scores, truth, hashes = scoring.score(
-        predictors,
-        batches,
-        count,
-        metrics,
-        protocol.context,
-        protocol.seq_len - protocol.context,
-        protocol.samples,
-        config.eval.chunk,
-        protocol.mode,
-        config.train.gif_examples,
-        "evaluating" if progress else None,
-    )
-    clips = provenance.describe_clips(dataset, protocol.split, numbers, starts, protocol.seq_len, hashes)
-    devices = [tf.config.list_logical_devices("GPU" if tf.config.list_physical_devices("GPU") else "CPU")[0].name]
-    document = {
-        "format": documents.FORMAT,
-        "protocol": {**protocol.to_dict(), "clips": count},
-        "modified": {},
-        "tag": "",
-        **{name: result.summaries for name, result in scores.items()},
-        "notes": notes,
-        "data": provenance.describe_data(data, dataset, protocol.split, stride, clips),
-        "networks": provenance.describe_networks(metrics),
-        "run": {
-            **provenance.describe_run(run, model, weights, devices),
-            **({"use_obs": use_obs} if use_obs else {}),
-        },
-    }
-    folder = run.folder("eval") / protocol.name
-    folder.mkdir(parents=True, exist_ok=True)
-    fps = dataset.info.fps or 8.0
-    paths = report.write(folder, document, scores, truth, clips, protocol.context, min(fps, 12.0), save_grid)
+    settings = {"data": data.data.to_dict(), "metrics": metrics, "eval": config.eval.to_dict(), "kept": kept}
+    identity = {**facts, **settings, **provenance.identity(run, described, clips, names)}
+    with journal.Journal(folder, identity).opened() as finished:
+        label = "evaluating" if progress else None
+        outcome = _scored(teams, make_batches, count, config.eval.batch_size, label, finished)
+        clips.truth_sha256 = outcome.truth_sha256
+        document = files.finite(
+            {
+                "format": documents.FORMAT,
+                **facts,
+                **{name: result.summaries for name, result in outcome.scores.items()},
+                "notes": notes,
+                "data": provenance.describe_data(data, dataset, protocol.split, stride, clips),
+                "run": {**described, **({"use_obs": use_obs} if use_obs else {})},
+            }
+        )
+        fps = min(dataset.info.fps or 8.0, 12.0)
+        paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid)
+        finished.clear()
     return document, paths
+
+
+def _load(run, weights, use_obs, device):
+    """The run's model, on a device or wherever TensorFlow puts it."""
+    with tf.device(device) if device else contextlib.nullcontext():
+        model = load_run(run.path, weights)
+    if use_obs:
+        switch_levels(model, use_obs)
+    return model
+
+
+def _predictors(run, model, device):
+    """{name: model} of everything that is scored: the run's model and the baselines."""
+    path = run.path / "model" / "mean_frame.npy"
+    with tf.device(device) if device else contextlib.nullcontext():
+        trivial = baselines.trivial_predictors(model.image_shape, np.load(path) if path.is_file() else None)
+    return {"model": model, **trivial}
+
+
+def _modified(config, protocol, model, datadir, weights, use_obs):
+    """What differs from the protocol as named; see `tfvp.evaluation.documents.modifications`."""
+    known = protocol.name in protocols.names()
+    every = "T" * len(model.use_obs)
+    root = _absolute(config.data.root)
+    return documents.modifications(
+        protocol,
+        named_protocol(config, protocol.name) if known else None,
+        weights=(config.eval.weights, weights),
+        use_obs=(every, use_obs.upper() if use_obs else every),
+        data__root=(root, root if datadir is None else _absolute(datadir)),
+    )
+
+
+def _absolute(folder):
+    return str(pathlib.Path(folder).expanduser().resolve()) if folder else ""
+
+
+def _scored(teams, make_batches, count, batch_size, label, finished):
+    """The `Outcome` of all batches; when it is stopped, the message says how many clips are done."""
+
+    def done():
+        return sum(min(batch_size, count - n * batch_size) for n in finished.done())
+
+    if done() and label:
+        tqdm.write(f"resuming after {done()} of {count} clips")
+    try:
+        return scoring.run(teams[0].scorers, make_batches, count, label, finished, teams[1:])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped after {done()} of {count} clips, whose scores are kept in {finished.parent}; rerun the same"
+            " command to resume"
+        ) from None
 
 
 def switch_levels(model, letters):

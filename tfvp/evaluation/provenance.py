@@ -11,7 +11,7 @@ from tfvp.evaluation.per_clip import Clips, clip_id
 from tfvp.pipeline.decoding import sha256
 
 
-def describe_clips(dataset, split, clips, starts, length, truth_sha256):
+def describe_clips(dataset, split, clips, starts, length, truth_sha256=()):
     """The `Clips` of windows of a data set.
 
     Args:
@@ -19,7 +19,7 @@ def describe_clips(dataset, split, clips, starts, length, truth_sha256):
         split: the split.
         clips, starts: int64 [N], as `tfvp.pipeline.batching.evaluation_windows` returns them.
         length: frames of a window.
-        truth_sha256: [N], of the windows' frames.
+        truth_sha256: [N], of the windows' frames, where they are known.
     """
     ids = [clip_id(name, int(start)) for name, start in zip(dataset.clip_names(split, clips), starts)]
     return Clips(ids, dataset.clip_sources(split, clips), np.asarray(starts), length, list(truth_sha256))
@@ -74,6 +74,24 @@ def describe_run(run, model, which, devices):
         "precision": model.dtype_policy.name,
         "tf32": tf32(devices),
         **environment,
+    }
+
+
+def identity(run, described, clips, devices):
+    """What the scores depend on beside the protocol and the options: scores of another identity are not resumed.
+
+    Args:
+        run: a `tfvp.run.Run`.
+        described: what `describe_run` returned.
+        clips: the `Clips`.
+        devices: names of the devices. Their number does not matter, their kind does.
+    """
+    mean_frame = run.path / "model" / "mean_frame.npy"
+    return {
+        **{key: described[key] for key in ("weights_sha256", "precision", "tf32", "commit", "versions")},
+        "clips_sha256": clips.digests()["clips_sha256"],
+        "mean_frame_sha256": sha256(mean_frame) if mean_frame.is_file() else "",
+        "device": device_label(devices[0]),
     }
 
 

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from tfvp import registry, weights
 from tfvp.errors import UserError
-from tfvp.evaluation.per_clip import truth_hash
+from tfvp.evaluation import precision
+from tfvp.evaluation.sharding import Team, merged, parts
 from tfvp.frames import to_uint8
 from tfvp.layers import label_maps
 from tfvp.metrics.base import SetMetric
@@ -48,8 +49,13 @@ class Outcome(typing.NamedTuple):
     truth_sha256: list
 
 
-def usable_metrics(names):
-    """Separates metrics whose weights are installed from the others.
+def usable_metrics(names, image_shape=None, context=0, horizon=0):
+    """Separates metrics that can run from the others: their weights are installed, and they are defined on the frames.
+
+    Args:
+        names: of metrics.
+        image_shape: (height, width, channels) of the frames. Defaults to frames that any metric takes.
+        context, horizon: observed and predicted frames. Default to as many as any metric takes.
 
     Returns:
         (names of usable metrics, a sentence about each of the others).
@@ -59,16 +65,27 @@ def usable_metrics(names):
     """
     usable, notes = [], []
     for name in names:
-        needed = registry.lookup("metric", name).needs_weights
+        metric = registry.lookup("metric", name)
         try:
-            for weight in needed:
+            for weight in metric.needs_weights:
                 weights.find(weight)
+            if image_shape and not metric.of_labels:
+                metric.check_frames((*image_shape[:2], min(image_shape[2], 3)))
+            if horizon and issubclass(metric, SetMetric):
+                _check_length(metric, horizon + (context if metric.with_context else 0))
             usable.append(name)
         except UserError as error:
             notes.append(f"{name} is left out: {error}")
     if not usable:
         raise UserError("none of the metrics can run: " + " ".join(notes))
     return usable, notes
+
+
+def _check_length(metric, frames):
+    if frames < metric.fewest_frames:
+        raise UserError(
+            f"it takes videos of at least {metric.fewest_frames} frames, and these have {frames}; raise --eval-seq-len"
+        )
 
 
 def score(
@@ -84,48 +101,78 @@ def score(
     num_examples_kept=4,
     progress=None,
 ):
-    """Scores predictors on the same clips, in memory that does not grow with the number of clips.
+    """Scores predictors on the same clips.
 
     Args:
         predictors: {name: VideoModel}; only stochastic ones are given more than one sample.
         batches, count, progress: as in `run`.
-        metrics, context, horizon, samples, chunk, mode, num_examples_kept: as in `Scorer`.
+        metrics, context, horizon, samples, chunk, mode, num_examples_kept: as in `make_scorers`.
 
     Returns:
         As `run`.
     """
-    scorers = {
-        name: Scorer(predictor, metrics, context, horizon, samples, chunk, mode, num_examples_kept)
-        for name, predictor in predictors.items()
-    }
+    scorers = make_scorers(predictors, metrics, context, horizon, samples, chunk, mode, num_examples_kept)
     return run(scorers, batches, count, progress)
 
 
-def run(scorers, batches, count, progress=None):
-    """Scores the same clips with every scorer.
+def make_scorers(predictors, metrics, context, horizon, samples=1, chunk=50, mode="open_loop", num_examples_kept=4):
+    """{name: Scorer} of predictors that are scored on the same frames.
+
+    Args:
+        predictors: {name: VideoModel}.
+        metrics, context, horizon, samples, chunk, mode, num_examples_kept: as in `Scorer`.
+
+    Raises:
+        UserError: a metric cannot be used, or the predictors leave no frame to score.
+    """
+    first = first_scored(predictors, context, mode)
+    if first >= context + horizon:
+        raise UserError(
+            f"the model observes {first} frames before it predicts one, which leaves none of {context + horizon} to"
+            " score; raise --eval-seq-len"
+        )
+    return {
+        name: Scorer(predictor, metrics, context, horizon, samples, chunk, mode, num_examples_kept, first)
+        for name, predictor in predictors.items()
+    }
+
+
+def first_scored(predictors, context, mode):
+    """How many frames come before the first that is scored, for all predictors of an evaluation alike."""
+    return context if mode == "open_loop" else max(p.fewest_context for p in predictors.values())
+
+
+def run(scorers, batches, count, progress=None, journal=None, others=()):
+    """Scores the same clips with every scorer, in memory that does not grow with the number of clips.
 
     Args:
         scorers: {name: Scorer}; they are reset first.
-        batches: dataset of {"video": [B, context + horizon, H, W, C], "id": [B], "mask": [B, T]}.
-        count: number of clips in `batches`, without padding.
+        batches: dataset of {"video": [B, context + horizon, H, W, C], "id": [B], "mask": [B, T]}, or a function that
+            takes the numbers of batches to leave out and returns one.
+        count: number of clips in all batches, without padding.
         progress: label of a progress bar; None shows none.
+        journal: an open `tfvp.evaluation.journal.Journal`. Batches that it holds are not scored again, and the
+            others are added to it.
+        others: more `tfvp.evaluation.sharding.Team`s, which share the batches with `scorers`.
 
     Returns:
         An `Outcome`.
     """
-    kept = max(scorer.kept for scorer in scorers.values())
-    truth, hashes = [], []
     for scorer in scorers.values():
         scorer.reset()
+    done = journal.done() if journal else []
+    batches = batches(done) if callable(batches) else batches
+    teams = [Team(None, scorers), *others]
+    truth, hashes = [], []
     with tqdm(total=count, desc=progress, unit="clip", disable=progress is None) as bar:
-        for batch in batches:
-            real = int(tf.reduce_sum(tf.cast(tf.reduce_max(batch["mask"], axis=1) > 0, tf.int32)))
-            video = to_uint8(batch["video"][:real])
-            truth.extend(video[: kept - len(truth)] if len(truth) < kept else ())
-            hashes.extend(map(truth_hash, video))
-            for scorer in scorers.values():
-                scorer.add(batch, real)
-            bar.update(real)
+        for number, part, new in merged(done, journal, parts(teams, batches, done)):
+            if new and journal:
+                journal.write(number, part)
+            truth.extend(part["truth"])
+            hashes.extend(part["truth_sha256"].tolist())
+            for name, scorer in scorers.items():
+                scorer.add({key.split("/", 1)[1]: v for key, v in part.items() if key.startswith(f"{name}/")})
+            bar.update(len(part["truth_sha256"]))
     return Outcome({name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth), hashes)
 
 
@@ -143,17 +190,20 @@ class Scorer:
         samples: futures per clip; deterministic predictors have one.
         chunk: predicted frames per graph call.
         mode: "open_loop", or "teacher_forced": every frame is predicted from the true ones
-            before it, and all but the first of `context + horizon` frames are scored.
+            before it, and all but the first `first` of `context + horizon` frames are scored.
         kept: number of clips whose predictions are kept.
+        first: of "teacher_forced"; at least the predictor's fewest context, its default.
     """
 
-    def __init__(self, predictor, metrics, context, horizon, samples=1, chunk=50, mode="open_loop", kept=4):
+    def __init__(self, predictor, metrics, context, horizon, samples=1, chunk=50, mode="open_loop", kept=4, first=None):
         self.predictor = predictor
         self.context = context
         self.mode = mode
         self.kept = kept
         self.samples = samples if predictor.stochastic else 1
-        self.first = predictor.fewest_context if mode == "teacher_forced" else context
+        self.first = context
+        if mode == "teacher_forced":
+            self.first = predictor.fewest_context if first is None else first
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
         self.labelled = predictor.image_shape[-1] == label_maps.CHANNELS
@@ -166,6 +216,8 @@ class Scorer:
         metrics = {n: self._make(m) for n, m in classes.items() if predictor.predicts_labels or not m.of_labels}
         self.frame_metrics = {n: m for n, m in metrics.items() if not isinstance(m, SetMetric)}
         self.set_metrics = {n: m for n, m in metrics.items() if isinstance(m, SetMetric)}
+        # Metrics whose state is a sum of counts score a batch in a copy of their own, which is then added.
+        self._counting = {n: self._make(type(m)) for n, m in self.set_metrics.items() if m.feature_key is None}
         self.per_frame = tf.function(functools.partial(self._per_frame))
         self.reset()
 
@@ -180,48 +232,98 @@ class Scorer:
         self.values = {name: [] for name in self.frame_metrics}
         self.examples = []
 
-    def add(self, batch, real):
-        """Scores a batch whose first `real` clips are not padding."""
+    def score(self, batch, real, keep=0, shared=None):
+        """Scores a batch, without adding it.
+
+        Args:
+            batch: as `run` takes it.
+            real: how many of its clips, the first ones, are not padding.
+            keep: of how many the predictions are returned.
+            shared: a dict in which the scorers of one batch keep the features of its true frames, or None.
+
+        Returns:
+            {"mask": float32 [real, T], "values/<metric>": float32 [real, samples, T], NaN where masked,
+            "true/<metric>" and "pred/<metric>": features [real, D], "count/<metric>/<n>": what the n-th variable of
+            a counting metric gains, "examples": uint8 [keep, samples, T, H, W, C]}.
+        """
         video, mask = batch["video"], batch["mask"][:, self.first :]
         group = max(1, FRAMES_PER_CALL // (video.shape[0] * self.chunk))
         values, shown = [], []
         for start in range(0, self.samples, group):
-            part, frames = self._score_samples(video, batch["id"], start, min(group, self.samples - start))
+            part, frames = self._score_samples(video, batch["id"], start, min(group, self.samples - start), keep)
             values.append(part)
             shown.append(frames)
-        for name, metric in self.frame_metrics.items():
+        scored = {"mask": mask[:real].numpy(), "examples": np.concatenate(shown, axis=1)[: min(real, keep)]}
+        for name in self.frame_metrics:
             per_frame = tf.concat([part[name] for part in values], axis=1)
-            metric.update_values(per_frame, mask)
-            masked = tf.where(mask[:, None] > 0, per_frame, np.nan)
-            self.values[name].append(masked[:real].numpy())
-        first_sample = shown[0]
+            scored[f"values/{name}"] = tf.where(mask[:, None] > 0, per_frame, np.nan)[:real].numpy()
         if self.set_metrics:
-            predicted = tf.cast(first_sample[:, 0], tf.float32) / 255.0
-            whole = tf.concat([video[:, : self.first], predicted], axis=1)
-            for metric in self.set_metrics.values():
-                start = 0 if metric.with_context else self.first
-                true, prediction = (self._seen_by(metric, x[:, start:]) for x in (video, whole))
-                metric.update_state(true, prediction, batch["mask"][:, start:])
-        if len(self.examples) < self.kept:
-            self.examples.extend(np.concatenate(shown, axis=1)[:real][: self.kept - len(self.examples)])
+            predicted = tf.cast(shown[0][:, 0], tf.float32) / 255.0
+            with precision.measuring():
+                scored.update(self._score_sets(video, predicted, batch["mask"], real, {} if shared is None else shared))
+        return scored
 
-    def _score_samples(self, video, ids, first_sample, samples):
+    def _score_sets(self, video, predicted, mask, real, shared):
+        """What set metrics make of a batch: entries of `score`. Metrics of the same features share them."""
+        scored, whole = {}, tf.concat([video[:, : self.first], predicted], axis=1)
+        own = {}
+        for name, metric in self.set_metrics.items():
+            start = 0 if metric.with_context else self.first
+            if name in self._counting:
+                counting = self._counting[name]
+                counting.reset_state()
+                true, prediction = (self._seen_by(metric, x[:, start:]) for x in (video, whole))
+                counting.update_state(true, prediction, mask[:, start:])
+                gained = {f"count/{name}/{n}": np.asarray(v) for n, v in enumerate(counting.variables)}
+                scored.update(gained)
+                continue
+            metric.check_frames(self._seen_by(metric, video).shape[-3:])
+            for side, frames, cache in (("true", video, shared), ("pred", whole, own)):
+                key = (metric.feature_key, start)
+                if key not in cache:
+                    cache[key] = metric.video_features(self._seen_by(metric, frames[:real, start:]))
+                scored[f"{side}/{name}"] = cache[key]
+        return scored
+
+    def add(self, scored):
+        """Adds what `score` returned for a batch."""
+        for name, metric in self.frame_metrics.items():
+            values = scored[f"values/{name}"]
+            metric.update_values(values, scored["mask"])
+            self.values[name].append(values)
+        for name, metric in self.set_metrics.items():
+            if name in self._counting:
+                for n, variable in enumerate(metric.variables):
+                    variable.assign_add(scored[f"count/{name}/{n}"])
+            else:
+                metric.update_features(scored[f"true/{name}"], scored[f"pred/{name}"])
+        self.examples.extend(scored["examples"])
+
+    def _score_samples(self, video, ids, first_sample, samples, keep):
         """({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C] as far as needed)."""
         parts, shown, done = [], [], 0
-        keep = video.shape[0] if self.set_metrics else max(0, self.kept - len(self.examples))
-        for predicted in self._predict(video, ids, first_sample, samples):
+        keep = video.shape[0] if self.set_metrics else keep
+        chunks = self._predict(video, ids, first_sample, samples)
+        while (predicted := self._next(chunks)) is not None:
             frames = predicted.shape[2]
             start = self.first + done
-            parts.append(self.per_frame(video[:, start : start + frames], predicted))
+            with precision.measuring():
+                parts.append(self.per_frame(video[:, start : start + frames], predicted))
             shown.append(to_uint8(predicted[:keep]))
             done += frames
         return {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}, np.concatenate(
             shown, axis=2
         )
 
+    @staticmethod
+    def _next(chunks):
+        with precision.predicting():
+            return next(chunks, None)
+
     def _predict(self, video, ids, first_sample, samples):
         if self.mode == "teacher_forced":
-            yield self.predictor.graph("next_frames", self.predictor.next_frames)(video)[:, None]
+            predicted = self.predictor.graph("next_frames", self.predictor.next_frames)(video)[:, None]
+            yield predicted[:, :, predicted.shape[2] - self.horizon :]
             return
         yield from self.predictor.rollout(
             video[:, : self.context], self.horizon, samples, self.chunk, ids, first_sample

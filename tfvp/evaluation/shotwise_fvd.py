@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfvp import files
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.evaluation import precision
 from tfvp.metrics import fvd, i3d
 from tfvp.metrics.base import FEWEST_CLIPS
 from tfvp.metrics.moments import Moments
@@ -53,7 +54,11 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         )
     dataset = build_dataset(config)
     dataset.prepare()
-    logits = lambda videos: i3d.graph()(i3d.as_rgb(videos))  # noqa: E731
+
+    def logits(videos):
+        with precision.measuring():
+            return i3d.graph()(i3d.as_rgb(videos))
+
     reference = Moments(fvd.FVD.size)
     for videos in training_shots(dataset, window, shots, stride):
         reference.add(logits(videos))

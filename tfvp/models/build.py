@@ -1,6 +1,9 @@
 """Models from configurations, and trained ones from runs."""
 
+import contextlib
+
 import tensorflow as tf
+from tensorflow import keras
 
 from tfvp import config as configuration
 from tfvp import registry
@@ -77,6 +80,17 @@ def build_model(config, image_shape=None, batch_size=1):
     return model
 
 
+@contextlib.contextmanager
+def precision(policy):
+    """Context manager: layers are made with the mixed-precision policy of that name, and the global one stays."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
 def load_run(path, weights="best"):
     """The trained model of a run.
 
@@ -85,12 +99,14 @@ def load_run(path, weights="best"):
         weights: "best" or "last".
 
     Returns:
-        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one.
+        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one. It computes
+        in the run's `train.precision`, which is its `dtype_policy`, whatever the global policy is.
 
     Raises:
         UserError: no run, no weights, or weights that do not fit.
     """
     run = runs.find(path)
-    model = build_model(run.config)
+    with precision(run.config.train.precision):
+        model = build_model(run.config)
     runs.load_weights(model, run.weights_file(weights))
     return model

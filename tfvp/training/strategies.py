@@ -7,6 +7,7 @@ import typing
 import tensorflow as tf
 
 from tfvp import compat
+from tfvp import devices as machine
 from tfvp.errors import UserError
 
 # What TensorFlow raises in the other workers of a cluster when one of them ends.
@@ -80,29 +81,15 @@ def make_strategy(devices):
     """
     worker = this_worker()
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus and devices > len(gpus):
-        raise UserError(
-            f"train.devices={devices}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all"
-        )
     if worker.count > 1:
+        if devices > len(gpus) > 0:
+            machine.names(devices, "train.devices")
         return _over_workers(worker, gpus[: devices or None], devices)
+    names = machine.names(devices, "train.devices")
     if gpus:
-        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(devices or len(gpus))])
-    count = max(1, devices)
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        if count > 1:
-            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:
-        pass
-    if len(tf.config.list_logical_devices("CPU")) < count:
-        raise UserError(
-            f"train.devices={count}: TensorFlow has already started with fewer CPU devices; start a new process"
-        )
+        return tf.distribute.MirroredStrategy(names)
     # Collective operations remember the shapes of other strategies of the same process; copies do not.
-    return tf.distribute.MirroredStrategy(
-        [f"CPU:{i}" for i in range(count)], cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
 def _over_workers(worker, gpus, devices):

@@ -1,0 +1,37 @@
+"""The devices of this machine that work may be divided over."""
+
+import tensorflow as tf
+
+from tfvp.errors import UserError
+
+
+def names(count=0, option="devices"):
+    """Names of GPUs, or of logical CPU devices on a machine without GPUs.
+
+    Args:
+        count: how many; 0 = all GPUs, or one CPU device. A CPU is divided into as many logical devices.
+        option: what the count is called in messages.
+
+    Returns:
+        ["GPU:0", ...] or ["CPU:0", ...].
+
+    Raises:
+        UserError: there are fewer GPUs, or TensorFlow has already started with fewer CPU devices.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if count < 0:
+        raise UserError(f"{option}={count} must be at least 0")
+    if gpus and count > len(gpus):
+        raise UserError(f"{option}={count}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all")
+    if gpus:
+        return [f"GPU:{i}" for i in range(count or len(gpus))]
+    count = max(1, count)
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        if count > 1:
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError:
+        pass
+    if len(tf.config.list_logical_devices("CPU")) < count:
+        raise UserError(f"{option}={count}: TensorFlow has already started with fewer CPU devices; start a new process")
+    return [f"CPU:{i}" for i in range(count)]
