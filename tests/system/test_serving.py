@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.system.commands import TINY
 from tfvp import cli, config, video_io
 from tfvp.errors import UserError
-from tfvp.serving import client, export, warmup
+from tfvp.serving import client, export, transport, warmup
 from tfvp.training import loop
 
 
@@ -130,11 +130,12 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
 
     video = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8)
     np.save(tmp_path / "clip.npy", video)
-    common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
+    frames = ["--open-loop-ctx", "5", "--resize", "area", "--horizon", "7"]
+    common = ["--url", address, "--video", str(tmp_path / "clip.npy"), *frames]
     cli.execute(["client", *common, "--out", str(tmp_path / "future.npy")])
     found = np.load(tmp_path / "future.npy")
     model = tfvp.load_run(exported[0].path)
-    expected = next(model.rollout(tf.constant(video[None, :5], tf.float32) / 255, 7))[0, 0]
+    expected = next(model.rollout(tf.constant(video[None, -5:], tf.float32) / 255, 7))[0, 0]
     expected = np.round(np.clip(expected, 0, 1) * 255)
     assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
     cli.execute(["client", *common, "--out", str(tmp_path / "future.gif")])
@@ -164,11 +165,20 @@ def grpc_address(exported):
     from concurrent import futures
 
     import grpc
-    from tensorflow_serving.apis import predict_pb2
+    from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
     signatures = tf.saved_model.load(str(exported[1])).signatures
 
     class Servicer(service.PredictionServiceServicer):
+        def GetModelMetadata(self, request, context):
+            served = get_model_metadata_pb2.SignatureDefMap()
+            inputs = signatures[client.SIGNATURE].structured_input_signature[1]
+            for key, spec in inputs.items():
+                served.signature_def[client.SIGNATURE].inputs[key].tensor_shape.CopyFrom(spec.shape.as_proto())
+            answer = get_model_metadata_pb2.GetModelMetadataResponse()
+            answer.metadata["signature_def"].Pack(served)
+            return answer
+
         def Predict(self, request, context):
             if request.model_spec.name != "tiny":
                 context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_spec.name}")
@@ -188,21 +198,18 @@ def grpc_address(exported):
 
 def test_both_forms_give_the_same(address, grpc_address, tmp_path):
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (6, 32, 32, 1)).astype(np.uint8))
-    common = ["--url", address, "--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--horizon", "7"]
-    cli.execute(["client", *common, "--out", str(tmp_path / "rest.npy")])
-    cli.execute(["client", *common, "--grpc", grpc_address, "--out", str(tmp_path / "grpc.npy")])
+    common = ["--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--resize", "area", "--horizon", "7"]
+    cli.execute(["client", *common, "--url", address, "--out", str(tmp_path / "rest.npy")])
+    cli.execute(["client", *common, "--grpc", grpc_address, "--model", "tiny", "--out", str(tmp_path / "grpc.npy")])
     np.testing.assert_array_equal(np.load(tmp_path / "rest.npy"), np.load(tmp_path / "grpc.npy"))
     with pytest.raises(UserError, match="refuses: no model other"):
-        client.predict_grpc(grpc_address, "other", np.zeros((1, 5, 32, 32, 1), np.uint8), 2)
+        transport.Grpc(grpc_address, "other", transport.Access()).predict(client.SIGNATURE, {})
 
 
 def test_what_goes_wrong_is_said(address, tmp_path):
     np.save(tmp_path / "clip.npy", np.zeros((3, 32, 32, 1), np.uint8))
-    with pytest.raises(UserError, match="3 frames, fewer than --open-loop-ctx 10"):
-        cli.execute(["client", "--url", address, "--video", str(tmp_path / "clip.npy")])
+    command = ["client", "--url", address, "--video", str(tmp_path / "clip.npy"), "--resize", "area"]
+    with pytest.raises(UserError, match="3 frames, fewer than the 10 to observe"):
+        cli.execute([*command, "--open-loop-ctx", "10"])
     with pytest.raises(UserError, match="refuses with status 404"):
-        client.frame_shape(address.replace("tiny", "other"))
-    with pytest.raises(UserError, match="is TF Serving running there"):
-        client.frame_shape("http://127.0.0.1:9/v1/models/tiny")
-    with pytest.raises(UserError, match="refuses with status 400"):
-        client._ask(f"{address}:predict", {"instances": []})
+        transport.Rest(address.replace("tiny", "other"), transport.Access()).inputs()
