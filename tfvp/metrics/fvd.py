@@ -93,6 +93,7 @@ class _OfLogits(SetMetric):
     size = 400
     fewest_frames = FEWEST_FRAMES
     half_pixel_centers = False
+    feature_key = ("i3d", False)
 
     def __init__(self, horizon, name=None):
         if horizon < self.fewest_frames:
@@ -101,10 +102,6 @@ class _OfLogits(SetMetric):
                 "; raise --eval-seq-len or leave the metric out"
             )
         super().__init__(horizon, name)
-
-    @property
-    def feature_key(self):
-        return ("i3d", self.half_pixel_centers)
 
     def features(self, video):
         """I3D logits [B, 400] of [B, T, H, W, C] in [0, 1]."""
@@ -163,6 +160,7 @@ class HalfPixelFVD(_FVD):
 
     convention = "as fvd, with frames resized to 224 x 224 bilinearly on half-pixel centres; not the reference's number"
     half_pixel_centers = True
+    feature_key = ("i3d", True)
 
 
 def _kernel(x, y):
