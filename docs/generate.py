@@ -306,7 +306,8 @@ def metrics_page():
         "A number without its protocol means nothing: one prediction scores an SSIM from .765 to .999 under the"
         " conventions in use. A protocol fixes data, split, context, horizon, samples, metrics and reduction, and"
         " stands in every result file. `--protocol NAME` chooses one; `--protocol all` scores one rollout under every"
-        " convention.\n\n## Protocols\n\n"
+        " convention, FVD and KVD included; their network runs three times over every prediction, which takes long on a"
+        " CPU. `--metrics fvd,kvd` adds metrics to any protocol.\n\n## Protocols\n\n"
     )
     rows = [("`default`, `all`", "any", "what the section `eval` of the configuration says", "", "", "", "")]
     for p in protocols.PROTOCOLS.values():

@@ -18,6 +18,7 @@ from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.evaluation import documents, evaluator, journal, per_clip, scoring, sharding
+from tfvp.metrics import i3d, protocols
 from tfvp.metrics.base import SetMetric
 from tfvp.models import baselines, build
 
@@ -335,3 +336,64 @@ def test_metrics_that_cannot_take_the_frames_are_left_out(monkeypatch):
     assert usable == ["psnr"] and "lpips takes frames" in notes[0] and len(notes) == 2
     usable, notes = scoring.usable_metrics(["psnr", "fvd", "fvd_with_context"], (64, 64, 1), 6, 5)
     assert usable == ["psnr", "fvd_with_context"] and "at least 10 frames" in notes[0]
+
+
+def test_more_metrics_beside_the_protocols(run, monkeypatch):
+    """FVD and KVD share the network's passes, and all predictors those over the truth."""
+    seen = []
+
+    def network(half_pixel_centers=False):
+        def logits(video):
+            seen.append(len(video))
+            return tf.tile(tf.reduce_mean(video, axis=[2, 3, 4])[:, :10], [1, 40])
+
+        return logits
+
+    monkeypatch.setattr(i3d, "graph", network)
+    monkeypatch.setattr(i3d.weights, "find", lambda name: __file__)
+    protocol = evaluator.choose_protocol(run.config, eval_seq_len=14, num_examples=8, metrics=("kvd", "fvd", "mse"))
+    assert protocol.metrics == ("mse", "psnr", "ssim", "kvd", "fvd")
+    document, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False)
+    assert paths[0].parent.name == "default-len14-n8-kvd-fvd"
+    kvd = document["model"]["kvd"]
+    assert kvd["clips"] == 8 and kvd["interval"][0] <= kvd["mean"] <= kvd["interval"][1]
+    assert document["model"]["fvd"]["mean"] is None and any("fvd of 8 clips" in note for note in document["notes"])
+    predictors = len(documents.predictors(document))
+    assert sum(seen) == 8 * (predictors + 1)
+    with pytest.raises(UserError, match="did you mean 'kvd'"):
+        evaluator.choose_protocol(run.config, metrics=("kvdd",))
+
+
+def test_protocol_all_computes_what_any_protocol_on_the_data_reports(run):
+    metrics = evaluator.choose_protocol(run.config, "all").metrics
+    for name in ("fvd", "fvd_with_context", "kvd", "lpips_vgg", "psnr_uint8_wrap", "ssim_finn"):
+        assert name in metrics
+    assert "miou" not in metrics and "csi" not in metrics
+    assert "fvd_with_context" in protocols.get("srvp_kth").metrics and "fvd" in protocols.get("htsr_264").metrics
+
+
+def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
+    of_clips = evaluator.provenance.describe_clips
+
+    def of_two_films(*arguments):
+        clips = of_clips(*arguments)
+        clips.sources = ["a" if n % 2 else "b" for n in range(len(clips.ids))]
+        return clips
+
+    monkeypatch.setattr(evaluator.provenance, "describe_clips", of_two_films)
+    document, _ = evaluator.evaluate(
+        run, evaluator.choose_protocol(run.config), progress=False, save_grid=False, tag="films"
+    )
+    for metric in ("mse", "psnr", "ssim"):
+        summary = document["model"][metric]
+        assert summary["sources"] == 2 and summary["clips"] == 6
+        # t of one degree of freedom, 12.7, where six independent clips would have 2.57
+        half = 12.706 * abs(np.subtract(*by_film(run, metric))) / 2
+        assert summary["ci95"] == pytest.approx(half, rel=1e-3)
+
+
+def by_film(run, metric):
+    """The means of the even and of the odd clips of the evaluation above."""
+    with np.load(run.path / "eval" / "default-films" / "per_clip.npz") as archive:
+        values = archive[f"model/{metric}"].astype(np.float64).mean(axis=(1, 2))
+    return values[::2].mean(), values[1::2].mean()

@@ -2,7 +2,7 @@
 
 examples:
   tfvp evaluate --logdir logs/kth --open-loop-ctx 36 --eval-seq-len 300
-  tfvp evaluate --logdir logs/svg_smmnist --protocol svg_smmnist
+  tfvp evaluate --logdir logs/svg_smmnist --protocol svg_smmnist --metrics fvd,kvd
 
 Numbers, curves, a report and GIFs are written to <run>/eval/<protocol>. What differs from the protocol as it is named
 is appended to the folder's name (default-ctx36-len300), so that no result overwrites another. Rerun the same command to
@@ -22,6 +22,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--protocol", help="a named protocol, which fixes all of this; default: what the run's config says"
     )
+    parser.add_argument("--metrics", default="", help="metrics beside the protocol's, separated by commas: fvd,kvd")
     parser.add_argument("--datadir", help="folder of the data, where it is not the config's data.root")
     parser.add_argument("--split", choices=("validation", "test"), help="which clips")
     parser.add_argument("--weights", choices=("best", "last"), help="which weights of the run")
@@ -49,6 +50,7 @@ def run(options):
         options.num_examples,
         options.num_samples,
         options.split,
+        [name for name in options.metrics.split(",") if name],
     )
     print(f"evaluating {evaluated.path}: {protocol.describe()}")
     document, paths = evaluator.evaluate(

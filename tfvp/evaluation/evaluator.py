@@ -13,7 +13,7 @@ from tfvp import devices as machine
 from tfvp import files, registry
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, journal, provenance, report, scoring, sharding
+from tfvp.evaluation import documents, journal, provenance, report, scoring, sharding, statistics
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
@@ -33,7 +33,14 @@ def named_protocol(config, name):
 
 
 def choose_protocol(
-    config, name=None, open_loop_ctx=None, eval_seq_len=None, num_examples=None, num_samples=None, split=None
+    config,
+    name=None,
+    open_loop_ctx=None,
+    eval_seq_len=None,
+    num_examples=None,
+    num_samples=None,
+    split=None,
+    metrics=(),
 ):
     """The protocol of an evaluation: a named one, or the configuration's, with the command's changes.
 
@@ -42,12 +49,13 @@ def choose_protocol(
         name: a name from `tfvp.metrics.protocols`. Defaults to the run's `eval.protocol`.
         open_loop_ctx, eval_seq_len, split: changes to the default protocol. Named protocols fix them.
         num_examples, num_samples: changes to any protocol; the report records them.
+        metrics: names of metrics that are computed beside the protocol's.
 
     Returns:
         A `tfvp.metrics.protocols.Protocol`.
 
     Raises:
-        UserError: the name is unknown, the protocol fixes what is changed, or nothing is left to predict.
+        UserError: a name is unknown, the protocol fixes what is changed, or nothing is left to predict.
     """
     name = name or config.eval.protocol
     protocol = named_protocol(config, name)
@@ -77,7 +85,7 @@ def choose_protocol(
             f" trained on {config.data.name};"
             " use --protocol default"
         )
-    return protocol
+    return protocols.with_metrics(protocol, metrics)
 
 
 def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress=True, use_obs=None, tag="", devices=0):
@@ -179,6 +187,9 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         label = "evaluating" if progress else None
         outcome = _scored(teams, make_batches, count, config.eval.batch_size, label, finished)
         clips.truth_sha256 = outcome.truth_sha256
+        for result in outcome.scores.values():
+            statistics.widen_by_source(result.summaries, result.values, clips.sources)
+        notes += [s["note"] for s in outcome.scores["model"].summaries.values() if "note" in s]
         document = files.finite(
             {
                 "format": documents.FORMAT,
