@@ -117,8 +117,9 @@ def preprocess(
         count: frames at most. Defaults to all.
 
     Returns:
-        uint8 [T, H, W, C], T at most `count`; nothing else of the video is converted, and with a `start`
-        nothing after it is decoded. T = 0 if the video ends before `start`.
+        uint8 [T, H, W, C], T at most `count`; nothing else of the video is converted. With a `start` nothing
+        after the frames is decoded, without one little before them where that is possible. T = 0 if the video
+        ends before `start`.
 
     Raises:
         UserError: the video cannot be read, or the description is not of videos.
@@ -128,13 +129,14 @@ def preprocess(
             f"the model takes frames of {description.channels} channels, which cannot be made from a video's colours"
         )
     stride = description.frame_stride
+    span = None if count is None else (count - 1) * stride + 1
 
     def select(frames):
         if start is None:
-            span = None if count is None else (count - 1) * stride + 1
             kept = collections.deque(frames, maxlen=span)
             return list(kept)[(len(kept) - 1) % stride :: stride] if kept else []
-        return itertools.islice(frames, start, None if count is None else start + (count - 1) * stride + 1, stride)
+        return itertools.islice(frames, start, span and start + span, stride)
 
-    pieces = list(video_io.iterate_video(video, **description.reading, select=select))
+    last = span or 0 if start is None else 0
+    pieces = list(video_io.iterate_video(video, **description.reading, select=select, last=last))
     return np.concatenate([np.zeros((0, *description.image_size, description.channels), np.uint8), *pieces])

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tfvp import files
+from tfvp import files, video_decoding
 from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
@@ -41,9 +41,6 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 READABLE_SUFFIXES = (*VIDEO_SUFFIXES, ".gif", *ARRAY_SUFFIXES)
 RESIZE_MODES = ("squash", "area", "crop", "kitti")
-
-# MPEG-4 codes "the last picture again" in a packet of this many bytes at most; a decoder may leave it out.
-_PLACEHOLDER_BYTES = 8
 
 
 def natural_key(name: str) -> list[tuple]:
@@ -91,6 +88,7 @@ def iterate_video(
     file: typing.BinaryIO | None = None,
     chunk: int = 64,
     select: collections.abc.Callable[[collections.abc.Iterator], collections.abc.Iterable] = iter,
+    last: int = 0,
 ) -> collections.abc.Iterator[np.ndarray]:
     """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
 
@@ -101,6 +99,8 @@ def iterate_video(
         path: also frames, [T, H, W] or [T, H, W, C], which are taken as a .npy file of them would be.
         select: picks from the frames at rate `fps`, which it is given before they are resized: it
             decides how far the file is decoded, and for which frames the rest of the work is done.
+        last: of how many frames at the end at least it is given; 0 = of all. Where a file can be searched for them, the
+            rest is not decoded, and damage there is not met.
     """
     array, path = (path, "the array") if isinstance(path, np.ndarray) else (None, pathlib.Path(path))
     if resize not in RESIZE_MODES:
@@ -108,7 +108,10 @@ def iterate_video(
     convert = Converter(image_size, channels, resize)
     pending = []
     with _readable(path, file) if array is None else contextlib.nullcontext():
-        frames = _open(path, file) if array is None else ((None, None, f) for f in _array_frames(path, array))
+        if array is None:
+            frames = _open(path, file, 0 if fps else last)  # resampling counts time from the first frame
+        else:
+            frames = ((None, None, frame) for frame in _array_frames(path, array[-last:]))
         for frame in select(_at_rate(_some(frames, path), fps)):
             frame = convert(frame() if callable(frame) else frame)
             if pending and frame.shape != pending[0].shape:
@@ -203,14 +206,16 @@ def _readable(path, file):
         raise UserError(f"{path} is damaged, truncated or not a video ({reason}); replace or remove it") from error
 
 
-def _open(path, file):
+def _open(path, file, last):
     """An iterator of (start, end, frame), in seconds or None; frames are arrays, PyAV's, or functions that read."""
     suffix = path.suffix.lower()
     if file is None and path.is_dir():
         return _images(path)
     if suffix in ARRAY_SUFFIXES:
-        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)))
-    return _gif(path, file) if suffix == ".gif" else _decode_video(path, file)
+        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)[-last:]))
+    if suffix == ".gif":
+        return video_decoding.gif(path, file)
+    return (last and not file and video_decoding.tail(path, last)) or video_decoding.whole(path, file)
 
 
 def _some(frames, path):
@@ -239,61 +244,6 @@ def _at_rate(frames, fps):
     while previous is not None and emitted / fps < previous[0] - 1e-4:
         yield previous[1]
         emitted += 1
-
-
-def _decode_video(path, file):
-    with av.open(file or str(path)) as container:
-        if not container.streams.video or container.streams.video[0].codec_context is None:
-            raise UserError(f"{path} has no video stream that can be decoded; replace or remove it")
-        stream = container.streams.video[0]
-        # One thread: shards are decoded one file per core, and some FFmpeg versions crash on
-        # damaged files with more. "explode" makes damage an error, which is concealed otherwise.
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}
-        duration = 1.0 / float(stream.average_rate or 25)
-        count, placeholders, end = 0, 0, 0.0
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise UserError(f"{path} is truncated or damaged after frame {count}; replace or remove it")
-            placeholders += 0 < packet.size <= _PLACEHOLDER_BYTES
-            for frame in packet.decode():
-                start = frame.time if frame.time is not None else count * duration
-                count, end = count + 1, start + duration
-                yield start, end, frame
-        promised = _promised_frames(container, stream, duration)
-        if count + placeholders < promised:
-            raise UserError(
-                f"{path} is truncated: its header promises {promised} frames, it holds {count}; replace or remove it"
-            )
-
-
-def _promised_frames(container, stream, duration):
-    """How many frames the header promises at least; 0 where it does not say."""
-    if container.format.name == "avi":
-        return stream.frames
-    counts = [stream.frames] if stream.frames else []
-    if stream.duration:
-        # An edit list may show less than the file holds, so the time that is to be shown counts too.
-        counts.append(round(float(stream.duration * stream.time_base) / duration) - 1)
-    elif container.duration and len(container.streams) == 1:
-        counts.append(round(container.duration / 1e6 / duration) - 1)
-    return min(counts, default=0)
-
-
-def _gif(path, file):
-    with contextlib.ExitStack() as stack:
-        stream = file or stack.enter_context(open(path, "rb"))
-        stream.seek(-min(64, stream.seek(0, os.SEEK_END)), os.SEEK_END)
-        if not stream.read().rstrip(b"\0").endswith(b";"):
-            raise UserError(f"{path} is truncated or not a GIF; replace or remove it")
-        stream.seek(0)
-        image = stack.enter_context(Image.open(stream))
-        start = 0.0
-        for i in range(image.n_frames):
-            image.seek(i)
-            end = start + max(image.info.get("duration", 0), 10) / 1000.0
-            yield start, end, np.asarray(image.convert("RGB"))
-            start = end
 
 
 def _images(folder):

@@ -23,7 +23,7 @@ ROWS = [
     {"layers"},
     {"preprocessing"},
     {"run", "weights", "video_io"},
-    {"config", "frames"},
+    {"config", "frames", "video_decoding"},
     {"registry", "files", "compat", "devices"},
     {"errors", "quiet"},
 ]

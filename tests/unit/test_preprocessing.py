@@ -1,13 +1,15 @@
 """One preprocessing: what data sets read is what single videos become, to the byte."""
 
+import dataclasses
 import json
 
+import av
 import numpy as np
 import pytest
 
 from tests import layouts
 from tfvp import config as configuration
-from tfvp import video_io
+from tfvp import registry, video_decoding, video_io
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.preprocessing import Preprocessing, preprocess
@@ -95,6 +97,19 @@ def test_published_files_are_read_like_single_videos(tmp_path, name, write, coun
     assert compare(settings(name, tmp_path, image_size=[24, 32])) == count
 
 
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_a_configuration_describes_what_its_data_set_does(name):
+    channels = {"taxibj": 2}.get(name, 3 if 3 in registry.lookup("dataset", name).channels else 1)
+    config = settings(name, "", image_size=32, channels=channels, frame_stride=2)
+    dataset, description = build_dataset(config), Preprocessing.from_config(config)
+    stride = 2 * dataset.preprocessing.frame_stride
+    assert description == dataclasses.replace(dataset.preprocessing, frame_stride=stride)
+    if "resize" in dataset.options:
+        other = next(mode for mode in ("area", "squash") if mode != dataset.options["resize"])
+        config = settings(name, "", image_size=32, channels=channels, resize=other)
+        assert Preprocessing.from_config(config).resize == build_dataset(config).preprocessing.resize == other
+
+
 def test_human36m_keeps_every_fifth_frame(tmp_path):
     layouts.write_human36m(tmp_path)
     config = settings("human36m", tmp_path, image_size=16, channels=3, step=5, frame_stride=2)
@@ -157,6 +172,45 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     assert preprocess(description, tmp_path / "clip.avi", 2, 4).shape == (4, 24, 32, 1)
     with pytest.raises(UserError, match="truncated"):
         preprocess(description, tmp_path / "clip.avi", None, 4)
+
+
+CODINGS = {
+    "a.mp4": ("libx264", {"bf": "3", "g": "20"}),
+    "b.mp4": ("libx264", {"bf": "3", "g": "20", "x264-params": "open-gop=1:b-pyramid=normal"}),
+    "c.mov": ("mpeg4", {"bf": "2", "g": "15"}),
+    "d.mkv": ("libx264", {"g": "30"}),
+    "e.avi": ("mpeg4", {"g": "12"}),
+    "f.avi": ("mjpeg", {}),
+    "g.mp4": ("libx264", {"x264-params": "intra-refresh=1:keyint=25"}),
+}
+
+
+@pytest.mark.parametrize("name", CODINGS)
+def test_the_end_of_a_file_is_what_it_is_in_the_whole(tmp_path, monkeypatch, name):
+    codec, options = CODINGS[name]
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 84, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for frame in textured(150):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    whole = video_io.read_video(tmp_path / name, (24, 32), 1)
+    asked, original = [], video_decoding.whole
+    monkeypatch.setattr(video_decoding, "whole", lambda *place: asked.append(place) or original(*place))
+    for count, stride in ((1, 1), (5, 3), (40, 1)):
+        found = preprocess(Preprocessing((24, 32), 1, frame_stride=stride), tmp_path / name, None, count)
+        np.testing.assert_array_equal(found, whole[::-1][::stride][:count][::-1])
+    # Where groups of pictures are open, or frames are refreshed bit by bit, the file is read from its beginning.
+    assert bool(asked) == (name in ("b.mp4", "g.mp4"))
+    before = len(asked)
+    preprocess(Preprocessing((24, 32), 1), tmp_path / name, None, 140)
+    preprocess(Preprocessing((24, 32), 1, fps=10.0), tmp_path / name, None, 4)
+    assert len(asked) == before + 2
+    # A file without its end is still an error.
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(layouts.truncated(content, 0.8))
+    with pytest.raises(UserError, match="truncated"):
+        preprocess(Preprocessing((24, 32), 1), tmp_path / name, None, 5)
 
 
 def test_the_description_survives_json():
