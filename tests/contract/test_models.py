@@ -30,6 +30,7 @@ class Case:
 
     def __init__(self, name, options):
         self.cls, self.options = registry.lookup("model", name), options
+        self.recompute = False
         self.shape = self.cls.small_image_shape
         keras.mixed_precision.set_global_policy("float32")
         self.unbuilt = self.cls(self.shape, **self.options)
@@ -46,6 +47,7 @@ class Case:
 
     def make(self):
         model = self.cls(self.shape, **self.options)
+        model.recompute = self.recompute
         model.build_on({k: tf.TensorSpec([2, *v.shape[1:]], v.dtype) for k, v in self.batch_of(2).items()})
         fixed = [v for part in model.pretrained for v in getattr(model, part).variables]
         for variable in [*model.trainable_variables, *fixed]:  # heads near zero would hide what is behind them

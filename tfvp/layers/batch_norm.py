@@ -3,6 +3,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import recompute, timed_norm
+
 
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch norm, synchronized over replicas, with the running variance that PyTorch keeps.
@@ -23,6 +25,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=False):
         if not training:
             return super().call(inputs, training=False)
+        if recompute.again():
+            return self._normalized(inputs)
         before = tf.identity(tf.convert_to_tensor(self.moving_variance))
         with tf.control_dependencies([before]):
             outputs = super().call(inputs, training=True)
@@ -36,3 +40,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         own = biased - self.momentum * before
         self.moving_variance.assign(biased + own / tf.maximum(count - 1.0, 1.0))
         return outputs
+
+    def _normalized(self, inputs):
+        """The outputs of training, without an update of the running statistics."""
+        batch, channels = tf.shape(inputs)[0], inputs.shape[-1]
+        x = tf.reshape(tf.cast(inputs, tf.float32), [batch, -1, channels])
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        outputs, _, _ = timed_norm.normalize(x, gamma, beta, batch, 1, self.epsilon)
+        return tf.cast(tf.reshape(outputs, tf.shape(inputs)), inputs.dtype)

@@ -91,13 +91,25 @@ class ConvLSTM(keras.layers.Layer):
         projected.set_shape([*inputs.shape[:4], 4 * self.filters])
         return unroll.scan(self._recur, projected, state, like=state["h"])
 
-    def step(self, inputs, state):
-        """One input [B, H, W, C], or None -> (output [B, H, W, F], the state after it)."""
-        return self._recur(None if inputs is None else self.project(inputs), state)
+    def step(self, inputs, state, kernels=None):
+        """One input [B, H, W, C], or None -> (output [B, H, W, F], the state after it).
 
-    def project(self, inputs):
+        `kernels`: from `kernels`, for a recomputed block in a loop, which cannot read variables again.
+        """
+        kernel, recurrent_kernel = kernels or (self.kernel, self.recurrent_kernel)
+        return self._recur(None if inputs is None else self.project(inputs, kernel), state, recurrent_kernel)
+
+    def free_run(self, steps, state):
+        """Without inputs, for a number of steps: (outputs [B, steps, H, W, F], the state after them)."""
+        return unroll.generate(lambda at_t, _: self.step(None, at_t), state, steps, like=state["h"])
+
+    def kernels(self):
+        """The values of both kernels."""
+        return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.recurrent_kernel)
+
+    def project(self, inputs, kernel=None):
         """The inputs' share of the gates' pre-activations, [N, H, W, 4 F]."""
-        projected = self._convolve(inputs, self.kernel)
+        projected = self._convolve(inputs, self.kernel if kernel is None else kernel)
         if self.input_bias is not None:
             projected += tf.cast(self.input_bias, projected.dtype)
         return projected
@@ -108,8 +120,8 @@ class ConvLSTM(keras.layers.Layer):
     def _convolve(self, x, kernel):
         return tf.nn.conv2d(tf.cast(x, self.compute_dtype), tf.cast(kernel, self.compute_dtype), 1, "SAME")
 
-    def _recur(self, projected, state):
-        gates = self._convolve(state["h"], self.recurrent_kernel)
+    def _recur(self, projected, state, recurrent_kernel=None):
+        gates = self._convolve(state["h"], self.recurrent_kernel if recurrent_kernel is None else recurrent_kernel)
         bias = self.state_bias if projected is not None else self.input_bias
         if projected is not None:
             gates += projected

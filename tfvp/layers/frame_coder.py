@@ -7,7 +7,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import latent
+from tfvp.layers import latent, recompute
 from tfvp.layers.residual import ResidualCell
 
 LADDER = ((4, 256, 8), (8, 128, 4), (16, 64, 2))  # (grid at 64x64 pixels, channels, latents per cell)
@@ -55,12 +55,9 @@ class ConvEncoder(keras.layers.Layer):
         self.built = True
 
     def call(self, frames):
-        x = self.convs[0](frames)
-        if self.cell is not None:
-            x = self.cell(x)
-        for conv in self.convs[1:]:
-            x = conv(x)
-        return tf.reshape(x, [-1, self.features])
+        for layer in _followed(self.convs, 0, self.cell):
+            frames = recompute.block(layer, frames)
+        return tf.reshape(frames, [-1, self.features])
 
 
 class ConvDecoder(keras.layers.Layer):
@@ -105,10 +102,8 @@ class ConvDecoder(keras.layers.Layer):
 
     def call(self, states):
         x = tf.reshape(self.dense(states), [-1, 1, 1, 32 * self.width])
-        for conv in self.convs:
-            x = conv(x)
-        if self.cell is not None:
-            x = self.cell(x)
+        for layer in _followed(self.convs, len(self.convs) - 1, self.cell):
+            x = recompute.block(layer, x)
         return self.output_conv(x)
 
 
@@ -141,13 +136,11 @@ class LadderEncoder(keras.layers.Layer):
         self.built = True
 
     def call(self, frames):
-        x = self.convs[0](frames)
-        if self.cell is not None:
-            x = self.cell(x)
-        feature_maps = []
-        for conv in self.convs[1:]:
-            x = conv(x)
+        x, feature_maps = frames, []
+        for layer in _followed(self.convs, 0, self.cell):
+            x = recompute.block(layer, x)
             feature_maps.append(x)
+        feature_maps = feature_maps[-3:]
         return self.dense(tf.reshape(x, [-1, self.flat])), feature_maps[::-1]
 
 
@@ -234,8 +227,13 @@ class LadderDecoder(keras.layers.Layer):
                     divergences.append(tf.reduce_sum(latent.kl_diagonal(mean + shift, stddev_z, mean, stddev), [1, 2]))
                     mean = mean + shift
                 d = d + self.injectors[g](mean if noise is None else mean + stddev_z * noise[g])
-            d = self.growers[g](_double(self.cells[g](d)))
+            d = recompute.block(lambda d, g=g: self.growers[g](_double(self.cells[g](d))), d)
         return self.output_conv(_double(self.cells[-1](d))), divergences
+
+
+def _followed(convs, place, cell):
+    """The layers `convs`, with `cell`, if there is one, after that at `place`."""
+    return convs if cell is None else [*convs[: place + 1], cell, *convs[place + 1 :]]
 
 
 def _double(x):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import initializers
+from tfvp.layers import initializers, recompute
 from tfvp.layers.per_frame import sizes
 from tfvp.layers.simvp import exact_gelu, strides
 
@@ -83,9 +83,9 @@ class SpatialEncoder(keras.layers.Layer):
         self.built = True
 
     def call(self, frames):
-        skip = x = self.units[0](frames)
+        skip = x = recompute.block(self.units[0], frames)
         for unit in self.units[1:]:
-            x = unit(x)
+            x = recompute.block(unit, x)
         return x, skip
 
 
@@ -116,8 +116,8 @@ class SpatialDecoder(keras.layers.Layer):
 
     def call(self, latents, skip_term):
         for unit in self.units[:-1]:
-            latents = unit(latents)
-        return self.units[-1](latents, skip_term=skip_term)
+            latents = recompute.block(unit, latents)
+        return recompute.block(self.units[-1], latents, skip_term)
 
 
 class LargeKernelAttention(keras.layers.Layer):

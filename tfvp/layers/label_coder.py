@@ -1,9 +1,11 @@
 """Encoders and decoders of label maps, after the structure generator of Lee et al. (ICLR 2021)."""
 
+import functools
+
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import split_conv
+from tfvp.layers import recompute, split_conv
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.svg_coder import grouped, normal_weights
 
@@ -66,9 +68,7 @@ class LabelEncoder(keras.layers.Layer):
         """(codes float32, the feature maps of every block before it is pooled, finest first)."""
         x, skips = one_hot, []
         for block in grouped(self.convs, self.sizes):
-            x = _pooled(x) if skips else x
-            for layer in block:
-                x = per_frame(layer, x)
+            x = recompute.block(functools.partial(_encoded, block, bool(skips)), x)
             skips.append(x)
         x = per_frame(self.last, _pooled(x) if self.pool_at_the_end else x)
         return tf.cast(x, tf.float32), skips
@@ -120,14 +120,26 @@ class LabelDecoder(keras.layers.Layer):
         """`skip_terms`: from `skip_terms`, [B, T, h, w, c] each."""
         x = codes
         for n, (block, skip_term) in enumerate(zip(self.blocks, skip_terms[::-1])):
-            if n or self.grow_first:
-                x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
-            first = block[0]
-            x = per_frame(lambda frames, layer=first: split_conv.of_first(layer, frames), tf.cast(x, skip_term.dtype))
-            x = first.activation(x + skip_term)
-            for layer in block[1:]:
-                x = per_frame(layer, x)
+            grown = n > 0 or self.grow_first
+            x = recompute.block(functools.partial(_decoded, block, grown), tf.cast(x, skip_term.dtype), skip_term)
         return tf.cast(per_frame(self.last, x), tf.float32)
+
+
+def _encoded(block, pooled, x):
+    x = _pooled(x) if pooled else x
+    for layer in block:
+        x = per_frame(layer, x)
+    return x
+
+
+def _decoded(block, grown, x, skip_term):
+    first = block[0]
+    if grown:
+        x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
+    x = first.activation(per_frame(lambda frames: split_conv.of_first(first, frames), x) + skip_term)
+    for layer in block[1:]:
+        x = per_frame(layer, x)
+    return x
 
 
 def _pooled(x):

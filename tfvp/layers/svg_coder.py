@@ -3,10 +3,12 @@
 Those for 64 and 128 pixels are the published ones; those for 32 leave their deepest block out.
 """
 
+import functools
+
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import split_conv
+from tfvp.layers import recompute, split_conv
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.timed_norm import TimedBatchNorm
 
@@ -114,14 +116,17 @@ class FrameEncoder(keras.layers.Layer):
     def call(self, video, mode):
         """(codes, skips): see the class; `mode` as in `TimedBatchNorm`."""
         x, skips = video, []
-        for block in self.blocks:
-            if skips and self.kind == "vgg":
-                x = _pooled(x)
-            for layer in block:
-                x = layer(x, mode=mode)
+        for number, block in enumerate(self.blocks):
+            x = recompute.block(functools.partial(self._run, number > 0, block, mode), x)
             skips.append(x)
         x = self.last(_pooled(x) if self.kind == "vgg" else x, mode=mode)
         return tf.cast(x[:, :, 0, 0], tf.float32), skips
+
+    def _run(self, pooled, block, mode, x):
+        x = _pooled(x) if pooled and self.kind == "vgg" else x
+        for layer in block:
+            x = layer(x, mode=mode)
+        return x
 
 
 class FrameDecoder(keras.layers.Layer):
@@ -175,12 +180,16 @@ class FrameDecoder(keras.layers.Layer):
         """`skip_terms`: from `skip_terms`, [B, T, h, w, c] each; `mode` as in `TimedBatchNorm`."""
         x = self.first(vectors[:, :, None, None], mode=mode)
         for block, skip_term in zip(self.blocks, skip_terms[::-1]):
-            if self.kind == "vgg":
-                x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
-            x = block[0](x, mode=mode, skip_term=skip_term)
-            for layer in block[1:]:
-                x = layer(x, mode=mode)
+            x = recompute.block(functools.partial(self._run, block, mode), x, skip_term)
         return tf.cast(x, tf.float32)
+
+    def _run(self, block, mode, x, skip_term):
+        if self.kind == "vgg":
+            x = tf.repeat(tf.repeat(x, 2, axis=2), 2, axis=3)
+        x = block[0](x, mode=mode, skip_term=skip_term)
+        for layer in block[1:]:
+            x = layer(x, mode=mode)
+        return x
 
 
 def grouped(layers, sizes):

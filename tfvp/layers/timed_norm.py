@@ -3,6 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers import recompute
 from tfvp.layers.per_frame import sizes
 
 EPSILON = 1e-5
@@ -45,8 +46,8 @@ class TimedBatchNorm(keras.layers.Layer):
             scale = gamma * tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
             normed = (x - tf.convert_to_tensor(self.moving_mean)) * scale + beta
         else:
-            normed, mean, variance = _normalize(x, gamma, beta, batch, steps)
-            if mode == "train":
+            normed, mean, variance = normalize(x, gamma, beta, batch, steps)
+            if mode == "train" and not recompute.again():
                 count = tf.cast(batch * height * width * _replicas(), tf.float32)
                 unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
                 for moving, values in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
@@ -54,7 +55,7 @@ class TimedBatchNorm(keras.layers.Layer):
         return tf.cast(tf.reshape(normed, shape), inputs.dtype)
 
 
-def _normalize(x, gamma, beta, batch, steps):
+def normalize(x, gamma, beta, batch, steps, epsilon=EPSILON):
     """Batch norm by the statistics of every time step, of all replicas together.
 
     The gradient is written down, not derived, so that x is all that is kept for it. Measured on one CPU core, forward
@@ -65,6 +66,7 @@ def _normalize(x, gamma, beta, batch, steps):
         x: float32 [B * T, n, c].
         gamma, beta: [c].
         batch, steps: B and T.
+        epsilon: added to the variance.
 
     Returns:
         (the normalised x, its mean [T, c] and its biased variance [T, c]; no gradient comes back from the latter two).
@@ -80,11 +82,11 @@ def _normalize(x, gamma, beta, batch, steps):
         return tf.reduce_mean(tf.reshape(tf.reduce_mean(values, axis=1), [batch, steps, channels]), axis=0)
 
     @tf.custom_gradient
-    def normalize(x, gamma, beta):
+    def normalized(x, gamma, beta):
         mean = mean_over_frames(x)
         variance = mean_over_frames(tf.square(x - spread(mean)))
         mean, variance = _of_all_replicas(mean, variance)
-        inverse = tf.math.rsqrt(variance + EPSILON)
+        inverse = tf.math.rsqrt(variance + epsilon)
 
         def gradient(upstream, *_):
             centred = (x - spread(mean)) * spread(inverse)
@@ -97,7 +99,7 @@ def _normalize(x, gamma, beta, batch, steps):
 
         return ((x - spread(mean)) * spread(gamma * inverse) + spread(beta), mean, variance), gradient
 
-    return normalize(x, gamma, beta)
+    return normalized(x, gamma, beta)
 
 
 def _of_all_replicas(mean, variance):

@@ -50,6 +50,8 @@ class VideoModel(keras.Model):
         steps_per_epoch: batches in an epoch, set before training, for schedules that count epochs.
         paper: the publication that the model reimplements.
         xla_rollouts: whether XLA compiles observation and imagination; set it before the first rollout.
+        can_recompute: whether the model's blocks are those of `tfvp.layers.recompute`.
+        recompute: whether training steps compute the activations of these blocks again; set it before training.
         small_variants: {label: options} that make small models, for tests and first tries.
         small_image_shape: (height, width, channels) that they take.
 
@@ -70,6 +72,8 @@ class VideoModel(keras.Model):
     updates_per_batch = 1
     steps_per_epoch = 1
     xla_rollouts = False
+    can_recompute = False
+    recompute = False
     paper = ""
     small_variants = {}
     small_image_shape = (16, 16, 1)
@@ -315,7 +319,7 @@ class VideoModel(keras.Model):
         settings = self._settings.values
         fixed = {id(v) for part in self.pretrained for v in getattr(self, part).variables}
         statistics = [(v, tf.identity(v)) for v in self.non_trainable_variables if id(v) not in fixed]
-        terms, gradients = accumulated_gradients(loss_fn, variables, batch, settings["accumulate"])
+        terms, gradients = accumulated_gradients(loss_fn, variables, batch, settings["accumulate"], self.recompute)
         pairs = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, [g for g, _ in pairs])
@@ -328,9 +332,7 @@ class VideoModel(keras.Model):
             variable.assign(tf.where(finite, variable, before))
         apply_if_finite(finite, gradients, optimizer, [v for _, v in pairs], settings["average"])
         replicas = context.num_replicas_in_sync
-        self._trackers.values["grad_norm"].update_state(
-            tf.where(finite, norm, 0.0), sample_weight=tf.cast(finite, tf.float32)
-        )
+        self._trackers.values["grad_norm"].update_state(tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32))
         self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / replicas)
         return terms
 
@@ -359,7 +361,7 @@ class VideoModel(keras.Model):
         chunk = min(chunk, horizon)
         seeds = noise.sample_seeds(ids, samples, first_sample)
         state = self.graph("observe", self.observe_samples)(context, seeds)
-        imagine = self.graph("imagine", self._imagine_chunk)
+        imagine = self.graph("imagine", self.imagine)
         for start in range(0, horizon, chunk):
             video, state = imagine(state, chunk)
             video = tf.reshape(video, [batch, samples, chunk, *self.image_shape])
@@ -379,9 +381,6 @@ class VideoModel(keras.Model):
         if samples > 1:
             context = tf.repeat(context, samples, axis=0)
         return self.observe(context, seed=tf.reshape(seeds, [batch * samples, 2]))
-
-    def _imagine_chunk(self, state, horizon):
-        return self.imagine(state, horizon)
 
     def graph(self, name, function):
         """`function` as a tf.function, made once and kept under `name` as long as the model lives."""

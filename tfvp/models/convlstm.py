@@ -16,13 +16,14 @@ numbered 1 ... T, N pixels with their colours in a frame, and K frames of contex
                 (Shi et al. 2015, arXiv 1506.04214, section 4)
 """
 
+import functools
 from typing import Literal
 
 import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.layers import initializers, noise, patches, unroll
+from tfvp.layers import initializers, noise, patches, recompute, unroll
 from tfvp.layers.batch_norm import BatchNormalization
 from tfvp.layers.convlstm import ConvLSTM, KerasConvLSTM
 from tfvp.models.base import VideoModel
@@ -38,6 +39,7 @@ class NextFrameConvLSTM(VideoModel):
     unclipped).
     """
 
+    can_recompute = True
     patch = 1
 
     def _build_stack(self):
@@ -72,17 +74,18 @@ class NextFrameConvLSTM(VideoModel):
         """Reads patches [B, T, h, w, c]: (a prediction after each, [B, T, h, w, c], the state)."""
         layers, hidden = {}, inputs
         for i, layer in enumerate(self.recurrent):
-            hidden, layers[str(i)] = layer.sequence(hidden, state["layers"][str(i)])
+            hidden, layers[str(i)] = recompute.block(layer.sequence, hidden, state["layers"][str(i)])
             if i < len(self.norms):
                 hidden = self.norms[i](hidden, training=training)
         outputs, head = self.head(hidden, state["head"], training)
         return outputs, {"layers": layers, "head": head, "next": outputs[:, -1]}
 
-    def read_one(self, frame, state):
+    def read_one(self, frame, state, kernels=None):
         """As `read`, for one frame of patches [B, h, w, c] and without training statistics."""
         layers, hidden = {}, frame
         for i, layer in enumerate(self.recurrent):
-            hidden, layers[str(i)] = layer.step(hidden, state["layers"][str(i)])
+            values = [] if kernels is None else [kernels[i]]
+            hidden, layers[str(i)] = recompute.block(layer.step, hidden, state["layers"][str(i)], *values)
             if i < len(self.norms):
                 hidden = self.norms[i](hidden[:, None], training=False)[:, 0]
         outputs, head = self.head(hidden[:, None], state["head"], training=False)
@@ -283,10 +286,12 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         context = min(self.context, video.shape[1] - 1)
         one_step, state = self.read(inputs[:, :context], self.zero_state(tf.shape(video)[0]))
 
+        kernels = [layer.kernels() for layer in self.recurrent]
+
         def step(at_t, state):
             true, read_truth = at_t
             read_truth = read_truth[:, None, None, None]
-            state = self.read_one(read_truth * true + (1.0 - read_truth) * state["next"], state)
+            state = self.read_one(read_truth * true + (1.0 - read_truth) * state["next"], state, kernels)
             return state["next"], state
 
         future, _ = unroll.scan(step, (inputs[:, context:-1], mask), state, like=state["next"])
@@ -324,6 +329,7 @@ class ForecasterConvLSTM(VideoModel):
         context: frames that are observed in training.
     """
 
+    can_recompute = True
     paper = "Shi et al. 2015, arXiv 1506.04214"
     small_variants = {"": {"hidden": [6, 4], "kernel": 3, "patch": 2, "context": 3}}
 
@@ -353,7 +359,7 @@ class ForecasterConvLSTM(VideoModel):
             encoder = dict(state["encoder"])
         hidden = patches.to_patches(context, self.patch)
         for i, layer in enumerate(self.encoder):
-            hidden, encoder[str(i)] = layer.sequence(hidden, encoder[str(i)])
+            hidden, encoder[str(i)] = recompute.block(layer.sequence, hidden, encoder[str(i)])
         last = len(self.encoder) - 1
         return {"encoder": encoder, "forecaster": {str(i): encoder[str(last - i)] for i in range(last + 1)}}
 
@@ -366,11 +372,9 @@ class ForecasterConvLSTM(VideoModel):
         forecaster, outputs = dict(state["forecaster"]), []
         for i, layer in enumerate(self.forecaster):
             if i == 0:
-                hidden, forecaster["0"] = unroll.generate(
-                    lambda at_t, t: layer.step(None, at_t), forecaster["0"], horizon, like=forecaster["0"]["h"]
-                )
+                hidden, forecaster["0"] = recompute.block(functools.partial(layer.free_run, horizon), forecaster["0"])
             else:
-                hidden, forecaster[str(i)] = layer.sequence(hidden, forecaster[str(i)])
+                hidden, forecaster[str(i)] = recompute.block(layer.sequence, hidden, forecaster[str(i)])
             outputs.append(hidden)
         stacked = tf.concat(outputs, axis=-1)
         logits = self.output_conv(tf.reshape(stacked, [-1, *self.grid[:2], stacked.shape[-1]]))

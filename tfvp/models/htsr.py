@@ -61,6 +61,7 @@ class HTSR(VideoModel):
     """
 
     stochastic = True
+    can_recompute = True
     paper = "Wang et al. 2026, Neural Networks 199:108732; Saxena et al. 2021, arXiv 2102.09532"
     context_multiple_reason = "model.factor**(model.levels-1)"
     small_image_shape = (64, 64, 1)

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.layers import iam4vp, initializers, noise, simvp, unroll
+from tfvp.layers import iam4vp, initializers, noise, recompute, simvp, unroll
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -63,6 +63,7 @@ class IAM4VP(VideoModel):
         legacy_dead_block: allocate the block that the released code never runs.
     """
 
+    can_recompute = True
     paper = "Seo et al. 2023, arXiv 2303.07849"
     small_image_shape = (16, 16, 1)
     _tiny = {"context": 3, "horizon": 3, "filters": 4, "depth": 2, "blocks": 2}
@@ -165,14 +166,14 @@ class IAM4VP(VideoModel):
             [B, H, W, C] float32, unclipped.
         """
         time = self.time_embedding(numbers)
-        x = self.bottle((observed["mixed"], observed["residual"]), simvp.folded(queue), time)
+        x = recompute.block(self.bottle, (observed["mixed"], observed["residual"]), simvp.folded(queue), time)
         for block in self.blocks:
-            x = block(x, time)
+            x = recompute.block(block, x, time)
         latents = simvp.unfolded(x, self.context)
         skip_terms = observed["skip_terms"]
         x = self.decoder(_merged(latents), _merged(skip_terms))
         x = self.merge(simvp.folded(self._slots(x, self.context)))
-        return self.readout(self.refine(x))
+        return self.readout(recompute.block(self.refine, x))
 
     def _slots(self, x, slots):
         return tf.reshape(x, [-1, slots, *x.shape[1:]])

@@ -36,6 +36,7 @@ class LatentVideoModel(VideoModel):
     """
 
     stochastic = True
+    can_recompute = True
     skip_lag, refresh_skips, refresh_predicted_skips, sample_context = 1, False, False, True
     error_name = "mse"
 

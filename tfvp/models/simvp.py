@@ -13,11 +13,13 @@ the attention blocks of SimVPv2, arXiv 2211.12509. Arithmetic and settings are t
 arXiv 2306.11249: openstl/models/simvp_model.py.)
 """
 
+import functools
+
 import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.layers import initializers, simvp, unroll
+from tfvp.layers import initializers, recompute, simvp, unroll
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -43,6 +45,7 @@ class SimVP(VideoModel):
         ratio: width of the translator's pointwise networks relative to their channels.
     """
 
+    can_recompute = True
     paper = "Tan et al. 2022, arXiv 2211.12509"
     small_image_shape = (16, 16, 1)
     small_variants = {"": {"context": 3, "filters": 4, "depth": 2, "hidden": 8, "blocks": 3, "ratio": 2}}
@@ -81,17 +84,18 @@ class SimVP(VideoModel):
 
     def forward(self, frames, training=False):
         """The `context` frames after [B, context, H, W, C], float32, unclipped."""
-        x = skip = self.encoder[0](tf.reshape(frames, [-1, *self.image_shape]))
+        x = skip = recompute.block(self.encoder[0], tf.reshape(frames, [-1, *self.image_shape]))
         for unit in self.encoder[1:]:
-            x = unit(x)
+            x = recompute.block(unit, x)
         x = simvp.folded(tf.reshape(x, [-1, self.context, *x.shape[1:]]))
         for block in self.translator:
-            x = block(x, training=training)
+            x = recompute.block(functools.partial(block, training=training), x)
         x = simvp.unfolded(x, self.context)
         x = tf.reshape(x, [-1, *x.shape[2:]])
         for unit in self.decoder[:-1]:
-            x = unit(x)
-        return tf.reshape(self.readout(self.decoder[-1](x + skip)), [-1, self.context, *self.image_shape])
+            x = recompute.block(unit, x)
+        x = recompute.block(self.decoder[-1], x + skip)
+        return tf.reshape(self.readout(x), [-1, self.context, *self.image_shape])
 
     def loss_terms(self, batch, training):
         video = tf.cast(batch["video"], tf.float32)

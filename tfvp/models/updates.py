@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tfvp import compat
+from tfvp.layers import recompute
 
 
 class Untracked:
@@ -14,14 +15,18 @@ class Untracked:
         self.values = values
 
 
-def accumulated_gradients(loss_fn, variables, batch, parts):
-    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` micro-batches, one after the other."""
+def accumulated_gradients(loss_fn, variables, batch, parts, recomputed=False):
+    """(terms [B], mean gradients) of `loss_fn`, computed in `parts` micro-batches, one after the other.
+
+    With `recomputed`, activations of the model's blocks are computed again for the gradients, not kept.
+    """
 
     def gradients_of(part):
-        with tf.GradientTape() as tape:
-            terms = loss_fn(part)
-            loss = tf.reduce_mean(terms["loss"])
-        return terms, tape.gradient(loss, variables)
+        with recompute.recomputed_blocks(recomputed):
+            with tf.GradientTape() as tape:
+                terms = loss_fn(part)
+                loss = tf.reduce_mean(terms["loss"])
+            return terms, tape.gradient(loss, variables)
 
     found, total = [], None
     for part in range(parts):

@@ -76,6 +76,19 @@ def check_steps(config, steps):
         )
 
 
+def check_recompute(recompute, model):
+    """Checks that the model can compute activations again.
+
+    Raises:
+        UserError: `recompute` is set, and the model has no such blocks.
+    """
+    if recompute and not model.can_recompute:
+        raise UserError(
+            f"{model.registered_name} does not support train.recompute; set it to false, and train.batch_size lower or"
+            " train.accumulate higher to save memory"
+        )
+
+
 def _pair(size):
     return (size, size) if isinstance(size, int) else tuple(size)
 

@@ -110,6 +110,8 @@ def compile_model(config, model, steps):
     """
     settings = config.train
     model.steps_per_epoch = steps
+    checks.check_recompute(settings.recompute, model)
+    model.recompute = settings.recompute
 
     def make_optimizer():
         return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
