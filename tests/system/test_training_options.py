@@ -42,7 +42,14 @@ def plain(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"devices": 2}, {"accumulate": 2}, {"devices": 2, "accumulate": 2}, {"steps_per_execution": 2}, {"xla": True}],
+    [
+        {"devices": 2},
+        {"accumulate": 2},
+        {"devices": 2, "accumulate": 2},
+        {"steps_per_execution": 2},
+        {"xla": True},
+        {"xla": True, "recompute": True},
+    ],
     ids=str,
 )
 def test_how_a_step_is_made_does_not_change_what_is_learned(tmp_path, plain, changes):

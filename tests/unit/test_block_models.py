@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.errors import UserError
 from tfvp.models import convlstm, iam4vp
 from tfvp.models.convlstm import ForecasterConvLSTM, NotebookConvLSTM, OpenSTLConvLSTM
 from tfvp.models.iam4vp import IAM4VP
@@ -122,3 +123,37 @@ def test_blurring_does_not_wrap_around():
     blurred = np.asarray(iam4vp._blurred(tf.constant(video), tf.constant([2.0])))
     assert (blurred[:, :, :, :3] == 0).all() and (blurred[:, :, :, -1] > 0.2).all()
     np.testing.assert_allclose(iam4vp._blurred(tf.ones_like(video), tf.constant([1.0])), np.ones_like(video), rtol=1e-6)
+
+
+def test_stochastic_depth_skips_branches_by_the_seed_the_step_and_the_example():
+    model = SimVP(SHAPE, **{**SimVP.small_variants[""], "blocks": 3, "drop_path": [0.4, 0.2]})
+    model.build_on({"video": tf.TensorSpec([2, 6, *SHAPE], tf.float32)})
+    batch = {"video": clip(2), "id": tf.constant([7, 8], tf.int64)}
+    many = {**batch, "id": tf.range(4000, dtype=tf.int64)}
+    factors = model.branch_factors(model.example_seeds(many, True)).numpy()
+    kept, keep = factors > 0, np.array([0.6, 0.7, 0.8])
+    np.testing.assert_allclose(factors[kept], np.broadcast_to(1 / keep[:, None], factors.shape)[kept], rtol=1e-6)
+    np.testing.assert_allclose(kept.mean(axis=0), np.stack([keep, keep], 1), atol=0.03)
+    assert np.abs(np.corrcoef(kept.reshape(4000, 6).T) - np.eye(6)).max() < 0.06
+
+    def drawn(seed, batch=batch):
+        model.compile(optimizer=keras.optimizers.SGD(0.0), seed=seed, jit_compile=False)
+        return model.branch_factors(model.example_seeds(batch, True)).numpy()
+
+    np.testing.assert_array_equal(drawn(3, {"id": batch["id"][1:]}), drawn(3)[1:])
+    assert any((drawn(seed) != drawn(seed + 1)).any() for seed in range(4))
+    before, losses = drawn(3), model.loss_terms(batch, True)["loss"]
+    np.testing.assert_array_equal(losses, model.loss_terms(batch, True)["loss"])
+    model.optimizer.iterations.assign(1)
+    assert (model.branch_factors(model.example_seeds(many, True)).numpy()[:2] != before).any()
+
+    block, x = model.translator[1], tf.random.stateless_normal([2, 4, 4, 8], [1, 2])
+    np.testing.assert_array_equal(block(x, tf.zeros([2, 2])), x)
+    np.testing.assert_allclose(block(x, tf.ones([2, 2])), block(x), rtol=1e-6)
+    np.testing.assert_array_equal(block(x, tf.constant([[0.0, 0.0], [2.0, 2.0]]))[0], x[0])
+
+
+def test_stochastic_depth_is_two_probabilities():
+    for wrong in ([0.1], [0.1, 1.0], [-0.1, 0.1]):
+        with pytest.raises(UserError, match="model.drop_path="):
+            SimVP(SHAPE, **{**SimVP.small_variants[""], "drop_path": wrong})

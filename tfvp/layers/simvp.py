@@ -119,12 +119,17 @@ class GatedBlock(keras.layers.Layer):
         ]
         self.built = True
 
-    def call(self, x, training=False):
+    def call(self, x, factors=None, training=False):
+        """`factors`: of both branches of each example, [B, 2]; 1 by default."""
         y = normed = self.norms[0](x, training=training)
         y = self.wide(self.local(exact_gelu(self.into(y))))
         value, gate = tf.split(self.gate(y), 2, axis=-1)
         y = normed + self.out(tf.sigmoid(gate) * value)
-        x += tf.cast(self.scales[0], x.dtype) * y
+        x += self._scaled(y, 0, factors)
         y = self.mix(self.expand(self.norms[1](x, training=training)))
-        x += tf.cast(self.scales[1], x.dtype) * self.project(exact_gelu(y))
+        x += self._scaled(self.project(exact_gelu(y)), 1, factors)
         return x if self.resize is None else self.resize(x)
+
+    def _scaled(self, y, branch, factors):
+        y *= tf.cast(self.scales[branch], y.dtype)
+        return y if factors is None else y * tf.cast(factors[:, branch, None, None, None], y.dtype)

@@ -15,11 +15,12 @@ arXiv 2306.11249: openstl/models/simvp_model.py.)
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.errors import UserError
-from tfvp.layers import initializers, recompute, simvp, unroll
+from tfvp.layers import initializers, noise, recompute, simvp, unroll
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -32,9 +33,6 @@ class SimVP(VideoModel):
     the equations of this module). Longer rollouts go in blocks of `context` frames, each the
     context of the next one.
 
-    OpenSTL's stochastic depth is not reimplemented: with `drop_path=0` it still skips branches
-    with a probability that falls from .01 in the first block to 0 in the last.
-
     Args:
         image_shape: (height, width, channels); sides divide by 2 ** (depth // 2).
         context: observed frames, and predicted frames of a pass.
@@ -43,12 +41,16 @@ class SimVP(VideoModel):
         hidden: channels of the translator.
         blocks: of the translator.
         ratio: width of the translator's pointwise networks relative to their channels.
+        drop_path: stochastic depth (arXiv 1603.09382): the probabilities with which training skips a branch of the
+            first and of the last block for an example, linear between them; what is not skipped is divided by its
+            own probability. OpenSTL's `drop_path` is the second number; its first one is always .01.
     """
 
     can_recompute = True
     paper = "Tan et al. 2022, arXiv 2211.12509"
     small_image_shape = (16, 16, 1)
-    small_variants = {"": {"context": 3, "filters": 4, "depth": 2, "hidden": 8, "blocks": 3, "ratio": 2}}
+    _tiny = {"context": 3, "filters": 4, "depth": 2, "hidden": 8, "blocks": 3, "ratio": 2}
+    small_variants = {"": {**_tiny, "drop_path": [0.2, 0.1]}}
 
     def __init__(
         self,
@@ -59,8 +61,14 @@ class SimVP(VideoModel):
         hidden: int = 512,
         blocks: int = 8,
         ratio: int = 8,
+        drop_path: list[float] = (0.0, 0.0),
     ):
         super().__init__(image_shape)
+        if len(drop_path) != 2 or not all(0 <= rate < 1 for rate in drop_path):
+            raise UserError(
+                f"model.drop_path={list(drop_path)} must be two probabilities below 1, of the first and the last block"
+            )
+        self.keep = 1.0 - np.linspace(*drop_path, blocks, dtype=np.float32)
         if blocks < 2:
             raise UserError(f"model.blocks={blocks} must be at least 2")
         self.context = self.min_context = context
@@ -82,20 +90,32 @@ class SimVP(VideoModel):
             block.build(None)
         self.readout.build((None, None, None, filters))
 
-    def forward(self, frames, training=False):
-        """The `context` frames after [B, context, H, W, C], float32, unclipped."""
+    def forward(self, frames, training=False, factors=None):
+        """The `context` frames after [B, context, H, W, C], float32, unclipped.
+
+        Args:
+            frames: [B, context, H, W, C] in [0, 1].
+            training: whether batch norm takes its statistics from the batch.
+            factors: from `branch_factors`. Defaults to 1.
+        """
         x = skip = recompute.block(self.encoder[0], tf.reshape(frames, [-1, *self.image_shape]))
         for unit in self.encoder[1:]:
             x = recompute.block(unit, x)
         x = simvp.folded(tf.reshape(x, [-1, self.context, *x.shape[1:]]))
-        for block in self.translator:
-            x = recompute.block(functools.partial(block, training=training), x)
+        for i, block in enumerate(self.translator):
+            inputs = [x] if factors is None else [x, factors[:, i]]
+            x = recompute.block(functools.partial(block, training=training), *inputs)
         x = simvp.unfolded(x, self.context)
         x = tf.reshape(x, [-1, *x.shape[2:]])
         for unit in self.decoder[:-1]:
             x = recompute.block(unit, x)
         x = recompute.block(self.decoder[-1], x + skip)
         return tf.reshape(self.readout(x), [-1, self.context, *self.image_shape])
+
+    def branch_factors(self, seeds):
+        """Stochastic depth for examples with the seeds [B, 2]: 0 for a branch that is skipped, [B, blocks, 2]."""
+        keep = tf.constant(self.keep)[:, None]
+        return tf.where(noise.uniform(seeds, (len(self.keep), 2)) < keep, 1.0 / keep, 0.0)
 
     def loss_terms(self, batch, training):
         video = tf.cast(batch["video"], tf.float32)
@@ -104,7 +124,9 @@ class SimVP(VideoModel):
                 f"simvp is trained on clips of more than model.context = {self.context} frames; set train.seq_len"
             )
         truth = video[:, self.context : 2 * self.context]
-        predicted = self.forward(video[:, : self.context], training)[:, : truth.shape[1]]
+        drops = training and min(self.keep) < 1.0
+        factors = self.branch_factors(self.example_seeds(batch, training)) if drops else None
+        predicted = self.forward(video[:, : self.context], training, factors)[:, : truth.shape[1]]
         return {"loss": tf.reduce_mean(tf.square(predicted - truth), axis=[1, 2, 3, 4])}
 
     def observe(self, context, state=None, seed=None):
