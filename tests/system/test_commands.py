@@ -93,6 +93,8 @@ def test_evaluation_writes_its_report(trained):
     folder = trained / "eval" / "default-ctx3"
     document = json.loads((folder / "metrics.json").read_text())
     assert document["protocol"]["context"] == 3 and document["protocol"]["clips"] == 6
+    assert document["modified"] == {"context": {"protocol": 4, "used": 3}}
+    assert document["run"]["epoch"] == json.loads((trained / "model" / "status.json").read_text())["best_epoch"]
     for predictor in ("model", "copy_last", "mean_context", "mean_frame", "blank"):
         assert len(document[predictor]["psnr"]["curve"]) == 5 and np.isfinite(document[predictor]["psnr"]["mean"])
     for name in ("curves.csv", "curves.png", "per_clip.npz", "per_clip.csv", "clip_000.gif", "clip_000.png"):

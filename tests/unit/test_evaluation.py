@@ -233,7 +233,7 @@ def test_two_devices_give_the_numbers_of_one(run, evaluated, monkeypatch):
     document, paths = evaluator.evaluate(
         run, evaluator.choose_protocol(run.config), progress=False, save_grid=False, tag="two", devices=2
     )
-    assert set(devices) == {None, "CPU:1"}
+    assert set(devices) == {None, "CPU:1"} and document["run"]["device"].count("CPU:") == 2
     for name in documents.predictors(expected):
         for metric, summary in expected[name].items():
             np.testing.assert_allclose(document[name][metric]["curve"], summary["curve"], rtol=1e-6, atol=1e-7)

@@ -44,6 +44,7 @@ def test_moments_are_those_of_numpy():
 @pytest.mark.slow
 def test_one_number_per_window(tmp_path, monkeypatch):
     monkeypatch.setattr(shotwise_fvd.i3d, "graph", lambda: features)
+    monkeypatch.setattr(shotwise_fvd.provenance, "describe_networks", list)
     settings = {
         "model": {"name": "convlstm_keras", "hidden": [2], "kernels": [3]},
         "data": {"name": "moving_mnist", "image_size": 16},
@@ -54,6 +55,7 @@ def test_one_number_per_window(tmp_path, monkeypatch):
     result = shotwise_fvd.shotwise_fvd(run, 35, 16, num_examples=64, shots=64, progress=lambda line: None)
     assert list(result["fvd"]) == ["0", "16"] and all(value > 0 for value in result["fvd"].values())
     assert result["futures"] == 64 and result["shots"] == 64 and (run.path / "eval" / "shotwise_fvd.json").is_file()
+    assert len(result["run"]["weights_sha256"]) == 64 and result["networks"] == ["fvd"] and result["data"]["notes"]
     with pytest.raises(UserError, match="mostly bias"):
         shotwise_fvd.shotwise_fvd(run, 32, 16, num_examples=20)
     with pytest.raises(UserError, match="--window=8 must be at least 10"):

@@ -117,8 +117,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     """
     config, weights = run.config, weights or run.config.eval.weights
     names = machine.names(devices, "--devices")
-    models = [_load(run, weights, use_obs, name if n else None) for n, name in enumerate(names)]
-    model = models[0]
+    model = _load(run, weights, use_obs, None)
     if protocol.mode == "open_loop":
         model.check_context(protocol.context)
     horizon = protocol.seq_len - protocol.context
@@ -145,22 +144,15 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         )
 
     kept = config.train.gif_examples
-    teams = [
-        sharding.Team(
-            name if n else None,
-            scoring.make_scorers(
-                _predictors(run, one, name if n else None),
-                metrics,
-                protocol.context,
-                horizon,
-                protocol.samples,
-                config.eval.chunk,
-                protocol.mode,
-                kept,
-            ),
-        )
-        for n, (name, one) in enumerate(zip(names, models))
-    ]
+
+    def make_team(device, on_device):
+        settings = (metrics, protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode, kept)
+        return sharding.Team(device, scoring.make_scorers(_predictors(run, on_device, device), *settings))
+
+    # A device without a batch of its own would load a model for nothing.
+    names = names[: -(-count // config.eval.batch_size)]
+    teams = [make_team(None, model)]
+    teams += [make_team(name, _load(run, weights, use_obs, name)) for name in names[1:]]
     first = teams[0].scorers["model"].first
     if first != protocol.context:
         notes.append(

@@ -8,10 +8,10 @@ looks like the data, whatever the true frame 400 was. The paper's window is not 
 import numpy as np
 import tensorflow as tf
 
-from tfvp import files
+from tfvp import devices, files
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import precision
+from tfvp.evaluation import precision, provenance
 from tfvp.metrics import fvd, i3d
 from tfvp.metrics.base import FEWEST_CLIPS
 from tfvp.metrics.moments import Moments
@@ -87,6 +87,9 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
             "I3D Kinetics-400 logits, frames resized as in fvd; predictions of test clips against random shots of"
             " training clips"
         ),
+        "data": {**config.data.to_dict(), "notes": dataset.notes()},
+        "networks": provenance.describe_networks(["fvd"]),
+        "run": provenance.describe_run(run, model, weights, devices.names()[:1]),
     }
     files.write_json(run.folder("eval") / "shotwise_fvd.json", result)
     return result
