@@ -11,7 +11,7 @@ from tfvp import config, video_io
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import evaluator, external, given
+from tfvp.evaluation import comparison, evaluator, external, given
 from tfvp.evaluation.clip_files import ClipFiles
 from tfvp.models.build import build_model, load_run
 from tfvp.pipeline import batching
@@ -214,3 +214,19 @@ def test_the_command_writes_beside_the_name(here, samples, tmp_path, monkeypatch
     assert document["run"]["model"] == "mine" and list(document["model"]) == ["mse", "psnr"]
     status, _, said = here(tmp_path / "run.py", "score", "--pred", folder / "none", *arguments[2:])
     assert "does not exist" in sentence_of(status, said)
+
+
+def test_scores_of_two_programs_are_compared(tmp_path):
+    random = np.random.default_rng(3)
+    truth = random.integers(0, 256, (6, 8, 16, 16, 1), np.uint8)
+    np.save(tmp_path / "truth.npy", truth)
+    folders = []
+    for name, noise in (("first", 40), ("second", 10)):
+        noisy = np.clip(truth[:, 4:] + noise * random.normal(size=(6, 4, 16, 16, 1)), 0, 255)
+        np.save(tmp_path / f"{name}.npy", noisy.astype(np.uint8))
+        folders.append(tmp_path / "scores" / name / "default")
+        scored(tmp_path / f"{name}.npy", tmp_path / "truth.npy", folders[-1], context=4, metrics=("mse",), name=name)
+    document, paths = comparison.compare(folders, out=tmp_path / "comparison")
+    assert list(document["runs"]) == ["first", "second"] and paths[-1].is_file()
+    difference = document["runs"]["second"]["metrics"]["mse"]["difference"]
+    assert difference["interval"][1] < 0 and difference["p"] == pytest.approx(2 / 64, abs=0.01)  # 6 clips, 64 signs

@@ -91,6 +91,7 @@ class _Evaluation:
 
     Attributes:
         path: the run, or the folder of an evaluation without one.
+        name: what the run is called, or whose predictions were scored.
         document: the contents of metrics.json.
         values: {metric: float64 [clips, frames]}, the mean over samples.
         keys: [clips], what identifies each clip: (id, which of the clips of that id).
@@ -122,6 +123,9 @@ class _Evaluation:
                 f"the evaluation {folder} does not record which clips it used, as it was made by an earlier version;"
                 f" {again}"
             )
+        self.name = self.path.resolve().name
+        if folder == self.path:  # that folder is called by the protocol
+            self.name = self.document.get("run", {}).get("path", self.name)
         # A function of a pooled mean has no value per clip that could be resampled.
         pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
         self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
@@ -155,7 +159,7 @@ def _methods(specs, protocol):
         name, equals, listed = spec.partition("=")
         if not equals or pathlib.Path(spec).exists():
             group = [_Evaluation(spec, protocol)]
-            name = base = group[0].path.resolve().name
+            name = base = group[0].name
             number = 2
             while name in methods:
                 name, number = f"{base} ({number})", number + 1
@@ -174,7 +178,7 @@ def _labels(methods):
     """(what to call it, evaluation) of every run."""
     for name, group in methods.items():
         for evaluation in group:
-            yield (name if len(group) == 1 else f"{name} ({evaluation.path.name})"), evaluation
+            yield (name if len(group) == 1 else f"{name} ({evaluation.name})"), evaluation
 
 
 def _check_same_clips(methods):
