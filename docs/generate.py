@@ -300,6 +300,14 @@ def datasets_page():
     return text.rstrip() + "\n"
 
 
+def accepted_frames(metric):
+    """A sentence about the frames that a metric takes, in a list; an empty one where it takes all."""
+    side = f"at least {metric.smallest_side} x {metric.smallest_side} pixels" if metric.smallest_side > 1 else ""
+    channels = f"{' or '.join(map(str, metric.channels))} channels" if metric.channels else ""
+    said = " and ".join(filter(None, (side, channels)))
+    return [f"Frames have {said}."] if said else []
+
+
 def metrics_page():
     text = NOTICE + (
         "# Metrics and protocols\n\n"
@@ -335,7 +343,7 @@ def metrics_page():
         rows.append(
             (
                 f"`{metric['name']}`",
-                " ".join(paragraphs(metric["doc"])),
+                " ".join([*paragraphs(metric["doc"]), *accepted_frames(cls)]),
                 prose(metric["convention"]) + broken,
                 ("set" if issubclass(cls, SetMetric) else "frames") + (" of labels" if cls.of_labels else ""),
                 "higher" if metric["higher_is_better"] else "lower",

@@ -15,7 +15,7 @@ class CosineSimilarity(VideoMetric):
 
     The paper says VGG features and no more; here they are the last convolution's (relu5_3), of
     ImageNet-normalised frames of native size, flattened. Published values are therefore not
-    comparable to the last digit. Frames must have 16 or more pixels a side.
+    comparable to the last digit.
     """
 
     higher_is_better = True
