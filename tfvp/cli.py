@@ -41,7 +41,7 @@ def run(function):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stopped:  # a command that keeps what it has done says so
-        print(f"\n{stopped or 'stopped'}", file=sys.stderr)
+        print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         sys.exit(130)
 
 

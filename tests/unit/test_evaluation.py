@@ -13,14 +13,13 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.system.commands import TINY
-from tfvp import config, files, registry
+from tfvp import config, registry
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, evaluator, journal, per_clip, scoring, sharding
+from tfvp.evaluation import documents, evaluator, journal, per_clip, sharding
 from tfvp.metrics import i3d, protocols
-from tfvp.metrics.base import SetMetric
-from tfvp.models import baselines, build
+from tfvp.models import build
 
 
 @pytest.fixture(scope="module")
@@ -212,18 +211,6 @@ def test_a_stopped_evaluation_resumes_with_equal_numbers(run, evaluated, monkeyp
     assert not (paths[0].parent / "partial").exists()
 
 
-def test_scores_of_other_weights_are_not_resumed(tmp_path):
-    with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened() as first:
-        first.write(0, {"truth": np.zeros(1)})
-        with pytest.raises(UserError, match="another process is evaluating into"):
-            with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened():
-                pass
-    with journal.Journal(tmp_path, {"weights_sha256": "a"}).opened() as again:
-        assert again.done() == [0]
-    with journal.Journal(tmp_path, {"weights_sha256": "b"}).opened() as other:
-        assert other.done() == []
-
-
 def test_two_devices_give_the_numbers_of_one(run, evaluated, monkeypatch):
     expected, folder = evaluated
     score, devices = sharding.Team.score, []
@@ -245,65 +232,12 @@ def test_two_devices_give_the_numbers_of_one(run, evaluated, monkeypatch):
                 np.testing.assert_array_equal(two[key], one[key], err_msg=key)
 
 
-class Brightness(SetMetric):
-    """The distance between mean brightnesses."""
-
-    registered_name = "brightness"
-    size, fewest_clips, feature_key = 1, 1, "mean"
-    calls = 0
-
-    def features(self, video):
-        type(self).calls += 1
-        return tf.reduce_mean(video, axis=[1, 2, 3])
-
-    def distance(self, true, pred):
-        return float(np.abs(true.mean() - pred.mean()))
-
-
-def test_set_metrics_share_features_and_add_counts():
-    """Features of the truth are computed once for all predictors, and counts add up as in one update."""
-    random = np.random.default_rng(0)
-    video = np.concatenate([random.uniform(size=(3, 4, 8, 8, 3)), random.integers(0, 3, (3, 4, 8, 8, 1)) / 255.0], -1)
-    batch = {
-        "video": tf.constant(video, tf.float32),
-        "id": tf.range(3),
-        "mask": tf.constant([[1.0] * 4] * 2 + [[0.0] * 4]),
-    }
-    scorers = {}
-    for name in ("a", "b"):
-        scorers[name] = scoring.Scorer(baselines.CopyLast((8, 8, 4)), ["miou"], 2, 2)
-        scorers[name].set_metrics["brightness"] = Brightness(2)
-        scorers[name].set_metrics["again"] = Brightness(2)
-    outcome = scoring.run(scorers, [batch, batch], 4)
-    assert Brightness.calls == 2 * (1 + 2), "per batch, one for the truth and one for each predictor"
-    direct = registry.lookup("metric", "miou")(2)
-    labels = tf.cast(tf.round(batch["video"][:2, ..., 3] * 255), tf.int32)
-    direct.update_state(labels[:, 2:], tf.repeat(labels[:, 1:2], 2, axis=1))
-    summaries = outcome.scores["a"].summaries
-    assert summaries["miou"]["mean"] == direct.summary()["mean"] and summaries["miou"]["clips"] == 4
-    expected = abs(float(np.mean(video[:2, 2:, ..., :3]) - np.mean(np.round(video[:2, 1, ..., :3] * 255) / 255)))
-    assert summaries["brightness"]["mean"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_metrics_are_computed_without_tf32():
-    execution, seen = tf.config.experimental, []
-    scorer = scoring.Scorer(baselines.CopyLast((8, 8, 1)), ["mse"], 2, 2)
-    per_frame, imagine = scorer.per_frame, scorer.predictor.rollout
-
-    def measured(*arguments):
-        seen.append(("metric", execution.tensor_float_32_execution_enabled()))
-        return per_frame(*arguments)
-
-    def predicted(*arguments):
-        for chunk in imagine(*arguments):
-            seen.append(("model", execution.tensor_float_32_execution_enabled()))
-            yield chunk
-
-    scorer.per_frame, scorer.predictor.rollout = measured, predicted
-    batch = {"video": tf.zeros([1, 4, 8, 8, 1]), "id": tf.range(1), "mask": tf.ones([1, 4])}
-    assert execution.tensor_float_32_execution_enabled()
-    scoring.run({"model": scorer}, [batch], 1)
-    assert seen == [("model", True), ("metric", False)] and execution.tensor_float_32_execution_enabled()
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted(run, monkeypatch):
+    (run.path / "eval").mkdir(exist_ok=True)
+    (run.path / "eval" / "default-blocked").write_text("")
+    monkeypatch.setattr(sharding.Team, "score", lambda *_: pytest.fail("a batch was scored"))
+    with pytest.raises(UserError, match="cannot write into .*default-blocked"):
+        evaluator.evaluate(run, evaluator.choose_protocol(run.config), progress=False, tag="blocked")
 
 
 def test_a_model_is_loaded_in_the_precision_that_it_was_trained_in(run, tmp_path):
@@ -315,27 +249,6 @@ def test_a_model_is_loaded_in_the_precision_that_it_was_trained_in(run, tmp_path
     model = build.load_run(copy)
     assert model.dtype_policy.name == "mixed_bfloat16" and model.layers[0].dtype_policy.name == "mixed_bfloat16"
     assert keras.mixed_precision.global_policy().name == "float32"
-
-
-def test_json_has_no_bare_nan(tmp_path):
-    value = {"model": {"psnr": {"mean": float("inf"), "curve": [1.0, float("nan")]}}, "notes": ["first"]}
-    files.write_json(tmp_path / "metrics.json", value)
-
-    def refuse(name):
-        raise AssertionError(name)
-
-    document = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
-    assert document["model"] == {"psnr": {"mean": None, "curve": [1.0, None]}}
-    assert document["notes"][0] == "first" and "model/psnr/mean (infinite)" in document["notes"][1]
-    assert "model/psnr/curve/1 (not a number)" in document["notes"][1]
-
-
-def test_metrics_that_cannot_take_the_frames_are_left_out(monkeypatch):
-    monkeypatch.setattr(scoring.weights, "find", lambda name: name)
-    usable, notes = scoring.usable_metrics(["psnr", "lpips", "fvd"], (28, 28, 2), 2, 5)
-    assert usable == ["psnr"] and "lpips takes frames" in notes[0] and len(notes) == 2
-    usable, notes = scoring.usable_metrics(["psnr", "fvd", "fvd_with_context"], (64, 64, 1), 6, 5)
-    assert usable == ["psnr", "fvd_with_context"] and "at least 10 frames" in notes[0]
 
 
 def test_more_metrics_beside_the_protocols(run, monkeypatch):

@@ -330,7 +330,12 @@ class FileDataset(VideoDataset):
         sources = self.sources()
         if not sources and not (self.store.folder / "manifest.json").exists():
             raise UserError(f"{self.root} contains nothing that {self.name} can read; {self.info.download}")
-        self.store.prepare(sources, self.decode, progress)
+        try:
+            self.store.prepare(sources, self.decode, progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "stopped; the files that were decoded are kept; rerun the same command to decode the others"
+            ) from None
         unreadable = self.store.manifest["unreadable"]
         if unreadable:
             self.warn_once(_skipped(self.name, unreadable, len(self.store.manifest["sources"])))

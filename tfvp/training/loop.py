@@ -41,8 +41,9 @@ def train(config, logdir):
     worker = strategies.this_worker()
     try:
         return _train(config, logdir, worker)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; rerun the same command to resume after the last finished epoch") from None
+    except KeyboardInterrupt as stopped:
+        sentence = str(stopped) or "stopped; rerun the same command to resume after the last finished epoch"
+        raise KeyboardInterrupt(sentence) from None
     except strategies.LOST_WORKER as error:
         if worker.count == 1:
             raise
