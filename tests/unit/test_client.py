@@ -281,7 +281,7 @@ def test_what_the_command_refuses(rest, clip, tmp_path):
         description(context=50)
     )
     assert "env:NAME or file:PATH" in with_json(description(), "--token", TOKEN)
-    assert "variable NO_SUCH_TOKEN is not set" in with_json(description(), "--token", "env:NO_SUCH_TOKEN")
+    assert "variable NO_SUCH_TOKEN is not set or empty" in with_json(description(), "--token", "env:NO_SUCH_TOKEN")
     assert "--timeout=0" in with_json(description(), "--timeout", "0")
     assert "names are letters" in with_json(description(), "--header", "a b=c")
     assert "no 'serving_uint8'" in refused("--url", rest(Model({"other": {}})))
@@ -305,5 +305,14 @@ def test_secrets_come_from_elsewhere(rest, clip, tmp_path, monkeypatch, capsys):
     assert transport.Rest("http://example.org/v1/models/x", transport.Access()).exposed
     assert not transport.Rest("https://example.org/v1/models/x", transport.Access()).exposed
     assert transport.model_of("https://host:1/a/v1/models/x/versions/3") == ("x", 3)
+    with pytest.raises(UserError, match="--url holds a user name or password; send") as refusal:
+        transport.Rest("https://me:hunter2@example.org/v1/models/x", transport.Access())
+    assert "hunter2" not in str(refusal.value)
+    (tmp_path / "key").write_text("\n")
+    with pytest.raises(UserError, match="the file .*key is not set or empty"):
+        transport.secret(f"file:{tmp_path / 'key'}", "--token")
+    with pytest.raises(UserError, match="nowhere cannot be read"):
+        transport.secret(f"file:{tmp_path / 'nowhere'}", "--token")
+    assert transport.Access({"X": "1"}, TOKEN).without_secrets(f"1 {TOKEN}") == "1 ***"
     with pytest.raises(UserError, match="names no model"):
         transport.model_of("https://host:1/")

@@ -65,9 +65,9 @@ class Access:
         return {**self.headers, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
 
     def without_secrets(self, text: str) -> str:
-        """`text` of a server with every header's value struck out."""
-        for secret in sorted({self.token, *self.headers.values()} - {""}, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        """`text` of a server with the values of all headers struck out that are long enough to be secrets."""
+        for value in sorted({self.token, *self.headers.values()}, key=len, reverse=True):
+            text = text.replace(value, "***") if len(value) > 3 else text
         return text
 
 
@@ -81,6 +81,8 @@ class Rest:
 
     def __init__(self, url: str, access: Access):
         match = _REST.fullmatch(url.rstrip("/"))
+        if match and "@" in match["host"]:
+            raise UserError("--url holds a user name or password; send them with --header or --token")
         if not match:
             raise UserError(f"--url {url} must be http://HOST:PORT/v1/models/NAME or https://...")
         self.url, self.access = url.rstrip("/"), access
@@ -265,18 +267,17 @@ def secret(source: str, option: str) -> str:
         UserError: it is neither, or there is no such variable or file.
     """
     kind, _, name = source.partition(":")
-    if kind == "env" and name:
-        if not os.environ.get(name):
-            raise UserError(f"{option}: the environment variable {name} is not set")
-        return os.environ[name].strip()
-    if kind == "file" and name:
-        try:
-            return pathlib.Path(name).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"{option}: {name} cannot be read ({getattr(error, 'strerror', None) or 'not text'})"
-            ) from None
-    raise UserError(f"{option} takes env:NAME or file:PATH, so that it does not show in the list of processes")
+    if kind not in ("env", "file") or not name:
+        raise UserError(f"{option} takes env:NAME or file:PATH, so that it does not show in the list of processes")
+    try:
+        value = os.environ.get(name, "") if kind == "env" else pathlib.Path(name).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {name} cannot be read ({getattr(error, 'strerror', 0) or 'not text'})") from None
+    if not value.strip():
+        raise UserError(
+            f"{option}: the {'environment variable' if kind == 'env' else 'file'} {name} is not set or empty"
+        )
+    return value.strip()
 
 
 def model_of(url: str) -> tuple[str, int | None]:
