@@ -101,7 +101,7 @@ def outcome(name, place, logdir):
     newest = max((run / "export").iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     loaded = tf.saved_model.load(str(newest)).signatures["serving_default"]
     frames = tf.constant(np.random.default_rng(0).uniform(size=(1, 4, 32, 32, 1)), tf.float32)
-    return {key: value.numpy() for key, value in loaded(context=frames, horizon=tf.constant(5)).items()}
+    return {key: value.numpy() for key, value in loaded(context=frames, horizon=tf.constant([5])).items()}
 
 
 def same(first, second, tolerance):

@@ -120,7 +120,7 @@ def test_the_export_needs_nothing_but_tensorflow(trained, tmp_path):
         "import numpy as np, tensorflow as tf, sys\n"
         "s = tf.saved_model.load(sys.argv[1]).signatures\n"
         "c = tf.constant(np.load('context.npy'))\n"
-        "np.save('video.npy', s['serving_default'](context=c, horizon=tf.constant(12))['video'])\n"
+        "np.save('video.npy', s['serving_default'](context=c, horizon=tf.constant([12, 12]))['video'])\n"
         "assert not any(m.startswith('tfvp') for m in sys.modules)\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -1,5 +1,6 @@
 """A served model: the warm-up file, and the client against a stand-in for TF Serving's REST form."""
 
+import base64
 import http.server
 import json
 import subprocess
@@ -11,8 +12,11 @@ import pytest
 import tensorflow as tf
 
 from tests.system.commands import TINY
+from tests.system.tf_serving import Server
 from tfvp import cli, config, video_io
+from tfvp import frames as frames_of
 from tfvp.errors import UserError
+from tfvp.models.build import build_model
 from tfvp.serving import client, export, transport, warmup
 from tfvp.training import loop
 
@@ -68,17 +72,115 @@ def test_the_warm_up_requests_run(exported):
             inputs[pair[1][0].decode()] = tf.constant(tf.make_ndarray(proto))
         signature = spec[3][0].decode()
         outputs = served[signature](**inputs)
-        assert outputs and all(np.isfinite(v.numpy().astype(np.float32)).all() for v in outputs.values())
+        numbers = [value.numpy() for value in outputs.values() if value.dtype != tf.string]
+        assert numbers and all(np.isfinite(value.astype(np.float32)).all() for value in numbers)
         seen.append(signature)
-    assert seen == ["serving_default", "serving_uint8", "observe"]
+    assert sorted(seen) == sorted(served)
 
 
 def test_the_warm_up_requests_are_the_official_messages(exported):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
-    record = next(iter(tf.data.TFRecordDataset(str(exported[1] / warmup.FILE)))).numpy()
-    request = logs.PredictionLog.FromString(record).predict_log.request
-    assert request.model_spec.signature_name == "serving_default" and set(request.inputs) == {"context", "horizon"}
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(exported[1] / warmup.FILE))]
+    requests = [logs.PredictionLog.FromString(record).predict_log.request for record in records]
+    request = next(request for request in requests if request.model_spec.signature_name == "serving_default")
+    assert set(request.inputs) == {"context", "horizon"}
     assert tf.make_ndarray(request.inputs["context"]).shape == (1, 4, 32, 32, 1)
+    assert tf.make_ndarray(request.inputs["horizon"]).tolist() == [4]
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    return Server(exported[1])
+
+
+def examples(count, frames=5):
+    return np.random.default_rng(5).integers(0, 256, (count, frames, 32, 32, 1)).astype(np.uint8)
+
+
+def test_rows_and_batched_requests_get_what_each_gets_alone(server):
+    frames, horizons = examples(3), np.array([2, 5, 1], np.int32)
+    requests = [{"context": f[None], "horizon": h[None]} for f, h in zip(frames, horizons)]
+    alone = [server.run("serving_uint8", **request)["video"][0] for request in requests]
+    rows = server.rows("serving_uint8", [{"context": f.tolist(), "horizon": int(h)} for f, h in zip(frames, horizons)])
+    batched = server.batched("serving_uint8", [requests[0], {"context": frames[1:], "horizon": horizons[1:]}])
+    batched = [{key: value[0] for key, value in batched[0].items()}] + [
+        {key: value[n] for key, value in batched[1].items()} for n in range(2)
+    ]
+    for answers in (rows, batched):
+        for answer, expected in zip(answers, alone, strict=True):
+            assert answer["video"].shape == (5, 32, 32, 1) and answer["frames"] == len(expected)
+            assert np.abs(answer["video"][: len(expected)].astype(int) - expected).max() <= 1
+            assert not answer["video"][len(expected) :].any()
+
+
+def test_images_are_sent_and_come_back_as_files(server):
+    colour = np.random.default_rng(6).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    files = [base64.b64encode(tf.io.encode_png(frame).numpy()).decode() for frame in colour]
+    row = {"context": [{"b64": file} for file in files], "horizon": 3}
+    answer = server.rows("serving_encoded", [row, {**row, "horizon": 1}])
+    expected = server.run("serving_uint8", context=frames_of.luma(colour)[None], horizon=[3])["video"][0]
+    for t in range(3):
+        np.testing.assert_array_equal(tf.io.decode_png(answer[0]["video_bytes"][t]), expected[t])
+    assert answer[1]["video_bytes"].tolist()[1:] == [b"", b""] and answer[1]["frames"] == 1
+
+
+def as_files(frames):
+    return tf.io.encode_png(frames).numpy()
+
+
+@pytest.mark.parametrize(
+    ("signature", "changes", "sentence"),
+    [
+        ("serving_default", {"context": examples(2)}, r"floats in \[0, 1\]"),
+        ("serving_default", {"context": np.full([2, 5, 32, 32, 1], np.nan)}, "without NaN"),
+        ("serving_uint8", {"context": examples(2)[:, :0]}, "context is too short: convlstm_openstl needs at least 1"),
+        ("serving_uint8", {"context": examples(2)[:, :, :16]}, r"frames of 32 x 32 pixels.*\[2 5 16 32 1\]"),
+        ("serving_uint8", {"context": examples(0), "horizon": np.zeros([0])}, "at least one example"),
+        ("serving_uint8", {"horizon": [0, 3]}, r"horizon must be from 1 to 1000 frames.*\[0 3\]"),
+        ("serving_uint8", {"horizon": [3, -1]}, "horizon must be from 1 to 1000 frames"),
+        ("serving_uint8", {"horizon": [2**31 - 1, 3]}, "horizon must be from 1 to 1000 frames"),
+        ("serving_uint8", {"horizon": [3]}, r"horizon must have one entry for each example.*\[1 2\]"),
+        ("serving_encoded", {"context": as_files(examples(2)[:, :0])}, "context is too short"),
+        ("serving_encoded", {"context": as_files(examples(2)[:, :, :16])}, r"images of 32 x 32.*\[16 32 1\]"),
+        ("serving_encoded", {"context": np.full([2, 5], b"no image", object)}, "Unknown image file format"),
+        ("observe", {"context": examples(2)}, r"floats in \[0, 1\]"),
+    ],
+)
+def test_wrong_requests_get_a_sentence(server, signature, changes, sentence):
+    good = {"context": as_files(examples(2)) if signature == "serving_encoded" else examples(2), "horizon": [3, 3]}
+    inputs = {key: value for key, value in {**good, **changes}.items() if key in server.inputs(signature)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        server.run(signature, **inputs)
+
+
+def test_states_that_do_not_fit_get_a_sentence(server):
+    state = server.run("observe", context=examples(2) / 255)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="state_.* must have one entry for each example"):
+        server.run("imagine", horizon=[3], **state)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="needs at least 1 frames here"):
+        server.run("observe_more", context=np.zeros([2, 0, 32, 32, 1]), **state)
+
+
+def test_stochastic_models_draw_futures_within_limits(tmp_path):
+    options = {"code_size": 6, "latents": 2, "rnn_size": 8, "width": 2, "context": 3, "prior": "fixed"}
+    model = build_model(config.from_dict({"model": {"name": "svg", **options}}), (32, 32, 1))
+    export.save(model, tmp_path / "served", export.Limits(horizon=6, samples=3))
+    server = Server(tmp_path / "served")
+    context = np.random.default_rng(7).integers(0, 256, (2, 1, 32, 32, 1)).astype(np.uint8)  # the fewest that it takes
+    row = {"context": context[0].tolist(), "horizon": 2, "samples": 3, "seed": 4}
+    drawn = server.rows("samples_uint8", [row, {**row, "samples": 1, "seed": 6, "horizon": 6}])
+    assert [answer["video"].shape for answer in drawn] == [(3, 6, 32, 32, 1)] * 2
+    assert np.abs(drawn[0]["video"][2, :2].astype(int) - drawn[1]["video"][0, :2]).max() <= 1  # future number 6
+    assert drawn[0]["video"][:, 2:].max() == 0 and drawn[1]["video"][1:].max() == 0
+    good = {"context": context, "horizon": [2, 2], "samples": [1, 2], "seed": [0, 1]}
+    for changes, sentence in [
+        ({"samples": [1, 4]}, r"samples must be from 1 to 3 futures \(`tfvp export --max-samples`\).*\[1 4\]"),
+        ({"samples": [0, 1]}, "samples must be from 1 to 3 futures"),
+        ({"horizon": [7, 1]}, "horizon must be from 1 to 6 frames"),
+        ({"seed": [1]}, "seed must have one entry for each example"),
+    ]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+            server.run("samples_uint8", **{**good, **changes})
 
 
 class StandIn(http.server.BaseHTTPRequestHandler):
@@ -103,7 +205,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         signature = self.signatures[body["signature_name"]]
         specs = signature.structured_input_signature[1]
         inputs = {key: tf.constant(value, specs[key].dtype) for key, value in body["inputs"].items()}
-        self._answer({"outputs": signature(**inputs)["video"].numpy().tolist()})
+        self._answer({"outputs": {key: value.numpy().tolist() for key, value in signature(**inputs).items()}})
 
     def _answer(self, content, status=200):
         data = json.dumps(content).encode()
@@ -145,7 +247,7 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
 def test_saved_model_cli_runs_it(exported, tmp_path):
     context = np.random.default_rng(2).uniform(size=(2, 5, 32, 32, 1)).astype(np.float32)
     np.save(tmp_path / "context.npy", context)
-    np.save(tmp_path / "horizon.npy", np.int32(3))
+    np.save(tmp_path / "horizon.npy", np.array([3, 2], np.int32))
     inputs = ";".join(f"{key}={tmp_path / key}.npy" for key in ("context", "horizon"))
     tool = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "run", "--dir", str(exported[1])]
     signature = ["--tag_set", "serve", "--signature_def", "serving_default"]
@@ -154,7 +256,7 @@ def test_saved_model_cli_runs_it(exported, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     served = tf.saved_model.load(str(exported[1])).signatures["serving_default"]
-    expected = served(context=tf.constant(context), horizon=tf.constant(3))["video"].numpy()
+    expected = served(context=tf.constant(context), horizon=tf.constant([3, 2]))["video"].numpy()
     np.testing.assert_allclose(np.load(tmp_path / "video.npy"), expected, atol=1e-6)
 
 

@@ -5,6 +5,8 @@ the next frame. The latent's posterior sees that next frame, its prior the past 
 nothing. The decoder gets the feature maps of one observed frame through skip connections.
 """
 
+import functools
+
 import tensorflow as tf
 
 from tfvp.layers import latent, noise, unroll
@@ -184,21 +186,32 @@ class LatentVideoModel(VideoModel):
         after = {**state, **remembered, "frame": state["frame"] + frames, "code": codes[:, -1]}
         if targets.shape[1] != 0:
             numbers = tf.range(1, frames) if first else state["frame"][:, None] + tf.range(frames)
-            draws = self._draw(state["seed"], POSTERIOR_STREAM, numbers)
-            latents = tf.zeros_like(draws)
-            if self.posterior is not None:
-                posterior, after["posterior"] = self.posterior(targets, state["posterior"])
-                latents = posterior["mean"]
-                if self.sample_context:
-                    latents += tf.exp(0.5 * posterior["logvar"]) * draws
-            _, after["predictor"] = self.predictor(tf.concat([inputs, latents], axis=-1), state["predictor"])
-            if self.prior is not None:
-                _, after["prior"] = self.prior(inputs, state["prior"])
+            advance = functools.partial(self._advance, state, inputs, targets, numbers)
+            if first and targets.shape[1] is None:  # no target in a single frame, and time loops take one step or more
+                networks = {k: state[k] for k in ("predictor", "posterior", "prior") if k in state}
+                after.update(tf.cond(frames > 1, advance, lambda: networks))
+            else:
+                after.update(advance())
         after["skip_terms"] = _at(terms, -1)
         if self.skip_lag == 2:  # the frame before the last one may have been observed by an earlier call
             earlier = state.get("newest_terms", _at(terms, 0)).values()
             after["newest_terms"] = after["skip_terms"]
             after["skip_terms"] = _at([tf.concat([e[:, None], t], axis=1) for e, t in zip(earlier, terms)], -2)
+        return after
+
+    def _advance(self, state, inputs, targets, numbers):
+        """States of the recurrent networks after observed frames `numbers`, whose codes are `targets`."""
+        after = {}
+        draws = self._draw(state["seed"], POSTERIOR_STREAM, numbers)
+        latents = tf.zeros_like(draws)
+        if self.posterior is not None:
+            posterior, after["posterior"] = self.posterior(targets, state["posterior"])
+            latents = posterior["mean"]
+            if self.sample_context:
+                latents += tf.exp(0.5 * posterior["logvar"]) * draws
+        _, after["predictor"] = self.predictor(tf.concat([inputs, latents], axis=-1), state["predictor"])
+        if self.prior is not None:
+            _, after["prior"] = self.prior(inputs, state["prior"])
         return after
 
     def imagine(self, state, horizon, seed=None):

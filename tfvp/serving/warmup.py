@@ -31,16 +31,31 @@ def write(saved_model, name, requests):
     return path
 
 
-def requests_for(model, context, horizon):
-    """Requests of batch 1 with black frames for every signature that takes frames; see `write`."""
-    shape = (1, context, *model.image_shape)
-    seed = {"seed": np.int64(0)} if model.stochastic else {}
-    steps = {"horizon": np.int32(horizon)}
-    return [
-        ("serving_default", {"context": np.zeros(shape, np.float32), **steps, **seed}),
-        ("serving_uint8", {"context": np.zeros(shape, np.uint8), **steps, **seed}),
-        ("observe", {"context": np.zeros(shape, np.float32), **seed}),
-    ]
+def requests_for(served, context, horizon):
+    """Requests of batch 1 with black frames for every signature; see `write`.
+
+    Args:
+        served: a `tfvp.serving.signatures.ServedModel`.
+        context: frames to observe.
+        horizon: frames to predict.
+    """
+    functions = served.functions()
+    black = np.zeros((1, context, *served.image_shape), np.uint8)
+    values = {
+        "context": black,
+        "horizon": np.array([horizon]),
+        "samples": np.ones([1]),
+        "seed": np.zeros([1]),
+    }
+    observed = functions["observe"][1]
+    values.update(served.observe(**{key: tf.constant(values[key], spec.dtype) for key, spec in observed.items()}))
+    requests = []
+    for name, (_, specs) in functions.items():
+        files = {"context": tf.io.encode_png(black)} if name == "serving_encoded" else {}
+        given = {**values, **files}
+        inputs = {key: np.asarray(given[key], spec.dtype.as_numpy_dtype) for key, spec in specs.items()}
+        requests.append((name, inputs))
+    return requests
 
 
 def prediction_log(name, signature, inputs):
