@@ -183,6 +183,11 @@ def test_stochastic_models_draw_futures_within_limits(tmp_path):
             server.run("samples_uint8", **{**good, **changes})
 
 
+def test_limits_are_positive(exported):
+    with pytest.raises(UserError, match="--max-horizon -1 and --max-samples 100 must be positive"):
+        cli.execute(["export", "--logdir", str(exported[0].path), "--max-horizon", "-1"])
+
+
 class StandIn(http.server.BaseHTTPRequestHandler):
     """The REST form of TF Serving's documentation, as far as the client uses it."""
 

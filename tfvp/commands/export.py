@@ -13,6 +13,15 @@ from tfvp.commands import arguments
 def add_arguments(parser):
     arguments.add_run(parser)
     arguments.add_weights(parser)
+    parser.add_argument(
+        "--max-horizon",
+        type=int,
+        default=0,
+        help="frames that a request may ask for, at most; default: 1000, or the run's horizon if that is longer",
+    )
+    parser.add_argument(
+        "--max-samples", type=int, default=100, help="futures of each context that a request may ask for, at most"
+    )
 
 
 def run(options):
@@ -20,4 +29,5 @@ def run(options):
     from tfvp import run as runs
     from tfvp.serving import export
 
-    print(f"written: {export.export(runs.find(options.logdir), options.weights)}")
+    path = export.export(runs.find(options.logdir), options.weights, options.max_horizon, options.max_samples)
+    print(f"written: {path}")

@@ -9,6 +9,7 @@ import shutil
 import tensorflow as tf
 
 from tfvp import files
+from tfvp.errors import UserError
 from tfvp.models.build import load_run
 from tfvp.serving import warmup
 from tfvp.serving.checks import Limits
@@ -28,8 +29,10 @@ def export(run, weights="best", max_horizon=0, max_samples=100):
         The path `export/<n>`.
 
     Raises:
-        UserError: the run has no such weights, or the folder cannot be written.
+        UserError: the run has no such weights, limits below 1, or the folder cannot be written.
     """
+    if max_horizon < 0 or max_samples < 1:
+        raise UserError(f"--max-horizon {max_horizon} and --max-samples {max_samples} must be positive")
     settings = run.config.eval
     context, horizon = settings.open_loop_ctx, settings.eval_seq_len - settings.open_loop_ctx
     limits = Limits(max_horizon or max(Limits.horizon, horizon), max_samples)
