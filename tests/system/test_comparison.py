@@ -61,6 +61,8 @@ def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match="context: 4 in tiny, 3 in other"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")
+    with pytest.raises(UserError, match="not evaluated under protocol default-ctx36 .*its evaluations are: default"):
+        comparison.compare([evaluated[0], other], "default-ctx36", tmp_path / "out")
     shutil.rmtree(other / "eval")
     with pytest.raises(UserError, match="is not evaluated under protocol default .*run: tfvp evaluate"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")

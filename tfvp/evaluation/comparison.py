@@ -9,8 +9,9 @@ import numpy as np
 from tfvp import files
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import curves, statistics, tables
+from tfvp.evaluation import curves, documents, statistics, tables
 from tfvp.evaluation.comparison_page import page
+from tfvp.metrics import protocols
 
 MUST_AGREE = ("dataset", "split", "context", "seq_len", "mode", "clips")
 
@@ -109,6 +110,9 @@ class _Evaluation:
             folder = self.path / "eval" / protocol
             named = "" if protocol == "default" else f" --protocol {protocol}"
             again = f"run: tfvp evaluate --logdir {self.path}{named}"
+            if protocol not in protocols.names():
+                others = ", ".join(documents.evaluations(self.path / "eval")) or "none"
+                again = f"its evaluations are: {others}"
         try:
             self.document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             with np.load(folder / "per_clip.npz") as archive:
