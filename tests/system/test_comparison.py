@@ -52,6 +52,16 @@ def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path):
     assert "nothing about other seeds" in (tmp_path / "report.html").read_text()
 
 
+def test_evaluations_are_chosen_by_their_folders(evaluated, tmp_path):
+    copies = []
+    for path in evaluated:
+        copies.append(tmp_path / path.parent.name)
+        shutil.copytree(path / "eval" / "default", copies[-1] / "eval" / "default-ctx4-mine")
+        shutil.copy(path / "config.yml", copies[-1])
+    document, _ = comparison.compare(copies, protocol="default-ctx4-mine", out=tmp_path / "out")
+    assert len(document["runs"]) == 2
+
+
 def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(evaluated[0], other)
@@ -63,6 +73,10 @@ def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")
     with pytest.raises(UserError, match="not evaluated under protocol default-ctx36 .*its evaluations are: default"):
         comparison.compare([evaluated[0], other], "default-ctx36", tmp_path / "out")
+    document["protocol"].update(context=4, first_scored=6)
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="first_scored: 4 in tiny, 6 in other"):
+        comparison.compare([evaluated[0], other], out=tmp_path / "out")
     shutil.rmtree(other / "eval")
     with pytest.raises(UserError, match="is not evaluated under protocol default .*run: tfvp evaluate"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")

@@ -1,5 +1,6 @@
 """Parts of an evaluation alone: what scorers add up, what is kept of a stopped one, what is written as JSON."""
 
+import hashlib
 import json
 import threading
 import time
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfvp import cli, files, registry
+from tfvp import cli, files, registry, weights
 from tfvp.errors import UserError
-from tfvp.evaluation import journal, precision, scoring
+from tfvp.evaluation import journal, precision, provenance, scoring
 from tfvp.metrics.base import SetMetric
 from tfvp.models import baselines
 
@@ -136,3 +137,12 @@ def test_metrics_that_cannot_take_the_frames_are_left_out(monkeypatch):
     assert usable == ["psnr"] and "lpips takes frames" in notes[0] and len(notes) == 2
     usable, notes = scoring.usable_metrics(["psnr", "fvd", "fvd_with_context"], (64, 64, 1), 6, 5)
     assert usable == ["psnr", "fvd_with_context"] and "at least 10 frames" in notes[0]
+
+
+def test_networks_that_the_user_names_are_identified(tmp_path, monkeypatch):
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"weights")
+    monkeypatch.setenv(weights.variable("lpips_alex"), str(path))
+    (network,) = provenance.describe_networks(["psnr", "lpips", "lpips_unclipped"])
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert network == {"name": "lpips_alex", "file": str(path), "sha256": digest}

@@ -13,7 +13,7 @@ from tfvp.evaluation import curves, documents, statistics, tables
 from tfvp.evaluation.comparison_page import page
 from tfvp.metrics import protocols
 
-MUST_AGREE = ("dataset", "split", "context", "seq_len", "mode", "clips")
+MUST_AGREE = ("dataset", "split", "context", "first_scored", "seq_len", "mode", "clips")
 
 
 def compare(specs, protocol=None, out="comparison"):
@@ -188,7 +188,7 @@ def _labels(methods):
 def _check_same_clips(methods):
     (first_name, first), *others = _labels(methods)
     for name, other in others:
-        protocols = [evaluation.document["protocol"] for evaluation in (first, other)]
+        protocols = [_selection(evaluation.document["protocol"]) for evaluation in (first, other)]
         differing = [key for key in MUST_AGREE if protocols[0].get(key) != protocols[1].get(key)]
         what = "; ".join(
             f"{key}: {protocols[0].get(key)!r} in {first_name}, {protocols[1].get(key)!r} in {name}"
@@ -197,6 +197,11 @@ def _check_same_clips(methods):
         what = what or _differing_clip(first_name, first, name, other)
         if what:
             raise UserError(f"the runs were not evaluated on the same clips, so they cannot be compared: {what}")
+
+
+def _selection(protocol):
+    """A protocol with the number of frames before the first scored one, which is the context where it is not said."""
+    return {"first_scored": protocol.get("context"), **protocol}
 
 
 def _differing_clip(first_name, first, name, other):
