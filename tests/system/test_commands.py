@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -97,10 +98,19 @@ def test_evaluation_writes_its_report(trained):
     assert document["run"]["epoch"] == json.loads((trained / "model" / "status.json").read_text())["best_epoch"]
     for predictor in ("model", "copy_last", "mean_context", "mean_frame", "blank"):
         assert len(document[predictor]["psnr"]["curve"]) == 5 and np.isfinite(document[predictor]["psnr"]["mean"])
-    for name in ("curves.csv", "curves.png", "per_clip.npz", "per_clip.csv", "clip_000.gif", "clip_000.png"):
+    tables = ["table.md", "table.tex"]
+    for name in (
+        "curves.csv",
+        "curves.png",
+        "per_clip.npz",
+        "per_clip.csv",
+        "clip_best.gif",
+        "clip_worst.png",
+        *tables,
+    ):
         assert (folder / name).stat().st_size > 100, name
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/") >= 3 and "copy_last" in page and "http" not in page
+    assert page.count("data:image/") >= 3 and "copy_last" in page and not re.search(r"(src|href)=.https?:", page)
     per_clip = np.load(folder / "per_clip.npz")["model/psnr"]
     assert per_clip.shape == (6, 1, 5)
     assert per_clip.mean() == pytest.approx(document["model"]["psnr"]["mean"], rel=1e-5)

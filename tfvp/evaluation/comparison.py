@@ -1,6 +1,5 @@
 """Comparison of evaluated runs: a table, curves with confidence intervals, paired tests, one HTML page."""
 
-import html
 import json
 import pathlib
 
@@ -9,8 +8,7 @@ import numpy as np
 from tfvp import files
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import curves, documents, statistics, tables
-from tfvp.evaluation.comparison_page import page
+from tfvp.evaluation import comparison_report, documents, statistics, tables
 from tfvp.metrics import protocols
 
 MUST_AGREE = ("dataset", "split", "context", "first_scored", "seq_len", "mode", "clips")
@@ -24,7 +22,7 @@ def compare(specs, protocol=None, out="comparison"):
             method, which differ by their seeds. The others are tested against the first.
         protocol: name of the folder below each run's `eval`. Defaults to the protocol that the run's
             configuration names.
-        out: folder to write comparison.json, curves.png and report.html to.
+        out: folder to write comparison.json, tables, curves.png and report.html to.
 
     Returns:
         (the contents of comparison.json, list of paths written).
@@ -41,50 +39,13 @@ def compare(specs, protocol=None, out="comparison"):
         evaluation.align(evaluations[0])
     document = _document(methods)
     folder = files.writable_folder(pathlib.Path(out))
-    written = [folder / "comparison.json", folder / "curves.png", folder / "report.html"]
-    files.write_json(written[0], document)
-    _draw(written[1], methods, document)
-    with files.atomic_write(written[2]) as temporary:
-        what = "runs" if document["compares"] == "checkpoints" else "methods"
-        heading = f"{len(methods)} {what} under protocol {protocol or document['protocol']['name']}"
-        text = page(
-            heading,
-            html.escape(table(document)),
-            written[1],
-            _videos(methods),
-            document["protocol"]["context"],
-            document["statistics"],
-        )
-        temporary.write_text(text, encoding="utf-8")
-    return document, written
+    videos = _videos(methods)
+    return document, comparison_report.write(folder, document, _bands(methods, document), *videos)
 
 
 def table(document):
     """The comparison as text: mean and interval; difference to the first, its p-value, and Holm's for all tests."""
-    names, rows = list(document["runs"]), []
-    for metric in document["runs"][names[0]]["metrics"]:
-        for name in names:
-            summary = document["runs"][name]["metrics"].get(metric, {"mean": None})
-            cells = [metric if name == names[0] else "", name, tables.format_number(summary["mean"])]
-            cells.append(_interval(summary.get("interval")))
-            difference = summary.get("difference")
-            cells += ["", "", "", ""] if difference is None else _difference_cells(difference)
-            rows.append(cells)
-    level = f"{document['confidence']:.0f} % interval"
-    heading = ["metric", "run", "mean", level, "difference", level, "p", "p (Holm)"]
-    widths = [max(len(row[i]) for row in [heading, *rows]) for i in range(len(heading))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [heading, *rows]]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _difference_cells(difference):
-    bound = difference["p"] <= difference["p_floor"]
-    ps = [statistics.format_p(difference[key], bound and difference[key] < 1) for key in ("p", "p_holm")]
-    return [tables.format_number(difference["mean"]), _interval(difference["interval"]), *ps]
-
-
-def _interval(pair):
-    return f"[{tables.format_number(pair[0])}, {tables.format_number(pair[1])}]" if pair else ""
+    return tables.text(comparison_report.of_comparison(document))
 
 
 class _Evaluation:
@@ -309,27 +270,24 @@ def _sentences(compares, counts, sources, tests):
 
 
 def _videos(methods):
-    """{"truth", and the first run of every method: uint8 [clips, T, H, W, C]}, of the clips that all of them kept."""
+    """({"truth", and the first run of every method: uint8 [clips, T, H, W, C]}, their ids), of clips that all kept."""
     firsts = {name: group[0] for name, group in methods.items()}
     (_, first), *others = firsts.items()
     keys = [key for key in first.shown if all(key in other.shown for _, other in others)]
     if not keys:
-        return {}
+        return {}, []
     videos = {"truth": np.stack([first.frames_of(key, "truth") for key in keys])}
     for name, evaluation in firsts.items():
         videos[name] = np.stack([evaluation.frames_of(key, "model") for key in keys])
-    return videos
+    return videos, [name for name, _ in keys]
 
 
-def _draw(path, methods, document):
-    """Curves over predicted frames with bootstrap bands, a panel per metric."""
+def _bands(methods, document):
+    """{metric: {method: (mean, low, high)}}: curves over predicted frames with bootstrap bands."""
     sources = next(iter(methods.values()))[0].sources
     metrics = [m for m, s in next(iter(document["runs"].values()))["metrics"].items() if "interval" in s]
     metrics = [m for m in metrics if all(m in e.values for group in methods.values() for e in group)]
-    with curves.metric_panels(path, metrics, document["protocol"]["context"]) as panels:
-        for metric, axes in panels.items():
-            for name, group in methods.items():
-                mean, low, high = statistics.bootstrap([e.values[metric] for e in group], sources)
-                frames = np.arange(1, len(mean) + 1)
-                (line,) = axes.plot(frames, mean, label=name)
-                axes.fill_between(frames, low, high, alpha=0.2, color=line.get_color())
+    return {
+        metric: {n: statistics.bootstrap([e.values[metric] for e in group], sources) for n, group in methods.items()}
+        for metric in metrics
+    }

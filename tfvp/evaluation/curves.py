@@ -1,13 +1,117 @@
-"""Curves over predicted frames and over epochs, as CSV and PNG files."""
+"""Curves over predicted frames, as data, CSV and PNG, and those of training."""
 
-import contextlib
 import csv
+import dataclasses
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from tfvp import files, registry
+from tfvp import files
+from tfvp.evaluation import tables
+from tfvp.metrics.student import t_quantile
+
+BAND = "95 % interval of the mean over clips"
+COLOURS = ("#1f6fb4", "#d1600a", "#2f8f2f", "#b03a8a", "#7a5cc0", "#8a6d1f", "#0f8f8f", "#6b6b6b")
+
+
+@dataclasses.dataclass
+class Series:
+    """One curve of a panel.
+
+    Attributes:
+        name: in the legend.
+        mean: [T], NaN where there is none.
+        low, high: [T], the edges of the band around it, or None.
+        colour: number of its colour.
+        main: whether it is what the figure is about; others are drawn thin.
+        dashed: whether its line is.
+    """
+
+    name: str
+    mean: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    colour: int = 0
+    main: bool = True
+    dashed: bool = False
+
+
+@dataclasses.dataclass
+class Curves:
+    """A figure: a panel per metric over the same frames.
+
+    Attributes:
+        panels: {metric heading's name: list of `Series`}.
+        headings: {the same names: `tfvp.evaluation.tables.Heading`}.
+        frames: what the horizontal axis counts, from 1.
+        band: what the bands are.
+    """
+
+    panels: dict[str, list[Series]]
+    headings: dict[str, tables.Heading]
+    frames: str
+    band: str = BAND
+
+    def legend(self):
+        """{name: its first `Series`}, of all panels."""
+        entries = {}
+        for series in self.panels.values():
+            for one in series:
+                entries.setdefault(one.name, one)
+        return entries
+
+
+def axis_label(observed, teacher_forced=False):
+    """The label of the axis of predicted frames."""
+    return (
+        "frame, predicted from the true ones before it"
+        if teacher_forced
+        else f"predicted frame, after {observed} observed"
+    )
+
+
+def of_scores(scores, label):
+    """The `Curves` of an evaluation.
+
+    Args:
+        scores: {predictor: tfvp.evaluation.scoring.Scores}; the first is what the figure is about.
+        label: of the horizontal axis.
+    """
+    names = list(scores)
+    summaries = scores[names[0]].summaries
+    metrics = [metric for metric, summary in summaries.items() if "curve" in summary]
+    panels = {metric: [] for metric in metrics}
+    for metric in metrics:
+        for number, name in enumerate(names):
+            summary = scores[name].summaries.get(metric)
+            if summary is None:
+                continue
+            low, high = _band(scores[name].values.get(metric), summary) if number == 0 else (None, None)
+            panels[metric].append(Series(name, _array(summary["curve"]), low, high, number, number == 0))
+            for which in ("best", "worst") if number == 0 else ():
+                if which in summary:
+                    label_of = f"{name}, {which} of {summary['samples']}"
+                    panels[metric].append(Series(label_of, _array(summary[which]["curve"]), dashed=True, main=False))
+    return Curves(panels, {metric: tables.heading(metric, summaries[metric]) for metric in metrics}, label)
+
+
+def _array(values):
+    return np.asarray([np.nan if v is None else v for v in values], float)
+
+
+def _band(values, summary):
+    """The 95 % interval of the mean over clips at every frame (low, high), by Student's t; (None, None) without one."""
+    if values is None or not summary.get("curve_std"):
+        return None, None
+    clips = np.sum(~np.isnan(values).all(axis=1), axis=0)
+    # The stored deviations divide by the number of clips.
+    half = [
+        t_quantile(n - 1) * std / np.sqrt(n - 1) if n > 1 else np.nan
+        for n, std in zip(clips, _array(summary["curve_std"]))
+    ]
+    mean = _array(summary["curve"])
+    return mean - half, mean + half
 
 
 def write_csv(path, scores):
@@ -23,47 +127,34 @@ def write_csv(path, scores):
                     writer.writerow([predictor, metric, t + 1, mean, spread, *extremes])
 
 
-def draw(path, scores, context):
-    """Per-frame curves of every predictor, a panel per metric; the band is one deviation."""
-    metrics = [m for m, s in scores["model"].summaries.items() if "curve" in s]
-    with metric_panels(path, metrics, context) as panels:
-        for metric, axes in panels.items():
-            for name, result in scores.items():
-                if metric in result.summaries:
-                    _draw_curve(axes, name, result.summaries[metric])
-
-
-def _draw_curve(axes, name, summary):
-    curve, spread = np.asarray(summary["curve"]), np.asarray(summary["curve_std"] or 0.0)
-    frames = np.arange(1, len(curve) + 1)
-    (line,) = axes.plot(frames, curve, label=name, linewidth=2 if name == "model" else 1)
-    if name != "model":
-        return
-    axes.fill_between(frames, curve - spread, curve + spread, alpha=0.2, color=line.get_color())
-    if "best" in summary:
-        label = f"best of {summary['samples']}"
-        axes.plot(frames, summary["best"]["curve"], "--", color=line.get_color(), label=label)
-
-
-@contextlib.contextmanager
-def metric_panels(path, metrics, context):
-    """Context manager of a figure with a panel per metric over predicted frames, written as PNG at the end.
-
-    Yields:
-        {metric: matplotlib axes}.
-    """
-    columns = min(3, max(1, len(metrics)))
-    rows = -(-max(1, len(metrics)) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.4 * rows), layout="constrained")
-    panels = {metric: figure.add_subplot(rows, columns, i + 1) for i, metric in enumerate(metrics)}
-    yield panels
-    for i, (metric, axes) in enumerate(panels.items()):
-        arrow = "higher" if registry.lookup("metric", metric).higher_is_better else "lower"
-        axes.set(title=f"{metric} ({arrow} is better)", xlabel=f"predicted frame, after {context} observed")
+def draw(path, curves):
+    """Writes `Curves` as PNG: a panel per metric, one legend for all."""
+    columns = min(3, max(1, len(curves.panels)))
+    rows = -(-max(1, len(curves.panels)) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * rows + 0.5), layout="constrained")
+    for i, (metric, series) in enumerate(curves.panels.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for one in series:
+            _draw_series(axes, one)
+        axes.set(title=curves.headings[metric].with_arrow(), xlabel=curves.frames)
         axes.grid(alpha=0.3)
-        if i == 0:
-            axes.legend(fontsize="small")
+    handles = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels())}
+    if handles:
+        banded = any(one.low is not None for series in curves.panels.values() for one in series)
+        title = f"bands: {curves.band}" if banded else None
+        figure.legend(
+            handles.values(), handles.keys(), title=title, loc="outside lower center", ncols=4, fontsize="small"
+        )
     save_figure(figure, path)
+
+
+def _draw_series(axes, series):
+    frames, colour = np.arange(1, len(series.mean) + 1), COLOURS[series.colour % len(COLOURS)]
+    style = "--" if series.dashed else "-"
+    look = {"color": colour, "linewidth": 2 if series.main else 1, "marker": "o" if len(frames) == 1 else None}
+    axes.plot(frames, series.mean, style, label=series.name, **look)
+    if series.low is not None:
+        axes.fill_between(frames, series.low, series.high, alpha=0.2, color=colour, linewidth=0)
 
 
 def draw_training(path, history):

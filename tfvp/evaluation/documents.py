@@ -10,6 +10,7 @@ metrics.json (format 2) holds, beside one entry per predictor ({metric: summary}
     data        the section `data` of the configuration as it was used, the split, and what identifies the clips
     networks    [{"name", "file", "sha256"}] of the networks that metrics compare with
     run         the model: its weights, their epoch and SHA-256; device, precision, versions and commit
+    examples    [{"rank", "clip", "id", "metric", "value"}] of the clips that the page shows
     notes       sentences
 """
 
@@ -22,7 +23,7 @@ import re
 from tfvp.errors import UserError
 
 FORMAT = 2
-RESERVED = ("format", "protocol", "modified", "tag", "data", "networks", "run", "notes")
+RESERVED = ("format", "protocol", "modified", "tag", "data", "networks", "run", "examples", "notes")
 
 
 # How a changed field is called in the folder's name.

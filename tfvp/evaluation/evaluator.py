@@ -13,7 +13,7 @@ from tfvp import devices as machine
 from tfvp import files, registry
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, journal, provenance, report, scoring, sharding, statistics
+from tfvp.evaluation import documents, examples, journal, provenance, report, scoring, sharding, statistics
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
@@ -162,10 +162,10 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     described = provenance.describe_run(run, model, weights, names)
     networks = provenance.describe_networks(metrics)
 
-    def make_batches(skip):
-        needs = [key for key in model.needs if key == "labels"]
-        size = config.eval.batch_size
-        return batching.evaluation_batches(dataset, protocol.split, batch_size=size, needs=needs, skip=skip, **which)[0]
+    def make_batches(skip=(), batch_size=config.eval.batch_size, positions=None):
+        only = {"batch_size": batch_size, "positions": positions, "skip": skip}
+        only["needs"] = [key for key in model.needs if key == "labels"]
+        return batching.evaluation_batches(dataset, protocol.split, **only, **which)[0]
 
     facts = {
         "protocol": {**protocol.to_dict(), "clips": count, "first_scored": first},
@@ -182,18 +182,24 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         for result in outcome.scores.values():
             statistics.widen_by_source(result.summaries, result.values, clips.sources)
         notes += [s["note"] for s in outcome.scores["model"].summaries.values() if "note" in s]
+        shown = examples.choose(outcome.scores["model"], metrics) if save_grid else []
+        if shown:
+            again = make_batches(batch_size=len(shown), positions=[example.clip for example in shown])
+            how = (protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode)
+            examples.predict(shown, model, again, *how, first)
         document = files.finite(
             {
                 "format": documents.FORMAT,
                 **facts,
                 **{name: result.summaries for name, result in outcome.scores.items()},
+                "examples": [example.describe(clips) for example in shown],
                 "notes": notes,
                 "data": provenance.describe_data(data, dataset, protocol.split, stride, clips),
                 "run": {**described, **({"use_obs": use_obs} if use_obs else {})},
             }
         )
         fps = min(dataset.info.fps or 8.0, 12.0)
-        paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid)
+        paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid, shown)
         finished.clear()
     return document, paths
 

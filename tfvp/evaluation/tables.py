@@ -1,49 +1,319 @@
-"""The numbers of an evaluation as tables."""
+"""The numbers of evaluations and comparisons as tables, in plain text, Markdown and LaTeX."""
 
-from tfvp.evaluation.documents import predictors
+import dataclasses
+import re
+
+from tfvp import registry
+from tfvp.evaluation import documents
 from tfvp.metrics import protocols
 
 MOST_COLUMNS = 10
+ARROWS = {1: "↑", -1: "↓", 0: ""}
+BEST = "*"  # marks the best number where type cannot be bold
 
 
-def text(document, best=True):
-    """The numbers of a report as text: a row per predictor and a column per metric, or transposed if there are many."""
-    names = predictors(document)
-    if len(document[names[0]]) > MOST_COLUMNS:
-        return _long_table(document, names)
-    metrics = list(document[names[0]])
-    rows = [["", *(m + (" (broken)" if document[names[0]][m].get("broken") else "") for m in metrics)]]
+@dataclasses.dataclass
+class Heading:
+    """The heading of a row or of a column.
+
+    Attributes:
+        name: what it says.
+        unit: of the numbers, "" where they have none.
+        direction: 1 where higher is better, -1 where lower is, 0 where the question makes no sense.
+        broken: why the numbers must not be trusted, or "".
+        minor: whether the row is a detail of the row above it.
+    """
+
+    name: str
+    unit: str = ""
+    direction: int = 0
+    broken: str = ""
+    minor: bool = False
+
+    def plain(self):
+        """The name with the unit and a warning, without an arrow."""
+        return self.name + (f" ({self.unit})" if self.unit else "") + (" (broken)" if self.broken else "")
+
+    def with_arrow(self):
+        """The name with the unit, an arrow in the better direction, and a warning."""
+        parts = (self.name, f"({self.unit})" if self.unit else "", ARROWS[self.direction])
+        return " ".join(filter(None, (*parts, "(broken)" if self.broken else "")))
+
+
+@dataclasses.dataclass
+class Cell:
+    """A cell: a number with its interval, or words.
+
+    Attributes:
+        value: the number, None where there is none.
+        interval: (low, high), or None.
+        best: whether it is the best of its kind.
+        words: text instead of a number.
+        shown: how the number is written, where four digits are not the way.
+    """
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    best: bool = False
+    words: str = ""
+    shown: str = ""
+
+    def number(self):
+        """The number or the words as text."""
+        return self.words or self.shown or format_number(self.value)
+
+    def bounds(self):
+        """The interval as text, "" where there is none."""
+        return format_interval(self.interval)
+
+
+@dataclasses.dataclass
+class Row:
+    """A row: its heading, its cells, and the group of rows that it belongs to ("" for none)."""
+
+    heading: Heading
+    cells: list[Cell]
+    group: Heading | None = None
+
+
+@dataclasses.dataclass
+class Table:
+    """A table that can be written in several formats.
+
+    Attributes:
+        corner: heading of the column of row headings.
+        columns: headings of the other columns.
+        rows: the rows.
+        caption: what the numbers are.
+    """
+
+    corner: str
+    columns: list[Heading]
+    rows: list[Row]
+    caption: str
+
+
+def of_evaluation(document):
+    """The table of a metrics.json: a row per predictor and a column per metric, or transposed if there are many.
+
+    Args:
+        document: the contents of metrics.json.
+    """
+    names = documents.predictors(document)
+    summaries = {name: document[name] for name in names}
+    metrics = {metric: heading(metric, summary) for metric, summary in summaries[names[0]].items()}
+    winners = {metric: best(summaries, metric, metrics[metric]) for metric in metrics}
+    caption = f"{describe(document)} {_explanation(document)}"
+
+    def cell(name, metric):
+        summary = summaries[name].get(metric, {})
+        return Cell(summary.get("mean"), interval(summary), name in winners[metric])
+
+    if len(metrics) > MOST_COLUMNS:
+        users = protocols.used_by()
+        rows = [
+            Row(title, [*(cell(n, m) for n in names), Cell(words=", ".join(users.get(m, [])) or "default")])
+            for m, title in metrics.items()
+        ]
+        return Table("metric", [*map(Heading, names), Heading("reported by")], rows, caption)
+    rows = []
     for name in names:
-        rows.append([name, *(format_number(document[name].get(m, {}).get("mean")) for m in metrics)])
-        samples = max(summary.get("samples", 1) for summary in document[name].values())
-        for which in ("best", "worst") if best and samples > 1 else ():
-            values = [document[name][m].get(which, {}).get("mean") for m in metrics]
-            rows.append([f"{name}, {which} of {samples}", *map(format_number, values)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+        rows.append(Row(Heading(name), [cell(name, metric) for metric in metrics]))
+        samples = max(summary.get("samples", 1) for summary in summaries[name].values())
+        for which in ("best", "worst") if samples > 1 else ():
+            parts = [summaries[name].get(metric, {}).get(which, {}) for metric in metrics]
+            cells = [Cell(part.get("mean"), interval(part)) for part in parts]
+            rows.append(Row(Heading(f"{name}, {which} of {samples}", minor=True), cells))
+    return Table("predictor", list(metrics.values()), rows, caption)
 
 
-def _long_table(document, names):
-    """One row per metric, with the protocols that report it."""
-    users = protocols.used_by()
-    rows = [["", *names, "reported by"]]
-    for metric, summary in document[names[0]].items():
-        numbers = [format_number(document[name].get(metric, {}).get("mean")) for name in names]
-        label = metric + (" (broken)" if summary.get("broken") else "")
-        rows.append([label, *numbers, ", ".join(users.get(metric, [])) or "default"])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    last = len(widths) - 1
-    lines = [
-        "  ".join(c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
+def heading(metric, summary):
+    """The heading of a metric's row or column, from its name and a summary of it."""
+    unit, direction = summary.get("unit", ""), 0
+    if metric in registry.names("metric"):
+        cls = registry.lookup("metric", metric)
+        unit, direction = unit or cls.unit, 1 if cls.higher_is_better else -1
+    return Heading(metric, unit, direction, summary.get("broken", ""))
+
+
+def best(summaries, metric, title):
+    """Names of the predictors with the best number; of no one where that means nothing."""
+    values = {name: summary[metric]["mean"] for name, summary in summaries.items() if metric in summary}
+    values = {name: value for name, value in values.items() if value is not None and value == value}
+    if len(values) < 2 or title.broken or not title.direction:
+        return []
+    extreme = max(values.values(), key=lambda value: title.direction * value)
+    return [name for name, value in values.items() if value == extreme]
+
+
+def interval(summary):
+    """The 95 % interval of a summary's mean, (low, high), or None."""
+    if summary.get("interval"):
+        return tuple(summary["interval"])
+    mean, half = summary.get("mean"), summary.get("ci95")
+    return None if mean is None or half is None else (mean - half, mean + half)
+
+
+def describe(document):
+    """What was evaluated and how, in a sentence or two."""
+    protocol = document.get("protocol", {})
+    data = document.get("data", {}).get("name") or document.get("run", {}).get("data") or protocol.get("dataset")
+    parts = [f"Protocol {protocol.get('name', '?')}"]
+    if data:
+        parts.append(f"data set {data}")
+    if protocol.get("split"):
+        parts.append(f"{protocol['split']} split")
+    context, frames = protocol.get("context"), protocol.get("seq_len")
+    if protocol.get("mode") == "teacher_forced":
+        parts.append(f"teacher-forced: each of {frames} frames predicted from the true ones before it")
+    elif frames:
+        parts.append(f"open-loop: {context} frames observed, {frames - context} predicted")
+    if protocol.get("clips"):
+        parts.append(f"{protocol['clips']} clips")
+    if protocol.get("samples", 1) > 1:
+        parts.append(f"{protocol['samples']} samples per clip")
+    changes = modifications(document)
+    return ", ".join(parts) + "." + (f" Modified: {'; '.join(changes)}." if changes else "")
+
+
+def modifications(document):
+    """How the evaluation differs from the protocol whose name it carries, a phrase each."""
+    return [
+        f"{field} {_plain(change.get('used'))} instead of {_plain(change.get('protocol'))}"
+        for field, change in (document.get("modified") or {}).items()
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _plain(value):
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "none" if value in (None, "") else str(value)
+
+
+def _explanation(document):
+    samples = document.get("protocol", {}).get("samples", 1)
+    means = "Means over clips" + (", samples" if samples > 1 else "") + " and frames"
+    return f"{means}, with 95 % intervals of the mean over clips. The best numbers are bold."
 
 
 def format_number(value):
     """`value` with four significant digits, or a dash for None."""
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+    if value is None:
+        return "-"
+    return f"{value:#.4g}".rstrip(".") if abs(value) < 1000 else f"{value:.1f}"
+
+
+def format_interval(pair):
+    """`[low, high]`, or "" for None."""
+    return f"[{format_number(pair[0])}, {format_number(pair[1])}]" if pair else ""
+
+
+def _plus_minus(cell):
+    """The number with half the width of its interval, in the number's last digits."""
+    text = cell.number()
+    if not cell.interval:
+        return text
+    half = (cell.interval[1] - cell.interval[0]) / 2
+    mantissa, _, exponent = text.partition("e")
+    digits = len(mantissa.partition(".")[2])
+    scaled = half / 10 ** int(exponent or 0)
+    tail = f"e{exponent}" if exponent else ""
+    return f"{mantissa}{tail} ± {scaled:.{digits}f}{tail}"
+
+
+def text(table):
+    """A table as plain text, for a terminal.
+
+    A number stands with half the width of its interval, and the best one is marked with an asterisk.
+    """
+    marked = any(cell.best for row in table.rows for cell in row.cells)
+
+    def show(cell):
+        return _plus_minus(cell) + (BEST if cell.best else " " if marked and not cell.words else "")
+
+    grouped = any(row.group for row in table.rows)
+    lines = [[*(["", table.corner] if grouped else [""]), *(column.plain() for column in table.columns)]]
+    last = None
+    for row in table.rows:
+        group = row.group.plain() if row.group and row.group is not last else ""
+        last = row.group
+        title = ("  " if row.heading.minor else "") + row.heading.plain()
+        lines.append([*([group] if grouped else []), title, *map(show, row.cells)])
+    left = 2 if grouped else 1
+    words = {left + i for row in table.rows for i, cell in enumerate(row.cells) if cell.words}
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines = [
+        "  ".join(c.ljust(w) if i < left or i in words else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths)))
+        for line in lines
+    ]
+    lines = [line.rstrip() for line in lines]
+    rule = "-" * max(map(len, lines))
+    footer = [f"± half the width of the 95 % interval{f'; {BEST} best' if marked else ''}"]
+    intervals = any(cell.interval for row in table.rows for cell in row.cells)
+    return "\n".join([lines[0], rule, *lines[1:], *(footer if intervals else [])])
+
+
+def markdown(table):
+    """A table in Markdown (GitHub's dialect): the best numbers are bold, intervals stand in brackets."""
+
+    def escape(words):
+        return re.sub(r"([\\|*_`<\[\]])", r"\\\1", words)
+
+    def show(cell):
+        if cell.words:
+            return escape(cell.words)
+        number = f"**{cell.number()}**" if cell.best else cell.number()
+        return f"{number} {escape(cell.bounds())}".rstrip()
+
+    titles = [table.corner, *(column.with_arrow() for column in table.columns)]
+    lines = [f"| {' | '.join(map(escape, titles))} |", f"|---|{'---:|' * len(table.columns)}"]
+    for row in table.rows:
+        title = (f"{row.group.with_arrow()}: " if row.group else "") + row.heading.with_arrow()
+        lines.append(f"| {' | '.join([escape(title), *map(show, row.cells)])} |")
+    return "\n".join([*lines, "", escape(table.caption), ""])
+
+
+def latex(table):
+    r"""A table in LaTeX with the rules of the package booktabs: the best numbers are bold."""
+    replacements = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    replacements |= {c: f"\\{c}" for c in "&%$#_{}"} | {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
+    replacements |= {"<": r"$<$", ">": r"$>$"}
+
+    def escape(words):
+        return "".join(replacements.get(character, character) for character in words)
+
+    def show(cell):
+        number = escape(cell.number())
+        number = "--" if number == "-" else f"\\textbf{{{number}}}" if cell.best else number
+        return number + (f" {{\\scriptsize {cell.bounds()}}}" if cell.interval else "")
+
+    columns = "".join("l" if _words(table, i) else "r" for i in range(len(table.columns)))
+    titles = [table.corner, *(column.with_arrow() for column in table.columns)]
+    lines = [" & ".join(map(escape, titles)) + r" \\", r"\midrule"]
+    last = None
+    for row in table.rows:
+        if row.group and row.group is not last:
+            lines += [r"\addlinespace"] if last else []
+            lines.append(f"\\multicolumn{{{len(titles)}}}{{l}}{{{escape(row.group.with_arrow())}}} \\\\")
+        last = row.group
+        title = (r"\quad " if row.heading.minor or row.group else "") + escape(row.heading.with_arrow())
+        lines.append(" & ".join([title, *map(show, row.cells)]) + r" \\")
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            f"\\caption{{{escape(table.caption)}}}",
+            f"\\begin{{tabular}}{{l{columns}}}",
+            r"\toprule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _words(table, column):
+    return any(row.cells[column].words for row in table.rows)

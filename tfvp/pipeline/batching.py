@@ -107,11 +107,11 @@ def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, sp
     return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
 
 
-def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows=None):
+def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows=None, positions=None):
     """The windows that `evaluation_batches` reads, in order.
 
     Args:
-        dataset, split, length, num_examples, stride, windows: as there.
+        dataset, split, length, num_examples, stride, windows, positions: as there.
 
     Returns:
         (clips, starts, ids), int64 [N] each.
@@ -125,11 +125,12 @@ def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows
         ids = clips
     else:
         ids = np.arange(len(windows[0]))
-    return tuple(part[: num_examples or None] for part in (*windows, ids))
+    parts = (part[: num_examples or None] for part in (*windows, ids))
+    return tuple(part if positions is None else part[np.asarray(positions)] for part in parts)
 
 
 def evaluation_batches(
-    dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None, skip=()
+    dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None, positions=None, skip=()
 ):
     """The first `length` frames of each clip that is long enough, in order, once.
 
@@ -143,6 +144,8 @@ def evaluation_batches(
         stride: frames of the clip from one frame of the window to the next.
         needs: as in `training_batches`.
         windows: (clips, starts), int64 [N] each, to take instead; ids are then their positions.
+        positions: of the windows to read, among all of the above; their ids are what they are among all. Defaults
+            to every window.
         skip: numbers of batches that are left out.
 
     Returns:
@@ -153,7 +156,7 @@ def evaluation_batches(
     Raises:
         UserError: no clip is long enough, or the split is empty.
     """
-    clips, starts, names = evaluation_windows(dataset, split, length, num_examples, stride, windows)
+    clips, starts, names = evaluation_windows(dataset, split, length, num_examples, stride, windows, positions)
     source, spec = _source(dataset, split, length, needs)
 
     def read(batch):
