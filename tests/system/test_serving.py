@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.system.commands import TINY
-from tests.system.tf_serving import Server
+from tests.system.tf_serving import Server, from_json, to_json
 from tfvp import cli, config, video_io
 from tfvp import frames as frames_of
 from tfvp.errors import UserError
@@ -191,17 +191,17 @@ def test_limits_are_positive(exported):
 class StandIn(http.server.BaseHTTPRequestHandler):
     """The REST form of TF Serving's documentation, as far as the client uses it."""
 
-    signatures, name = None, "tiny"
+    signatures, name, asked = None, "tiny", []
 
     def do_GET(self):
         if self.path != f"/v1/models/{self.name}/metadata":
             return self._answer({"error": "no such model"}, 404)
-        inputs = self.signatures[client.SIGNATURE].structured_input_signature[1]
-        shapes = {
-            key: {"tensor_shape": {"dim": [{"size": str(n or -1)} for n in spec.shape]}} for key, spec in inputs.items()
-        }
-        signature = {client.SIGNATURE: {"inputs": shapes}}
-        self._answer({"metadata": {"signature_def": {"signature_def": signature}}})
+        described = {}
+        for name, signature in self.signatures.items():
+            inputs = signature.structured_input_signature[1]
+            sizes = {key: [{"size": str(size or -1)} for size in spec.shape] for key, spec in inputs.items()}
+            described[name] = {"inputs": {key: {"tensor_shape": {"dim": dims}} for key, dims in sizes.items()}}
+        self._answer({"metadata": {"signature_def": {"signature_def": described}}})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -209,8 +209,9 @@ class StandIn(http.server.BaseHTTPRequestHandler):
             return self._answer({"error": "malformed request"}, 400)
         signature = self.signatures[body["signature_name"]]
         specs = signature.structured_input_signature[1]
-        inputs = {key: tf.constant(value, specs[key].dtype) for key, value in body["inputs"].items()}
-        self._answer({"outputs": {key: value.numpy().tolist() for key, value in signature(**inputs).items()}})
+        inputs = {key: tf.constant(from_json(value), specs[key].dtype) for key, value in body["inputs"].items()}
+        self.asked.append(body["signature_name"])
+        self._answer({"outputs": {key: to_json(value.numpy()) for key, value in signature(**inputs).items()}})
 
     def _answer(self, content, status=200):
         data = json.dumps(content).encode()
@@ -307,6 +308,7 @@ def test_both_forms_give_the_same(address, grpc_address, tmp_path):
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (6, 32, 32, 1)).astype(np.uint8))
     common = ["--video", str(tmp_path / "clip.npy"), "--open-loop-ctx", "5", "--resize", "area", "--horizon", "7"]
     cli.execute(["client", *common, "--url", address, "--out", str(tmp_path / "rest.npy")])
+    assert StandIn.asked[-1] == client.FILES  # and gRPC sends bytes as they are
     cli.execute(["client", *common, "--grpc", grpc_address, "--model", "tiny", "--out", str(tmp_path / "grpc.npy")])
     np.testing.assert_array_equal(np.load(tmp_path / "rest.npy"), np.load(tmp_path / "grpc.npy"))
     with pytest.raises(UserError, match="refuses: no model other"):

@@ -41,7 +41,7 @@ class Server:
         """REST's row format: a list of {input: value of one example} becomes a list of {output: value of one}."""
         keys = list(instances[0])
         assert all(list(instance) == keys for instance in instances)
-        answer = self.run(signature, **{key: np.stack([_from_json(one[key]) for one in instances]) for key in keys})
+        answer = self.run(signature, **{key: np.stack([from_json(one[key]) for one in instances]) for key in keys})
         assert {len(value) for value in answer.values()} == {len(instances)}, "outputs must have the batch first"
         return [{key: value[n] for key, value in answer.items()} for n in range(len(instances))]
 
@@ -59,11 +59,19 @@ class Server:
         return self.graph.get_tensor_by_name(info.name)._as_tf_output()
 
 
-def _from_json(value):
+def from_json(value):
     """An array of numbers, or of the bytes of {"b64": text}."""
     if isinstance(value, dict):
         return base64.b64decode(value["b64"])
     if isinstance(value, list):
-        parts = [_from_json(part) for part in value]
+        parts = [from_json(part) for part in value]
         return np.array(parts, object) if isinstance(parts[0], bytes) else np.stack(parts)
     return np.asarray(value)
+
+
+def to_json(value):
+    """An answer's array as TF Serving writes it: bytes as {"b64": text}."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(value, list):
+        return [to_json(part) for part in value]
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
