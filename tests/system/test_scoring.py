@@ -230,3 +230,13 @@ def test_scores_of_two_programs_are_compared(tmp_path):
     assert list(document["runs"]) == ["first", "second"] and paths[-1].is_file()
     difference = document["runs"]["second"]["metrics"]["mse"]["difference"]
     assert difference["interval"][1] < 0 and difference["p"] == pytest.approx(2 / 64, abs=0.01)  # 6 clips, 64 signs
+
+
+def test_metrics_that_cannot_take_the_clips_are_left_out(tmp_path):
+    for name in ("pred", "truth"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).uniform(size=(2, 3, 16, 16, 2)).astype(np.float32))
+    options = external.Options(metrics=("mse", "lpips", "fvd"), context=0, out=tmp_path / "out", progress=False)
+    document, _ = external.score(tmp_path / "pred.npy", tmp_path / "truth.npy", options)
+    assert list(document["model"]) == ["mse"]
+    said = " ".join(document["notes"])
+    assert "lpips is left out" in said and "fvd is left out" in said

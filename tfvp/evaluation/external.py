@@ -83,7 +83,7 @@ def score(predictions, truth, options=None):
     length, image_shape = predicted.read(names[0], count=1).shape[1], first.shape[2:]
     named, context = _choose(options, first.shape[1], length, true.path, names[0])
     protocol, samples = _with_samples(named, predicted.samples(names[0]), notes)
-    metrics, left_out = _usable(protocol, options.metrics, context)
+    metrics, left_out = _usable(protocol, options.metrics, context, image_shape)
     modified = _modified(named, protocol, options.metrics, len(names))
     if options.metrics:
         protocol = dataclasses.replace(protocol, metrics=tuple(options.metrics))
@@ -245,7 +245,7 @@ def _results_name(document):
     return "-".join([*parts, *([document["tag"]] if document["tag"] else [])])
 
 
-def _usable(protocol, chosen, context):
+def _usable(protocol, chosen, context, image_shape):
     """(metrics, a sentence about each that cannot be used)."""
     metrics, notes = [], []
     for name in chosen or protocol.metrics:
@@ -258,7 +258,7 @@ def _usable(protocol, chosen, context):
             metrics.append(name)
     if not metrics:
         raise UserError("none of the metrics can run: " + " ".join(notes))
-    metrics, unusable = scoring.usable_metrics(metrics)
+    metrics, unusable = scoring.usable_metrics(metrics, image_shape, context, protocol.seq_len - protocol.context)
     return metrics, notes + unusable
 
 

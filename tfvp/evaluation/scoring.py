@@ -83,9 +83,7 @@ def usable_metrics(names, image_shape=None, context=0, horizon=0):
 
 def _check_length(metric, frames):
     if frames < metric.fewest_frames:
-        raise UserError(
-            f"it takes videos of at least {metric.fewest_frames} frames, and these have {frames}; raise --eval-seq-len"
-        )
+        raise UserError(f"it takes videos of at least {metric.fewest_frames} frames, and these have {frames}")
 
 
 def score(
