@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.golden import ROOT
-from tfvp import config, video_io
+from tfvp import config, video_io, weights
 from tfvp import run as runs
 from tfvp.errors import UserError
+from tfvp.layers import vgg
+from tfvp.models.build import resolve
 from tfvp.prediction import predict_labels, render_labels
 from tfvp.training import loop
 
@@ -140,3 +143,19 @@ def test_what_does_not_fit_is_refused(tmp_path, trained):
     with pytest.raises(UserError, match="moving_mnist does not provide"):
         values["data"] = {"name": "moving_mnist", "channels": 3}
         loop.train(config.from_dict(values, "f"), tmp_path)
+
+
+def test_the_perceptual_loss_needs_vgg16_or_is_left_out_in_writing(tmp_path, trained, monkeypatch):
+    options = image_options(structure_run=str(trained[0].path))
+    variable, missing = weights.variable(vgg.WEIGHTS), tmp_path / "none.npz"
+    monkeypatch.setenv(variable, str(missing))
+    vgg.layers.cache_clear()
+    with pytest.raises(UserError, match="perceptual=vgg16: .*none.npz is not a file.*or set model.perceptual=off"):
+        train(tmp_path, "a", {**options, "perceptual": "vgg16"})
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setattr(loop, "_fit", lambda *args: None)
+    written = train(tmp_path, "b", {**options, "perceptual": "auto"}).path / "config.yml"
+    assert yaml.safe_load(written.read_text())["model"]["perceptual"] == "off"
+    missing.touch()
+    values = {"model": {**options, "perceptual": "auto"}, **SHARED, "train": TRAIN}
+    assert resolve(config.from_dict(values, "c")).model.perceptual == "vgg16"

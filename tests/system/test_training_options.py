@@ -58,6 +58,23 @@ def test_how_a_step_is_made_does_not_change_what_is_learned(tmp_path, plain, cha
         assert line[key] == pytest.approx(plain[key], rel=2e-3), key
 
 
+def test_training_clips_alone_are_cut_from_larger_frames(tmp_path, plain, monkeypatch):
+    original, larger = loop.batching.training_batches, []
+
+    def noted(dataset, **options):
+        batches = original(dataset, **options)
+        larger.append((dataset.frame_shape, batches.element_spec["video"].shape[2:]))
+        return batches
+
+    monkeypatch.setattr(loop.batching, "training_batches", noted)
+    settings = {**BASE, "data": {**BASE["data"], "crop_margin": 6}}
+    started = loop.train(config.from_dict(settings, name="case"), tmp_path)
+    assert larger == [((38, 38, 1), (32, 32, 1))]
+    assert np.load(started.path / "model" / "mean_frame.npy").shape == (32, 32, 1)
+    line = last_line(started)
+    assert np.isfinite(line["loss"]) and line["loss"] != plain["loss"] and np.isfinite(line["val_mse"])
+
+
 def test_bfloat16_learns_nearly_the_same(tmp_path, plain):
     line = last_line(run(tmp_path, precision="mixed_bfloat16"))
     assert line["loss"] == pytest.approx(plain["loss"], rel=0.1)
