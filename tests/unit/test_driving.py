@@ -139,6 +139,25 @@ def test_every_third_frame_of_caltech(tmp_path):
         assert frames.tolist() == list(range(2, 36, 3))
 
 
+def test_caltech_is_tested_in_windows_from_the_end_of_each_recording(monkeypatch):
+    dataset = registry.lookup("dataset", "kitti_caltech")(base.Settings(root=".", channels=3))
+    lengths, protocol = np.array([36, 11, 7, 50]), protocols.get("openstl_kitti_caltech")
+    monkeypatch.setattr(dataset, "clip_lengths", lambda split: lengths)
+    clips, starts = dataset.evaluation_windows(protocol.windows, protocol.seq_len, protocol.frame_stride)
+    # The loader goes through all frames from the last one backwards, and takes each window that lies in one recording.
+    recording = np.repeat(np.arange(4), lengths)
+    first_frames, index, expected = np.cumsum([0, *lengths]), len(recording) - 1, []
+    while index >= protocol.seq_len - 1:
+        begin = index - protocol.seq_len + 1
+        if recording[begin] == recording[index]:
+            expected.append((recording[begin], begin - first_frames[recording[begin]]))
+            index = begin
+        index -= 1
+    assert list(zip(clips, starts)) == sorted(expected)
+    with pytest.raises(UserError, match="no test windows called 'other'"):
+        dataset.evaluation_windows("other", 11, 1)
+
+
 def test_sevir_is_split_by_date(tmp_path):
     layouts.write_sevir(tmp_path)
     dataset = make("sevir", tmp_path)

@@ -146,3 +146,8 @@ def test_networks_that_the_user_names_are_identified(tmp_path, monkeypatch):
     (network,) = provenance.describe_networks(["psnr", "lpips", "lpips_unclipped"])
     digest = hashlib.sha256(b"weights").hexdigest()
     assert network == {"name": "lpips_alex", "file": str(path), "sha256": digest}
+
+
+def test_metrics_of_label_maps_say_which_models_have_some():
+    with pytest.raises(UserError, match="miou compare.*only hierarchical and hierarchical_structure do; use another"):
+        scoring.Scorer(baselines.CopyLast((8, 8, 1)), ["mse", "miou"], 2, 2)

@@ -44,6 +44,15 @@ class KITTICaltech(KITTI):
         horizon=1,
     )
 
+    def evaluation_windows(self, rule, length, stride=1):
+        """ "back_to_back": every recording cut into windows from its end backwards, as OpenSTL's loader does."""
+        if rule != "back_to_back":
+            return super().evaluation_windows(rule, length, stride)
+        clips, span = self.usable_clips("test", length, stride), (length - 1) * stride + 1
+        lengths = self.clip_lengths("test")[clips]
+        starts = [np.arange(n % span, n - span + 1, span, dtype=np.int64) for n in lengths]
+        return np.repeat(clips, lengths // span), np.concatenate(starts)
+
     def sources(self):
         kitti, caltech = (listing.find_folder(self.root, name, depth=1) for name in ("kitti", "caltech"))
         sources = [s for s in self.recordings(kitti) if s.split != "test"] if kitti else []

@@ -207,9 +207,12 @@ class Scorer:
         self.labelled = predictor.image_shape[-1] == label_maps.CHANNELS
         classes = {name: registry.lookup("metric", name) for name in metrics}
         if not self.labelled and any(metric.of_labels for metric in classes.values()):
+            of_labels = ", ".join(n for n, m in classes.items() if m.of_labels)
+            fitting = " and ".join(n for n in registry.names("model") if "labels" in registry.lookup("model", n).needs)
+            name = getattr(predictor, "registered_name", "this model")
             raise UserError(
-                f"{', '.join(n for n, m in classes.items() if m.of_labels)} compare label maps, which this model does"
-                " not predict; leave them out of eval.metrics"
+                f"{of_labels} compare label maps, which {name} does not predict, only {fitting} do; use another"
+                " protocol, for example --protocol default, whose eval.metrics do not name them"
             )
         metrics = {n: self._make(m) for n, m in classes.items() if predictor.predicts_labels or not m.of_labels}
         self.frame_metrics = {n: m for n, m in metrics.items() if not isinstance(m, SetMetric)}

@@ -103,6 +103,24 @@ PROTOCOLS = {
             ),
         ),
         Protocol(
+            "openstl_kitti_caltech",
+            "Caltech Pedestrian after training on KITTI, 10 observed, 1 predicted, windows back to back.",
+            "Tan et al. 2023, OpenSTL, arXiv 2306.11249, and its data loader",
+            "kitti_caltech",
+            "test",
+            10,
+            11,
+            0,
+            1,
+            OPENSTL_METRICS,
+            caveats=(
+                "OpenSTL counts 1,983 windows; which recordings they are cut from is not stated. Frames are resized by"
+                " another library."
+            ),
+            windows="back_to_back",
+            frame_stride=1,
+        ),
+        Protocol(
             "iam4vp_readme",
             "Ten frames from ten, the first 1,008 test clips.",
             "IAM4VP's released validation loop",
