@@ -171,6 +171,8 @@ def test_another_export_gets_the_next_number(trained):
         timeout=120,
     )
     assert result.returncode == 0 and (trained / "export" / "2" / "saved_model.pb").is_file(), result.stderr[-2000:]
+    assert "context:     4 frames of 32 x 32 x 1" in result.stdout and "serving_encoded" in result.stdout
+    assert (trained / "export" / "2" / "assets.extra" / "model.json").is_file()
 
 
 @pytest.mark.parametrize(

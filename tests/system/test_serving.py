@@ -1,6 +1,7 @@
 """A served model: the warm-up file, and the client against a stand-in for TF Serving's REST form."""
 
 import base64
+import hashlib
 import http.server
 import json
 import subprocess
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfvp
 from tests.system.commands import TINY
-from tests.system.tf_serving import Server, from_json, to_json
-from tfvp import cli, config, video_io
+from tests.system.tf_serving import Server
+from tfvp import cli, config, preprocessing, video_io
 from tfvp import frames as frames_of
 from tfvp.errors import UserError
 from tfvp.models.build import build_model
@@ -183,6 +185,38 @@ def test_stochastic_models_draw_futures_within_limits(tmp_path):
             server.run("samples_uint8", **{**good, **changes})
 
 
+def test_the_export_describes_itself(exported):
+    run, folder = exported
+    about = json.loads((folder / "assets.extra" / "model.json").read_text())
+    expected = {
+        **{"format": 1, "name": run.path.name, "model": "convlstm_openstl", "data": "moving_mnist"},
+        **{"context": 4, "fewest_context": 1, "multiple": 1, "horizon": 4, "max_horizon": 1000, "max_samples": 1},
+        **{"stochastic": False, "fps": None, "frame_stride": 1, "image_size": [32, 32], "channels": 1},
+        **{"range": [0.0, 1.0], "precision": "float32", "version": tfvp.__version__},
+    }
+    assert {key: about[key] for key in expected} == expected
+    assert about["preprocessing"] == preprocessing.Preprocessing.from_config(run.config).to_dict()
+    file = run.path / about["weights"]["file"]
+    assert about["weights"] == {
+        **{"which": "best", "file": "model/best.weights.h5", "epoch": 1},
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    loaded = tf.saved_model.load(str(folder)).signatures
+    assert set(about["signatures"]) == set(loaded)
+    for name, signature in loaded.items():
+        outputs = about["signatures"][name]["outputs"]
+        assert {key: (v["dtype"], v["shape"]) for key, v in outputs.items()} == {
+            key: (value.dtype.name, value.shape.as_list()) for key, value in signature.structured_outputs.items()
+        }
+    encoded = about["signatures"]["serving_encoded"]["inputs"]
+    assert encoded == {
+        "context": {"dtype": "string", "shape": [None, None]},
+        "horizon": {"dtype": "int32", "shape": [None]},
+    }
+    read = client.read_description(folder.parent)
+    assert (read.context, read.max_horizon, read.preprocessing.image_size) == (4, 1000, (32, 32))
+
+
 def test_limits_are_positive(exported):
     with pytest.raises(UserError, match="--max-horizon -1 and --max-samples 100 must be positive"):
         cli.execute(["export", "--logdir", str(exported[0].path), "--max-horizon", "-1"])
@@ -191,27 +225,22 @@ def test_limits_are_positive(exported):
 class StandIn(http.server.BaseHTTPRequestHandler):
     """The REST form of TF Serving's documentation, as far as the client uses it."""
 
-    signatures, name, asked = None, "tiny", []
+    server_model, name, asked = None, "tiny", []
 
     def do_GET(self):
         if self.path != f"/v1/models/{self.name}/metadata":
             return self._answer({"error": "no such model"}, 404)
-        described = {}
-        for name, signature in self.signatures.items():
-            inputs = signature.structured_input_signature[1]
-            sizes = {key: [{"size": str(size or -1)} for size in spec.shape] for key, spec in inputs.items()}
-            described[name] = {"inputs": {key: {"tensor_shape": {"dim": dims}} for key, dims in sizes.items()}}
-        self._answer({"metadata": {"signature_def": {"signature_def": described}}})
+        self._answer({"metadata": {"signature_def": {"signature_def": self.server_model.metadata()}}})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != f"/v1/models/{self.name}:predict" or set(body) != {"signature_name", "inputs"}:
             return self._answer({"error": "malformed request"}, 400)
-        signature = self.signatures[body["signature_name"]]
-        specs = signature.structured_input_signature[1]
-        inputs = {key: tf.constant(from_json(value), specs[key].dtype) for key, value in body["inputs"].items()}
         self.asked.append(body["signature_name"])
-        self._answer({"outputs": {key: to_json(value.numpy()) for key, value in signature(**inputs).items()}})
+        try:
+            self._answer({"outputs": self.server_model.columns(body["signature_name"], body["inputs"])})
+        except tf.errors.InvalidArgumentError as error:
+            self._answer({"error": str(error)}, 400)
 
     def _answer(self, content, status=200):
         data = json.dumps(content).encode()
@@ -225,22 +254,21 @@ class StandIn(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def address(exported):
-    handler = type("Handler", (StandIn,), {"signatures": tf.saved_model.load(str(exported[1])).signatures})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1/models/tiny"
-    server.shutdown()
+def address(server):
+    handler = type("Handler", (StandIn,), {"server_model": server})
+    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=http_server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http_server.server_address[1]}/v1/models/tiny"
+    http_server.shutdown()
 
 
 def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
-    import tfvp
-
     video = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 1)).astype(np.uint8)
     np.save(tmp_path / "clip.npy", video)
     frames = ["--open-loop-ctx", "5", "--resize", "area", "--horizon", "7"]
     common = ["--url", address, "--video", str(tmp_path / "clip.npy"), *frames]
     cli.execute(["client", *common, "--out", str(tmp_path / "future.npy")])
+    assert StandIn.asked[-1] == "serving_encoded"
     found = np.load(tmp_path / "future.npy")
     model = tfvp.load_run(exported[0].path)
     expected = next(model.rollout(tf.constant(video[None, -5:], tf.float32) / 255, 7))[0, 0]
@@ -248,6 +276,8 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
     assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
     cli.execute(["client", *common, "--out", str(tmp_path / "future.gif")])
     assert len(video_io.read_video(tmp_path / "future.gif")) == 12
+    with pytest.raises(UserError, match="horizon must be from 1 to 1000 frames"):
+        cli.execute(["client", *common, "--horizon", "1001", "--out", str(tmp_path / "future.npy")])
 
 
 def test_saved_model_cli_runs_it(exported, tmp_path):

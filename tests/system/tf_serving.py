@@ -37,6 +37,22 @@ class Server:
         fetches = [self._of(definition.outputs[name]) for name in outputs]
         return dict(zip(outputs, self.session._call_tf_sessionrun(None, feeds, fetches, [], None)))
 
+    def metadata(self):
+        """What REST's /metadata says of the signatures' inputs, as far as the client reads it."""
+        return {
+            name: {
+                "inputs": {
+                    key: {"tensor_shape": {"dim": [{"size": str(dim.size)} for dim in info.tensor_shape.dim]}}
+                    for key, info in definition.inputs.items()
+                }
+            }
+            for name, definition in self.signatures.items()
+        }
+
+    def columns(self, signature, inputs):
+        """REST's column format: {input: nested lists} becomes {output: nested lists}."""
+        return {k: to_json(v) for k, v in self.run(signature, **{k: from_json(v) for k, v in inputs.items()}).items()}
+
     def rows(self, signature, instances):
         """REST's row format: a list of {input: value of one example} becomes a list of {output: value of one}."""
         keys = list(instances[0])

@@ -1,7 +1,8 @@
 """SavedModels for TF Serving: `tfvp export --logdir RUN`.
 
-A version `export/<n>/` of a run has the signatures of `tfvp.serving.signatures`. Beside it lies
-assets.extra/tf_serving_warmup_requests, with which TF Serving warms the model up.
+A version `export/<n>/` of a run has the signatures of `tfvp.serving.signatures`. In its assets.extra/ lie
+model.json, which says what the model is and how videos become its frames, and tf_serving_warmup_requests,
+with which TF Serving warms the model up.
 """
 
 import shutil
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tfvp import files
 from tfvp.errors import UserError
 from tfvp.models.build import load_run
-from tfvp.serving import warmup
+from tfvp.serving import description, warmup
 from tfvp.serving.checks import Limits
 from tfvp.serving.signatures import ServedModel
 
@@ -42,9 +43,11 @@ def export(run, weights="best", max_horizon=0, max_samples=100):
     target = folder / str(max(versions, default=0) + 1)
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    served = save(model, temporary, limits)
+    served, signatures = save(model, temporary, limits)
     requests = warmup.requests_for(served, context, min(horizon, limits.horizon))
     warmup.write(temporary, run.path.name, requests)
+    about = description.describe(run, model, weights, limits, served.functions(), signatures)
+    description.write(temporary, about)
     temporary.rename(target)
     return target
 
@@ -58,8 +61,9 @@ def save(model, path, limits=None):
         limits: a `tfvp.serving.checks.Limits`.
 
     Returns:
-        The `ServedModel`.
+        (The `ServedModel`, its signatures).
     """
     served = ServedModel(model, limits)
-    tf.saved_model.save(served, str(path), signatures=served.signatures())
-    return served
+    signatures = served.signatures()
+    tf.saved_model.save(served, str(path), signatures=signatures)
+    return served, signatures
