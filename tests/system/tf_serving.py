@@ -81,7 +81,7 @@ def from_json(value):
         return base64.b64decode(value["b64"])
     if isinstance(value, list):
         parts = [from_json(part) for part in value]
-        return np.array(parts, object) if isinstance(parts[0], bytes) else np.stack(parts)
+        return np.array(parts, object) if parts and isinstance(parts[0], bytes) else np.array(parts)
     return np.asarray(value)
 
 
