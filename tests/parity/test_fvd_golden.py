@@ -71,6 +71,13 @@ def test_distances_of_seeded_sets():
     case.check_scalar("analytic_diagonal", distance, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("clips", "size"), [(12, 30), (50, 30)])
+def test_the_distance_of_sets_is_that_of_their_gaussians(clips, size):
+    random = np.random.default_rng(9)
+    x, y = random.normal(size=(clips, size)), 1.5 * random.normal(size=(clips + 3, size)) + 0.3
+    assert fvd.distance_of_sets(x, y) == pytest.approx(fvd.frechet_distance(moments(x), moments(y)), rel=1e-6)
+
+
 def test_one_number_for_the_set_however_it_is_batched():
     case = golden.case("metrics", "frechet_distance")
     x, y = case.inputs["d16/x"], 1.5 * case.inputs["d16/y"] + 0.3

@@ -222,7 +222,7 @@ PROTOCOLS = {
             1,
             ("fvd_with_context", "kvd_with_context", "psnr", "ssim", "lpips"),
             caveats=(
-                "FVD of 256 clips is mostly bias, so it compares with FVD of 256 clips alone; some papers observe 2"
+                "FVD of 256 clips is biased upwards, so it compares with FVD of 256 clips alone; some papers observe 2"
                 " frames, or pool 100 predictions of every clip."
             ),
         ),
