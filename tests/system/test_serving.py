@@ -274,6 +274,10 @@ def test_the_client_gets_what_the_model_predicts(address, exported, tmp_path):
     expected = next(model.rollout(tf.constant(video[None, -5:], tf.float32) / 255, 7))[0, 0]
     expected = np.round(np.clip(expected, 0, 1) * 255)
     assert found.shape == (7, 32, 32, 1) and np.abs(found - expected).max() <= 1
+    cli.execute(["client", *common[:4], "--model-json", str(exported[1]), "--out", str(tmp_path / "own.npy")])
+    expected = next(model.rollout(tf.constant(video[None, -4:], tf.float32) / 255, 4))[0, 0]
+    found = np.load(tmp_path / "own.npy")
+    assert found.shape == (4, 32, 32, 1) and np.abs(found - np.round(np.clip(expected, 0, 1) * 255)).max() <= 1
     cli.execute(["client", *common, "--out", str(tmp_path / "future.gif")])
     assert len(video_io.read_video(tmp_path / "future.gif")) == 12
     with pytest.raises(UserError, match="horizon must be from 1 to 1000 frames"):

@@ -17,6 +17,7 @@ from tfvp import cli, video_io
 from tfvp.errors import UserError
 from tfvp.preprocessing import Preprocessing, preprocess
 from tfvp.serving import client, transport
+from tfvp.serving.description import FILE
 
 TOKEN = "secret-token-1234"
 
@@ -219,7 +220,8 @@ def test_tls(rest, grpc_server, certificate, waits):
 
 def description(**changes):
     preprocessing = Preprocessing(SHAPE[:2], 1, "crop", fps=5.0, frame_stride=2).to_dict()
-    return {"format": 1, "model": "tiny", "context": 3, "max_horizon": 8, "preprocessing": preprocessing, **changes}
+    numbers = {"format": 1, "context": 3, "horizon": 6, "max_horizon": 8}
+    return {**numbers, "model": "tiny", "preprocessing": preprocessing, **changes}
 
 
 @pytest.fixture
@@ -233,8 +235,8 @@ def clip(tmp_path):
 def test_the_command_sends_what_the_model_was_trained_on(rest, grpc_server, clip, tmp_path, capsys):
     (tmp_path / "export" / "3" / "assets.extra").mkdir(parents=True)
     (tmp_path / "export" / "12" / "assets.extra").mkdir(parents=True)
-    (tmp_path / "export" / "3" / client.DESCRIPTION).write_text(json.dumps(description(context=99)))
-    (tmp_path / "export" / "12" / client.DESCRIPTION).write_text(json.dumps(description()))
+    (tmp_path / "export" / "3" / FILE).write_text(json.dumps(description(context=99)))
+    (tmp_path / "export" / "12" / FILE).write_text(json.dumps(description()))
     whole = preprocess(Preprocessing.from_dict(description()["preprocessing"]), clip, None)
     model = Model()
     common = ["client", "--video", str(clip), "--horizon", "4", "--out", str(tmp_path / "future.npy"), "--seed", "2"]
@@ -243,6 +245,8 @@ def test_the_command_sends_what_the_model_was_trained_on(rest, grpc_server, clip
         cli.execute([*common, *place, "--model-json", str(tmp_path / "export")])
         np.testing.assert_array_equal(model.requests[-1][1]["context"], whole[None, -3:])
         np.testing.assert_array_equal(np.load(tmp_path / "future.npy"), predicted(whole[None, -3:], 4, 2)[0, 0])
+    cli.execute([*common[:3], *common[5:], *places[0], "--model-json", str(tmp_path / "export")])
+    assert np.load(tmp_path / "future.npy").shape == (6, *SHAPE), "not as far as the run's own evaluation"
     flags = ["--open-loop-ctx", "5", "--resize", "area", "--fps", "0", "--frame-stride", "3", "--start", "1"]
     cli.execute([*common, *places[0], *flags, "--num-samples", "2"])
     expected = preprocess(Preprocessing(SHAPE[:2], 1, "area", frame_stride=3), clip, 1, 5)

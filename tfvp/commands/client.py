@@ -25,7 +25,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--start", type=int, metavar="FRAME", help="first observed frame, from 0; default: observe the last ones"
     )
-    parser.add_argument("--horizon", type=int, help="frames to predict; default: 10, or as many as the model allows")
+    parser.add_argument(
+        "--horizon", type=int, help="frames to predict; default: as in the run's evaluation, 10 without --model-json"
+    )
     parser.add_argument("--num-samples", type=int, default=1, help="futures side by side, for stochastic models")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling, for stochastic models")
     parser.add_argument(
@@ -65,12 +67,13 @@ def run(options):
     video = pathlib.Path(options.video)
     out = forecast.output_path(options.out, video)
     described = client.read_description(options.model_json) if options.model_json else None
-    longest = described.max_horizon if described else 0
-    horizon = min(10, longest or 10) if options.horizon is None else options.horizon
+    horizon = options.horizon
+    if horizon is None:
+        horizon = min(described.horizon, described.max_horizon) if described else 10
     if horizon < 1 or options.num_samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
-    if longest and horizon > longest:
-        raise UserError(f"--horizon={horizon} is more than the {longest} that the model allows")
+    if described and horizon > described.max_horizon:
+        raise UserError(f"--horizon={horizon} is more than the {described.max_horizon} that the model allows")
     served = client.Client(_server(options))
     context, preprocessing = _frames_of(options, described, served.image_shape)
     more = 0 if options.start is None else horizon

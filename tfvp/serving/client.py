@@ -13,10 +13,9 @@ from PIL import Image
 from tfvp.errors import UserError
 from tfvp.preprocessing import Preprocessing
 from tfvp.serving import transport
+from tfvp.serving.description import FILE, FORMAT
 
-FORMAT = 1
 SIGNATURE, FILES, FUTURES = "serving_uint8", "serving_encoded", "samples_uint8"
-DESCRIPTION = pathlib.PurePosixPath("assets.extra/model.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +25,14 @@ class ModelDescription:
     Attributes:
         context: frames to observe.
         preprocessing: how a video becomes those frames.
-        max_horizon: frames that may be asked for; 0 = it is not known.
+        horizon: frames that the run's own evaluation predicts.
+        max_horizon: frames that may be asked for.
     """
 
     context: int
     preprocessing: Preprocessing
-    max_horizon: int = 0
+    horizon: int
+    max_horizon: int
 
 
 def read_description(path: str | os.PathLike) -> ModelDescription:
@@ -46,16 +47,18 @@ def read_description(path: str | os.PathLike) -> ModelDescription:
     path = file = pathlib.Path(path)
     if path.is_dir():
         versions = sorted((p for p in path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-        file = next((p / DESCRIPTION for p in (path, *versions[::-1]) if (p / DESCRIPTION).is_file()), None)
+        file = next((p / FILE for p in (path, *versions[::-1]) if (p / FILE).is_file()), None)
         if file is None:
-            raise UserError(f"{path} holds no {DESCRIPTION}; export the run again with `tfvp export`")
+            raise UserError(f"{path} holds no {FILE}; export the run again with `tfvp export`")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         written = values["format"]
         if written != FORMAT:
             raise UserError(f"{file} has format {written}, not {FORMAT}; use the version of tfvp that wrote it")
         preprocessing = Preprocessing.from_dict(values["preprocessing"])
-        return ModelDescription(int(values["context"]), preprocessing, int(values.get("max_horizon") or 0))
+        return ModelDescription(
+            int(values["context"]), preprocessing, int(values["horizon"]), int(values["max_horizon"])
+        )
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
