@@ -187,6 +187,20 @@ def test_tables_mark_the_best_and_show_intervals():
     assert latex.count("{") == latex.count("}")
 
 
+def test_a_table_of_many_metrics_has_a_row_for_each():
+    described = document()
+    extremes = {"samples": 5, "best": {"mean": 3.0}, "worst": {"mean": 1.0}}
+    metrics = ["psnr", "ssim", "ssim_finn", "mse", "mae", *(f"other_{i}" for i in range(6))]
+    described["model"] = {metric: summary(2.0, **extremes) for metric in metrics}
+    described["copy_last"] = {metric: summary(2.5) for metric in metrics}
+    table = tables.of_evaluation(described)
+    expected = ["model", "model, best of 5", "model, worst of 5", "copy_last", "reported by"]
+    assert [column.name for column in table.columns] == expected and len(table.rows) == len(metrics)
+    assert re.search(r"ssim_finn +2\.000 ± 0\.150 +3\.000 +1\.000 +2\.500 ± 0\.150\* +svg_smmnist", tables.text(table))
+    assert [cell.best for cell in table.rows[3].cells] == [True, False, False, False, False]
+    read(pages.evaluation(described, two_curves(), [], 5, 8.0))
+
+
 def test_numbers_keep_their_digits():
     assert [tables.format_number(v) for v in (None, 0.5, 27.1, 999.96, 123456.7, 1e-7)] == [
         "-",

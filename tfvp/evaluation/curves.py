@@ -25,7 +25,7 @@ class Series:
         low, high: [T], the edges of the band around it, or None.
         colour: number of its colour.
         main: whether it is what the figure is about; others are drawn thin.
-        dashed: whether its line is.
+        dash: "" for a solid line, "dashed" or "dotted".
     """
 
     name: str
@@ -34,7 +34,7 @@ class Series:
     high: np.ndarray | None = None
     colour: int = 0
     main: bool = True
-    dashed: bool = False
+    dash: str = ""
 
 
 @dataclasses.dataclass
@@ -64,11 +64,9 @@ class Curves:
 
 def axis_label(observed, teacher_forced=False):
     """The label of the axis of predicted frames."""
-    return (
-        "frame, predicted from the true ones before it"
-        if teacher_forced
-        else f"predicted frame, after {observed} observed"
-    )
+    if teacher_forced:
+        return "frame, predicted from the true ones before it"
+    return f"predicted frame, after {observed} observed" if observed else "predicted frame"
 
 
 def of_scores(scores, label):
@@ -89,10 +87,10 @@ def of_scores(scores, label):
                 continue
             low, high = _band(scores[name].values.get(metric), summary) if number == 0 else (None, None)
             panels[metric].append(Series(name, _array(summary["curve"]), low, high, number, number == 0))
-            for which in ("best", "worst") if number == 0 else ():
+            for which, dash in (("best", "dashed"), ("worst", "dotted")) if number == 0 else ():
                 if which in summary:
                     label_of = f"{name}, {which} of {summary['samples']}"
-                    panels[metric].append(Series(label_of, _array(summary[which]["curve"]), dashed=True, main=False))
+                    panels[metric].append(Series(label_of, _array(summary[which]["curve"]), dash=dash, main=False))
     return Curves(panels, {metric: tables.heading(metric, summaries[metric]) for metric in metrics}, label)
 
 
@@ -150,7 +148,7 @@ def draw(path, curves):
 
 def _draw_series(axes, series):
     frames, colour = np.arange(1, len(series.mean) + 1), COLOURS[series.colour % len(COLOURS)]
-    style = "--" if series.dashed else "-"
+    style = {"dashed": "--", "dotted": ":"}.get(series.dash, "-")
     look = {"color": colour, "linewidth": 2 if series.main else 1, "marker": "o" if len(frames) == 1 else None}
     axes.plot(frames, series.mean, style, label=series.name, **look)
     if series.low is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from tfvp import files, registry
 from tfvp import run as runs
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, per_clip, provenance, report, scoring
+from tfvp.evaluation import documents, examples, per_clip, provenance, report, scoring
 from tfvp.evaluation.clip_files import ClipFiles, listed
 from tfvp.evaluation.given import GivenPredictions, batches_of, check_length
 from tfvp.metrics import protocols
@@ -34,7 +34,7 @@ class Options:
         unclipped: predictions in floats may leave [0, 1].
         fps: frame rate of the GIFs.
         pictures: whether to write GIFs and strips.
-        clips_shown: clips whose predictions are kept for the page.
+        clips_shown: clips whose frames are kept, for comparisons.
         progress: whether to show a progress bar.
     """
 
@@ -101,6 +101,12 @@ def score(predictions, truth, options=None):
     batches = batches_of(true, names, context + horizon, image_shape)
     outcome = scoring.run(scorers, batches, len(names), "scoring" if options.progress else None)
     clips = per_clip.Clips(names, names, np.zeros(len(names), np.int64), context + horizon, outcome.truth_sha256)
+    shown = examples.choose(outcome.scores["model"], metrics) if options.pictures else []
+    if shown:
+        picked = [names[example.clip] for example in shown]
+        again = GivenPredictions(predicted, picked, horizon, image_shape, samples, protocol.context)
+        batches = batches_of(true, picked, context + horizon, image_shape)
+        examples.predict(shown, again, batches, context, horizon, samples)
     method = options.name or predicted.path.stem
     document = {
         "format": documents.FORMAT,
@@ -108,6 +114,7 @@ def score(predictions, truth, options=None):
         "modified": modified,
         "tag": options.tag,
         **{name: result.summaries for name, result in outcome.scores.items()},
+        "examples": [example.describe(clips) for example in shown],
         "notes": notes,
         "data": {
             "name": protocol.dataset,
@@ -128,8 +135,8 @@ def score(predictions, truth, options=None):
         },
     }
     folder = files.writable_folder(options.out or pathlib.Path("scores") / method / _results_name(document))
-    paths = report.write(folder, document, outcome.scores, outcome.truth, clips, context, options.fps, options.pictures)
-    return document, paths
+    drawn = (context, options.fps, options.pictures, shown)
+    return document, report.write(folder, document, outcome.scores, outcome.truth, clips, *drawn)
 
 
 def matched(predicted, true, allow_missing=False):

@@ -24,6 +24,7 @@ def of_evaluation(document):
     entries = [*_protocol(document), *_data(document)]
     entries.append(("Model", _join(run.get("model"), _millions(run.get("parameters")))))
     entries.append(("Weights", weights(run)))
+    entries.append(("Predictions", _predictions(run)))
     entries.append(("Precision", _precision(run)))
     entries.append(("Device", run.get("device") or ", ".join(run.get("devices") or [])))
     entries.append(("Code", _join(f"commit {run['commit']}" if run.get("commit") else "", _versions(run))))
@@ -64,6 +65,12 @@ def weights(run):
     epoch = f"epoch {run['epoch']}" if run.get("epoch") is not None else ""
     digest = f"SHA-256 {run['weights_sha256'][:HASH]}" if run.get("weights_sha256") else ""
     return _join(run.get("weights"), epoch, digest)
+
+
+def _predictions(run):
+    """The files that predictions were read from, where they were."""
+    digest = f"SHA-256 {run['predictions_sha256'][:HASH]}" if run.get("predictions_sha256") else ""
+    return _join(run.get("predictions"), digest)
 
 
 def _precision(run):

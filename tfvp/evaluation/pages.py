@@ -51,7 +51,9 @@ def comparison(title, document, table_of_all, curves, clips, observed, fps, note
 
 def table(content):
     """The HTML of a `tfvp.evaluation.tables.Table`, in a box that scrolls sideways where it is too wide."""
-    columns = "".join(f'<th scope="col">{_heading(column)}</th>' for column in content.columns)
+    wordy = [any(row.cells[i].words for row in content.rows) for i in range(len(content.columns))]
+    kinds = [' class="words"' if words else "" for words in wordy]
+    columns = "".join(f'<th scope="col"{kind}>{_heading(c)}</th>' for kind, c in zip(kinds, content.columns))
     rows, last = [], None
     for row in content.rows:
         if row.group and row.group is not last:
@@ -102,7 +104,7 @@ def drawing(curves):
         return ""
     entries = []
     for name, one in curves.legend().items():
-        classes = f"curve s{one.colour % 8}" + (" main" if one.main else "") + (" dashed" if one.dashed else "")
+        classes = f"curve s{one.colour % 8}" + (" main" if one.main else "") + (f" {one.dash}" if one.dash else "")
         line = f'<svg viewBox="0 0 30 12" aria-hidden="true"><polyline class="{classes}" points="0,6 30,6"/></svg>'
         entries.append(f"<li>{line}{html.escape(name)}</li>")
     banded = any(one.low is not None for series in curves.panels.values() for one in series)
@@ -145,7 +147,9 @@ def _everything(document):
         if isinstance(values, list):
             values = {str(v.get("name", i)) if isinstance(v, dict) else str(i): v for i, v in enumerate(values)}
         entries = "".join(
-            f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(_fact(v))}</code></dd>" for k, v in values.items()
+            f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(_fact(v))}</code></dd>"
+            for k, v in values.items()
+            if v not in ("", None, [], {})
         )
         parts.append(f"<details><summary>{name}</summary><dl>{entries}</dl></details>")
     return "".join(parts)

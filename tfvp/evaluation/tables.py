@@ -105,26 +105,26 @@ def of_evaluation(document):
     winners = {metric: best(summaries, metric, metrics[metric]) for metric in metrics}
     caption = f"{describe(document)} {_explanation(document)}"
 
-    def cell(name, metric):
-        summary = summaries[name].get(metric, {})
-        return Cell(summary.get("mean"), interval(summary), name in winners[metric])
-
-    if len(metrics) > MOST_COLUMNS:
-        users = protocols.used_by()
-        rows = [
-            Row(title, [*(cell(n, m) for n in names), Cell(words=", ".join(users.get(m, [])) or "default")])
-            for m, title in metrics.items()
-        ]
-        return Table("metric", [*map(Heading, names), Heading("reported by")], rows, caption)
     rows = []
     for name in names:
-        rows.append(Row(Heading(name), [cell(name, metric) for metric in metrics]))
+        parts = [summaries[name].get(metric, {}) for metric in metrics]
+        cells = [Cell(p.get("mean"), interval(p), name in winners[m]) for m, p in zip(metrics, parts)]
+        rows.append(Row(Heading(name), cells))
         samples = max(summary.get("samples", 1) for summary in summaries[name].values())
         for which in ("best", "worst") if samples > 1 else ():
-            parts = [summaries[name].get(metric, {}).get(which, {}) for metric in metrics]
-            cells = [Cell(part.get("mean"), interval(part)) for part in parts]
+            cells = [Cell(p.get(which, {}).get("mean"), interval(p.get(which, {}))) for p in parts]
             rows.append(Row(Heading(f"{name}, {which} of {samples}", minor=True), cells))
-    return Table("predictor", list(metrics.values()), rows, caption)
+    table = Table("predictor", list(metrics.values()), rows, caption)
+    return table if len(metrics) <= MOST_COLUMNS else _transposed(table)
+
+
+def _transposed(table):
+    """A table of an evaluation with a row per metric, which also says which protocols report it."""
+    users, rows = protocols.used_by(), []
+    for i, title in enumerate(table.columns):
+        reported = Cell(words=", ".join(users.get(title.name, [])) or "default")
+        rows.append(Row(title, [*(row.cells[i] for row in table.rows), reported]))
+    return Table("metric", [*(row.heading for row in table.rows), Heading("reported by")], rows, table.caption)
 
 
 def heading(metric, summary):

@@ -13,7 +13,7 @@ MOST_TICKS = 7
 def panels(curves):
     """{metric: the text of an SVG element} of `tfvp.evaluation.curves.Curves`.
 
-    Lines have the classes s0, s1, ... by colour, main and dashed; bands the class band. A line of the class
+    Lines have the classes s0, s1, ... by colour, main, dashed and dotted; bands the class band. A line of the class
     cursor marks a frame; its element says where the first and the last frame lie (data-first, data-last).
     """
     return {metric: _panel(curves, metric, series) for metric, series in curves.panels.items()}
@@ -107,7 +107,7 @@ def _band(series, x, y):
 
 
 def _line(series, x, y):
-    classes = f"s{series.colour % 8}" + (" main" if series.main else "") + (" dashed" if series.dashed else "")
+    classes = f"s{series.colour % 8}" + (" main" if series.main else "") + (f" {series.dash}" if series.dash else "")
     lines = []
     for run in _runs(series.mean):
         points = [f"{x(t + 1):.1f},{y(series.mean[t]):.1f}" for t in run]
