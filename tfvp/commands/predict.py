@@ -45,7 +45,8 @@ def run(options):
         options.start,
     )
     if result.scores:
-        print(f"{result.scored} true frames follow frame {result.observed[1]}:\n\n{tables.text(result.scores)}\n")
+        table = tables.text(tables.of_evaluation(result.scores))
+        print(f"{result.scored} true frames follow frame {result.observed[1]}:\n\n{table}\n")
     for note in result.notes:
         print(note)
     print(f"written: {result.path}")

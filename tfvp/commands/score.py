@@ -60,7 +60,7 @@ def run(options):
             progress=True,
         ),
     )
-    print(f"\n{tables.text(document)}\n")
+    print(f"\n{tables.text(tables.of_evaluation(document))}\n")
     for note in document["notes"]:
         print(note)
     print("written:\n" + "\n".join(f"  {path}" for path in (paths[0], paths[2], paths[-1])))
