@@ -3,9 +3,10 @@
     tfvp benchmark faults --kills 20
 
 Training, preparing a data set, evaluation and export are killed (SIGKILL) in turn, each at a
-moment drawn uniformly from the time that it takes, and started again with the same arguments.
-"Equal" means: the weights and the metrics of every epoch to 1e-5, the frames of every prepared
-clip and the numbers of an evaluation exactly, the predictions of an export to 1e-6.
+moment drawn uniformly from the time that it takes, training at a step drawn uniformly from all of
+them, and started again with the same arguments. "Equal" means: the weights and the metrics of
+every epoch to 1e-5, the frames of every prepared clip and the numbers of an evaluation exactly,
+the predictions of an export to 1e-6. Backups are written every 60 ms here.
 """
 
 import contextlib
@@ -24,11 +25,12 @@ import tfvp
 
 ROOT = pathlib.Path(tfvp.__file__).resolve().parent.parent  # so that `python -m tfvp` finds it
 FILMS, FRAMES = 24, 120
+STEPS = 36  # of the training below
 CONFIG = """
 model: {name: convlstm_openstl, hidden: [6], kernel: 3, patch: 4, context: 4, sampling_rate: 0.05}
 data: {name: folder, root: %s, image_size: 32}
 train: {epochs: 3, steps_per_epoch: 12, batch_size: 4, seq_len: 8, validation_examples: 2, gif_examples: 1,
-        ema_decay: 0.5, learning_rate: 0.01}
+        ema_decay: 0.5, learning_rate: 0.01, log_steps: 1, loggers: [jsonl], backup_minutes: 0.001}
 eval: {open_loop_ctx: 4, eval_seq_len: 8, num_examples: 2, batch_size: 2, metrics: [mse, psnr, ssim, lpips]}
 """
 
@@ -131,10 +133,28 @@ def prepare_anew(name, place, good, folder):
     return logdir
 
 
+def _wait_for_a_step(run, step, process):
+    """Waits until a training process has made a step; returns it."""
+    while process.poll() is None and not any(f'"step": {step},' in line for line in _lines(run / "steps.jsonl")):
+        time.sleep(0.002)
+    return step
+
+
+def _steps_lost(run):
+    """Steps of a killed run that its newest backup does not have."""
+    done = [json.loads(line)["step"] for line in _lines(run / "steps.jsonl") if line.endswith("}")]
+    saved = [int(path.stem.split("-")[1]) for path in (run / "backup").glob("step-*.npz")]
+    return max(done, default=0) - max(saved, default=0)
+
+
+def _lines(path):
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
 def run(options):
     pick = random.Random(options.seed)
     tolerances = {"training": 1e-5, "prepare": 0.0, "evaluation": 0.0, "export": 1e-6}
-    counts = {name: [0, 0] for name in tolerances}
+    counts, lost = {name: [0, 0] for name in tolerances}, []
     with tempfile.TemporaryDirectory() as folder:
         place, expected, seconds = Workplace(folder), {}, {}
         good = place.folder / "good"
@@ -147,21 +167,30 @@ def run(options):
             expected[name] = outcome(name, place, good)
         print(", ".join(f"{name} takes {value:.1f} s" for name, value in seconds.items()), flush=True)
         for number in range(options.kills):
-            name = list(tolerances)[number % len(tolerances)]
+            name = options.only or list(tolerances)[number % len(tolerances)]
             logdir = prepare_anew(name, place, good, place.folder)
-            moment = pick.uniform(0.0, seconds[name])
             process = place.start(name, logdir)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=moment)
+            if name == "training":
+                moment = f"at step {_wait_for_a_step(logdir / 'tiny', pick.randrange(1, STEPS), process)}"
+            else:
+                seconds_before = pick.uniform(0.0, seconds[name])
+                moment = f"after {seconds_before:.2f} s"
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=seconds_before)
             process.kill()
             process.wait()
+            if name == "training":
+                lost.append(_steps_lost(logdir / "tiny"))
             status = place.start(name, logdir).wait()
             equal = status == 0 and same(expected[name], outcome(name, place, logdir), tolerances[name])
             counts[name][0] += 1
             counts[name][1] += equal
             verdict = "equal" if equal else f"DIFFERENT (exit status {status})"
-            print(f"{name} killed after {moment:.2f} s and started again: {verdict}", flush=True)
+            print(f"{name} killed {moment} and started again: {verdict}", flush=True)
     for name, (kills, equal) in counts.items():
-        print(f"{name}: {equal} of {kills} ended equal")
+        if kills:
+            print(f"{name}: {equal} of {kills} ended equal")
+    if lost:
+        print(f"training steps lost by a kill: {max(lost)} at most, {sum(lost) / len(lost):.1f} on average")
     if any(kills != equal for kills, equal in counts.values()):
         raise SystemExit(1)

@@ -92,6 +92,24 @@ def learning_rate(optimizer):
     return float(tf.convert_to_tensor(optimizer.learning_rate))
 
 
+def plain_learning_rate(optimizer):
+    """The learning rate that was assigned to an optimizer, a float; None under a schedule."""
+    rate = getattr(optimizer, "_learning_rate", None)
+    rate = optimizer.learning_rate if rate is None else rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return None
+    return float(tf.convert_to_tensor(rate))
+
+
+def total_over_replicas(strategy, logged):
+    """The total over all replicas of a sum that a replica's step returned, where each replica has an equal share.
+
+    Keras 2's metrics return the total within a replica, too; Keras 3's return the replica's share.
+    """
+    local = strategy.experimental_local_results(logged)[0]
+    return local * strategy.num_replicas_in_sync if KERAS_3 else local
+
+
 def variable_index(optimizer, variable):
     """The place of a variable among those that an optimizer was built with."""
     return optimizer._get_variable_index(variable) if KERAS_3 else optimizer._index_dict[optimizer._var_key(variable)]

@@ -125,13 +125,14 @@ def find(config: str | os.PathLike) -> pathlib.Path:
     raise UserError(f"no configuration file {path}{near}; `tfvp list configs` shows those that ship with tfvp")
 
 
-def load(config: str | os.PathLike, overrides: typing.Iterable[str] = ()) -> Config:
+def load(config: str | os.PathLike, overrides: typing.Iterable[str] = (), name: str | None = None) -> Config:
     """Reads, completes and checks a configuration.
 
     Args:
         config: a YAML file that holds what differs from base.yml, a saved `config.yml`, or the name of a shipped
             configuration; see `find`.
         overrides: strings "section.key=value", applied last; values are YAML.
+        name: of the run. Defaults to the file's `name:`, or to its path below `configs/`.
 
     Returns:
         A `Config`.
@@ -141,7 +142,10 @@ def load(config: str | os.PathLike, overrides: typing.Iterable[str] = ()) -> Con
     """
     path = find(config)
     written = _read_yaml(path)
-    name = written.pop("name", None) or run_name(path)
+    own = written.pop("name", None) or run_name(path)
+    name = name or own
+    if not re.fullmatch(r"[\w.+-]+", str(name)) or str(name).startswith("."):
+        raise UserError(f"the run's name {name!r} must be letters, digits, _, -, + and dots, as it names a directory")
     for override in overrides:
         _apply_override(written, override)
     return from_dict(written, name, source=str(path))
@@ -185,18 +189,6 @@ def run_name(path: str | os.PathLike) -> str:
         parts = parts[len(parts) - parts[::-1].index("configs") :]
         return "_".join(parts)
     return parts[-1]
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """Lines "key: old -> new" for every option in which two configurations differ."""
-    before, after = _flatten(old.to_dict()), _flatten(new.to_dict())
-    missing = "(absent)"
-    keys = [*before, *(key for key in after if key not in before)]
-    return [
-        f"{key}: {before.get(key, missing)!r} -> {after.get(key, missing)!r}"
-        for key in keys
-        if before.get(key, missing) != after.get(key, missing)
-    ]
 
 
 def _merge(values, section, written, declared, source):
@@ -325,13 +317,6 @@ def _read_yaml(path):
 
 def _one_line(error):
     return " ".join(str(error).split())
-
-
-def _flatten(values, prefix=""):
-    flat = {}
-    for key, value in values.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _plain(value):

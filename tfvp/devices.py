@@ -21,8 +21,7 @@ def names(count=0, option="devices"):
     gpus = tf.config.list_physical_devices("GPU")
     if count < 0:
         raise UserError(f"{option}={count} must be at least 0")
-    if gpus and count > len(gpus):
-        raise UserError(f"{option}={count}, but there are only {len(gpus)} GPUs; use at most {len(gpus)}, or 0 for all")
+    check(count, len(gpus), option)
     if gpus:
         return [f"GPU:{i}" for i in range(count or len(gpus))]
     count = max(1, count)
@@ -35,3 +34,13 @@ def names(count=0, option="devices"):
     if len(tf.config.list_logical_devices("CPU")) < count:
         raise UserError(f"{option}={count}: TensorFlow has already started with fewer CPU devices; start a new process")
     return [f"CPU:{i}" for i in range(count)]
+
+
+def check(count, gpus, option="devices"):
+    """Refuses more GPUs than there are.
+
+    Raises:
+        UserError: `count` is larger than the number of GPUs, where there are any.
+    """
+    if count > gpus > 0:
+        raise UserError(f"{option}={count}, but there are only {gpus} GPUs; use at most {gpus}, or 0 for all")

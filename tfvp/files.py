@@ -68,6 +68,13 @@ def _finite(value, path, places):
     return value
 
 
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Removes temporary files that killed processes left in a folder, which no other process may be writing to."""
+    for path in pathlib.Path(folder).glob(".*.tmp*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def writable_folder(path: str | os.PathLike) -> pathlib.Path:
     """Creates the folder if it does not exist, and checks that files can be written into it.
 

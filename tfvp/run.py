@@ -3,7 +3,7 @@
 <logdir>/<config name>/
     config.yml          the complete configuration
     environment.json    versions, hardware and command of every session
-    metrics.jsonl       one line per epoch
+    metrics.jsonl       one line per epoch and validation
     curves.png          training curves
     model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json
     backup/             everything needed to resume
@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 
 import tfvp
-from tfvp import compat, files
+from tfvp import changes, compat, files
 from tfvp import config as configuration
 from tfvp.errors import UserError
 
@@ -50,19 +50,28 @@ class Run:
     def start(cls, logdir: str | os.PathLike, config: configuration.Config) -> Run:
         """Creates the run directory of `config`, or opens the existing one.
 
+        Options that do not change what is learned may differ (see `changes.resumable`); the run
+        then has the new ones, and each is printed.
+
         Raises:
             UserError: the directory cannot be written, or was made from another configuration.
         """
         path = pathlib.Path(logdir) / config.name
         if (path / "config.yml").exists():
             run = cls(path)
-            changed = configuration.differences(run.config, config)
+            changed, allowed = changes.resumable(run.config, config)
             if changed:
                 raise UserError(
                     f"{path} was trained with another configuration; give the old values, another --logdir, or a"
-                    " `name:` of its own. What differs (run -> now):\n  " + "\n  ".join(changed)
+                    " --name of its own. What differs (run -> now):\n  " + "\n  ".join(changed)
                 )
-            return run
+            if not allowed:
+                return run
+            with run.locked():
+                print(f"{path} takes other options from here on: {'; '.join(allowed)}")
+                with files.atomic_write(path / "config.yml") as temporary:
+                    config.save(temporary)
+            return cls(path)
         files.writable_folder(path)
         with files.atomic_write(path / "config.yml") as temporary:
             config.save(temporary)
@@ -124,9 +133,9 @@ class Run:
                 parsed.append(json.loads(line))
         return parsed
 
-    def rewind_metrics(self, epochs: int) -> None:
-        """Drops the lines of epochs that a killed session logged and that will be trained again."""
-        lines = [line for line in self.read_metrics() if line["epoch"] <= epochs]
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines of steps that a killed session logged and that will be trained again."""
+        lines = [line for line in self.read_metrics() if line["step"] <= step]
         with files.atomic_write(self.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

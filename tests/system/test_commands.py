@@ -53,31 +53,42 @@ def test_a_run_holds_what_it_should(trained):
     assert not list(trained.rglob("*.tmp*"))
 
 
-def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), "--logdir", str(tmp_path), "--config", str(tiny)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    metrics, first = tmp_path / "tiny" / "metrics.jsonl", tmp_path / "tiny" / "backup" / "epoch-000001.npz"
-    deadline = time.time() + 200
-    while not first.is_file() and time.time() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    result = command("train.py", "--logdir", tmp_path, "--config", tiny)
-    assert "after epoch 1 of 3" in result.stderr + result.stdout
-    ours, theirs = weights(tmp_path / "tiny"), weights(trained)
-    assert ours.keys() == theirs.keys() and ours
-    for key in ours:
-        np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-5, atol=1e-6, err_msg=key)
-    for mine, other in zip(
-        metrics.read_text().splitlines(), (trained / "metrics.jsonl").read_text().splitlines(), strict=True
-    ):
-        mine, other = json.loads(mine), json.loads(other)
+def same_ending(ours, theirs):
+    """Whether two runs have the same last weights and the same lines of metrics, up to rounding."""
+    first, second = weights(ours), weights(theirs)
+    assert first.keys() == second.keys() and first
+    for key in first:
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-5, atol=1e-6, err_msg=key)
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (ours, theirs)]
+    for mine, other in zip(*lines, strict=True):
         for key in other:
             if key != "frames_per_second":
                 assert mine[key] == pytest.approx(other[key], rel=1e-5, abs=1e-6), key
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_stopped_run_ends_as_one_that_was_not(trained, tiny, tmp_path, name):
+    number = signal.Signals[name]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "--logdir", str(tmp_path), "--config", str(tiny)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    first = tmp_path / "tiny" / "backup" / "step-000000012.npz"
+    deadline = time.time() + 200
+    while not first.is_file() and time.time() < deadline:
+        time.sleep(0.005)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[0]
+    expected = -signal.SIGKILL if name == "SIGKILL" else 143
+    assert process.returncode == expected, "the run ended before it could be stopped: " + said
+    result = command("train.py", "--logdir", tmp_path, "--config", tiny)
+    step = int(re.search(r"after step (\d+) of 36", result.stderr + result.stdout)[1])
+    if name != "SIGKILL":
+        assert f"{name}: saved after step {step} of 36" in said
+    assert step >= 12 and "Traceback" not in said
+    same_ending(tmp_path / "tiny", trained)
 
 
 def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
@@ -184,7 +195,8 @@ def test_another_export_gets_the_next_number(trained):
         (["data.image_size=34"], "do not divide by 4"),
         (["eval.open_loop_ctx=8"], "leaves nothing to predict"),
         (["train.batch_size=3", "train.accumulate=2"], "use a multiple of 2"),
-        (["train.steps_per_execution=5"], "does not divide an epoch"),
+        (["train.log_steps=0"], "train.log_steps=0 must be greater than 0"),
+        (["train.profile=[3]"], "takes two numbers of steps"),
         (["train.optimizer=adem"], "did you mean 'Adam'"),
         (["train.seq_len=30"], "frames"),
     ],

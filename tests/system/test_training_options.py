@@ -1,6 +1,8 @@
 """Training options that change how a step is made, tried in this process on a tiny model."""
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def plain(tmp_path_factory):
         {"devices": 2},
         {"accumulate": 2},
         {"devices": 2, "accumulate": 2},
-        {"steps_per_execution": 2},
+        {"steps_per_execution": 3},
         {"xla": True},
         {"xla": True, "recompute": True},
     ],
@@ -106,7 +108,7 @@ def test_the_average_is_what_is_saved(tmp_path):
     build_dataset(started.config)
     fresh = build_model(started.config, (32, 32, 1))
     saved = tfvp.load_run(started.path, "last")
-    raw = np.load(sorted((started.path / "backup").glob("*.npz"))[-1])
+    raw = np.load(sorted((started.path / "backup").glob("step-*.npz"))[-1])
     for i, (initial, kept) in enumerate(zip(fresh.trainable_variables, saved.trainable_variables)):
         np.testing.assert_allclose(np.asarray(kept), np.asarray(initial), atol=1e-4)
         assert np.abs(raw[f"model/{i}"] - np.asarray(initial)).max() > 1e-3
@@ -130,8 +132,72 @@ def test_a_plateau_lowers_the_rate_and_early_stopping_stops(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="not finite for 3 steps in a row"):
+    with pytest.raises(UserError, match=r"before step 10: the gradient was not finite for 9 steps in a row"):
         run(tmp_path, optimizer="sgd", learning_rate=1e30, nonfinite_patience=3, steps_per_epoch=30)
+
+
+def test_xla_on_several_devices_is_refused(tmp_path):
+    with pytest.raises(UserError, match="train.xla=true compiles the step of one device"):
+        run(tmp_path, devices=2, xla=True)
+
+
+def test_validation_checkpoints_and_logs_by_steps(tmp_path):
+    started = run(
+        tmp_path, epochs=2, validate_steps=3, keep_checkpoints=6, log_steps=2, loggers=["jsonl"], profile=[3, 3]
+    )
+    lines = started.read_metrics()
+    assert [(line["epoch"], line["step"], "val_loss" in line) for line in lines] == [
+        (0.75, 3, True),
+        (1, 4, False),
+        (1.5, 6, True),
+        (2, 8, True),
+    ]
+    assert [p.name for p in (started.path / "model").glob("step-*")] == ["step-000000006.weights.h5"]
+    read = [json.loads(line) for line in (started.path / "steps.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in read] == [2, 3, 4, 6, 8] and "val_loss" in read[1]
+    assert not (started.path / "tensorboard").exists() and list((started.path / "profile").rglob("*.xplane.pb"))
+
+
+def test_loggers_that_are_not_there_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="unknown logger 'tensorbord'; known: tensorboard, jsonl, wandb, mlflow"):
+        run(tmp_path, loggers=["tensorbord"])
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        run(tmp_path, loggers=["wandb"])
+
+
+class Recorder(types.ModuleType):
+    """Takes the place of wandb and of mlflow, and writes their calls down."""
+
+    def __init__(self):
+        super().__init__("recorder")
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self.calls.append((name, args, kwargs)) or self
+
+
+def test_wandb_and_mlflow_get_the_configuration_and_every_reading(tmp_path, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "wandb", recorder)
+    monkeypatch.setitem(sys.modules, "mlflow", recorder)
+    run(tmp_path, loggers=["wandb", "mlflow"], log_steps=2)
+    names = [name for name, _, _ in recorder.calls]
+    assert names == [
+        "init",
+        "set_experiment",
+        "start_run",
+        "log_params",
+        *["log", "log_metrics"] * 2,
+        "finish",
+        "end_run",
+    ]
+    by_name = {name: (args, kwargs) for name, args, kwargs in recorder.calls}
+    assert by_name["init"][1]["config"]["train"]["log_steps"] == 2
+    assert by_name["log_params"][0][0]["train.log_steps"] == 2
+    assert by_name["log"][1]["step"] == by_name["log_metrics"][1]["step"] == 4 and "val_loss" in by_name["log"][0][0]
 
 
 def test_an_unknown_monitor_is_refused(tmp_path):

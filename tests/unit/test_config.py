@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tfvp import config, registry
+from tfvp import changes, config, registry
 from tfvp.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -81,9 +81,9 @@ def test_saved_configurations_load_as_they_were(tmp_path):
     loaded.save(tmp_path / "config.yml")
     again = config.load(tmp_path / "config.yml")
     assert again.to_dict() == loaded.to_dict() and again.name == "mine"
-    assert config.differences(loaded, again) == []
+    assert changes.differences(loaded, again) == []
     other = config.load(tmp_path / "config.yml", ["train.seed=5"])
-    assert config.differences(loaded, other) == ["train.seed: 1 -> 5"]
+    assert changes.differences(loaded, other) == ["train.seed: 1 -> 5"]
 
 
 @pytest.mark.parametrize(

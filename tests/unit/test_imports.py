@@ -23,6 +23,7 @@ ROWS = [
     {"layers"},
     {"preprocessing"},
     {"run", "weights", "video_io"},
+    {"changes"},
     {"config", "frames", "video_decoding"},
     {"registry", "files", "compat", "devices"},
     {"errors", "quiet"},

@@ -170,9 +170,9 @@ def test_resuming_gives_the_same_batches(window, endless, steps_per_epoch):
     dataset = Counting({"train": [9, 12, 30, 7, 15, 8, 11]}, endless)
     options = {"window": window, "flip": True, "steps_per_epoch": steps_per_epoch}
     whole = stream(dataset, 4 * steps_per_epoch, **options)
-    for epoch in range(4):
-        rest = stream(dataset, steps_per_epoch, first_epoch=epoch, **options)
-        for expected, found in zip(whole[epoch * steps_per_epoch :], rest):
+    for first in (0, 1, steps_per_epoch, 2 * steps_per_epoch + 1):
+        rest = stream(dataset, steps_per_epoch, first_step=first, **options)
+        for expected, found in zip(whole[first:], rest):
             for key in expected:
                 np.testing.assert_array_equal(found[key], expected[key])
 

@@ -41,8 +41,28 @@ def test_the_newest_run_wins(tmp_path, settings):
 def test_another_configuration_is_refused_with_the_difference(tmp_path, settings):
     run.Run.start(tmp_path, settings)
     assert run.Run.start(tmp_path, settings).config.to_dict() == settings.to_dict()
-    with pytest.raises(UserError, match=r"train.epochs: 2 -> 3"):
-        run.Run.start(tmp_path, config.from_dict({"train": {"epochs": 3}}, name="mine"))
+    with pytest.raises(UserError, match=r"train.batch_size: 16 -> 8"):
+        run.Run.start(tmp_path, config.from_dict({"train": {"epochs": 2, "batch_size": 8}}, name="mine"))
+    with pytest.raises(UserError, match=r"train.epochs: 2 -> 1"):
+        run.Run.start(tmp_path, config.from_dict({"train": {"epochs": 1}}, name="mine"))
+    with pytest.raises(UserError, match=r"eval.open_loop_ctx: 10 -> 5"):
+        run.Run.start(tmp_path, config.from_dict({"train": {"epochs": 2}, "eval": {"open_loop_ctx": 5}}, name="mine"))
+
+
+def test_what_does_not_change_the_result_may_change(tmp_path, settings, capsys):
+    run.Run.start(tmp_path, settings)
+    other = {"train": {"epochs": 9, "log_steps": 3}, "data": {"root": "/elsewhere"}, "eval": {"num_examples": 5}}
+    moved = run.Run.start(tmp_path, config.from_dict(other, name="mine"))
+    assert moved.config.data.root == "/elsewhere" and moved.config.train.epochs == 9
+    assert "data.root: '' -> '/elsewhere'" in capsys.readouterr().out
+    other["train"]["schedule"] = "cosine"
+    with pytest.raises(UserError, match="train.schedule"):
+        run.Run.start(tmp_path, config.from_dict(other, name="mine"))
+    cosine = {"train": {"schedule": "cosine"}}
+    run.Run.start(tmp_path, config.from_dict(cosine, name="cosine"))
+    cosine["train"]["epochs"] = 20
+    with pytest.raises(UserError, match="train.epochs: 10 -> 20"):
+        run.Run.start(tmp_path, config.from_dict(cosine, name="cosine"))
 
 
 def test_two_processes_cannot_train_one_run(tmp_path, settings):
@@ -57,11 +77,11 @@ def test_two_processes_cannot_train_one_run(tmp_path, settings):
 def test_metrics_lines_survive_a_cut_and_are_rewound(tmp_path, settings):
     started = run.Run.start(tmp_path, settings)
     for epoch in (1, 2, 3):
-        started.append_metrics({"epoch": epoch, "loss": float("nan") if epoch == 2 else 1.5})
+        started.append_metrics({"epoch": epoch, "step": 10 * epoch, "loss": float("nan") if epoch == 2 else 1.5})
     with open(started.path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 4, "lo')
     assert [line["loss"] for line in started.read_metrics()] == [1.5, None, 1.5]
-    started.rewind_metrics(2)
+    started.rewind_metrics(29)
     assert [line["epoch"] for line in started.read_metrics()] == [1, 2]
 
 
@@ -79,7 +99,9 @@ def test_files_are_whole_or_absent(tmp_path):
 
 
 class Compiled(keras.Sequential):
-    """A Keras model with the one attribute that backups need of a `VideoModel`."""
+    """A Keras model with what backups need of a `VideoModel`."""
+
+    metrics = ()
 
     @property
     def optimizers(self):
@@ -102,13 +124,20 @@ def everything(model):
 
 
 def test_a_backup_restores_weights_optimizer_and_state(tmp_path):
-    x = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
-    model = small_model(0)
-    model.fit(x, x[:, :1] * np.ones(3), verbose=0)
-    Backup(tmp_path, model).save(7, {"best": 0.5})
+    random, model = np.random.default_rng(0), small_model(0)
+    model.optimizer.apply_gradients([(tf.ones(v.shape), v) for v in model.trainable_variables])
+    for variable in model.non_trainable_variables:
+        variable.assign(random.uniform(size=variable.shape).astype(np.float32))
+    model.optimizer.learning_rate = 0.025  # as a plateau leaves it
+    first = Backup(tmp_path, model)
+    first.save(7, {"best": 0.5})
+    first.wait()
+    (tmp_path / ".step-000000008.4711.tmp.npz").write_bytes(b"half a file of a killed process")
     other = small_model(1)
     state, notes = Backup(tmp_path, other).restore()
-    assert state == {"epoch": 7, "best": 0.5} and notes == []
+    assert state == {"step": 7, "best": 0.5, "rates": [pytest.approx(0.025)]} and notes == []
+    assert float(other.optimizer.learning_rate) == pytest.approx(0.025)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000000007.npz"]
     for ours, theirs in zip(everything(model), everything(other), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -121,22 +150,25 @@ def test_a_damaged_backup_is_passed_over(tmp_path, damage):
     before = everything(model)
     model.variables[0].assign(model.variables[0] + 1.0)
     backup.save(2, {})
-    newest = tmp_path / "epoch-000002.npz"
+    backup.wait()
+    newest = tmp_path / "step-000000002.npz"
     content = bytearray(newest.read_bytes())
     if damage == "flip":
         content[content.index(np.asarray(model.variables[0]).tobytes())] ^= 0xFF
     newest.write_bytes({"truncate": content[: len(content) // 2], "flip": content, "empty": b""}[damage])
     state, notes = backup.restore()
-    assert state["epoch"] == 1 and "epoch-000002" in notes[0]
+    assert state["step"] == 1 and "step-000000002" in notes[0]
     for ours, theirs in zip(before, everything(model), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    (tmp_path / "epoch-000001.npz").write_bytes(b"x")
+    (tmp_path / "step-000000001.npz").write_bytes(b"x")
     with pytest.raises(UserError, match="no backup"):
         backup.restore()
 
 
 def test_a_backup_of_another_model_is_refused(tmp_path):
-    Backup(tmp_path, small_model(0)).save(1, {})
+    backup = Backup(tmp_path, small_model(0))
+    backup.save(1, {})
+    backup.wait()
     other = Compiled([keras.layers.Dense(4)])
     other.build((None, 2))
     other.compile(optimizer="sgd", loss="mse")
@@ -147,9 +179,18 @@ def test_a_backup_of_another_model_is_refused(tmp_path):
 
 def test_only_two_backups_are_kept(tmp_path):
     backup = Backup(tmp_path, small_model(0))
-    for epoch in range(1, 5):
-        backup.save(epoch, {})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-000003.npz", "epoch-000004.npz"]
+    for step in range(1, 5):
+        backup.save(step, {})
+    backup.wait()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000000003.npz", "step-000000004.npz"]
+
+
+def test_a_backup_that_cannot_be_written_is_not_passed_over_in_silence(tmp_path):
+    (tmp_path / "file").write_text("")
+    backup = Backup(tmp_path / "file" / "backup", small_model(0))
+    backup.save(1, {})
+    with pytest.raises(UserError, match="free space"):
+        backup.wait()
 
 
 def test_the_environment_is_recorded_per_session(tmp_path, settings):

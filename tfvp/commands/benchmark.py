@@ -35,6 +35,7 @@ def add_arguments(parser):
     faults = _add(kinds, "faults", "commands that are killed at random moments: does the next try end as if not?")
     faults.add_argument("--kills", type=int, default=20, help="how many")
     faults.add_argument("--seed", type=int, default=1, help="of the moments")
+    faults.add_argument("--only", choices=("prepare", "training", "evaluation", "export"), help="one of the commands")
 
     prior = _add(kinds, "svg-prior", "the deviation of SVG's learned prior around wall hits")
     prior.add_argument("--logdir", default="./logs", help="a run of svg on stochastic_mnist with one digit")

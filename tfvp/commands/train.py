@@ -13,6 +13,7 @@ from tfvp.commands import arguments
 def add_arguments(parser):
     arguments.add_new_run(parser)
     arguments.add_config(parser)
+    parser.add_argument("--name", help="of the run, where there are several of one configuration")
     parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
     parser.set_defaults(evaluate="tfvp evaluate")
 
@@ -22,7 +23,7 @@ def run(options):
     from tfvp import config
     from tfvp.training import loop, strategies
 
-    trained = loop.train(config.load(options.config, options.overrides), options.logdir)
+    trained = loop.train(config.load(options.config, options.overrides, options.name), options.logdir)
     print(f"\nrun: {trained.path}\n  curves:  {trained.path / 'curves.png'}\n  samples: {trained.path / 'samples'}")
     if options.export and strategies.this_worker().chief:
         from tfvp.serving import export

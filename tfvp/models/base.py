@@ -47,6 +47,7 @@ class VideoModel(keras.Model):
         use_obs: whether each level of a hierarchical model observes contexts, bottom first; may be set.
         discriminator_count: networks with an optimizer of their own, `discriminator_optimizers` of `compile`.
         updates_per_batch: optimizer updates that one `train_step` makes.
+        own_train_function: whether a step is several graph calls, made by its own `make_train_function`.
         steps_per_epoch: batches in an epoch, set before training, for schedules that count epochs.
         paper: the publication that the model reimplements.
         xla_rollouts: whether XLA compiles observation and imagination; set it before the first rollout.
@@ -70,6 +71,7 @@ class VideoModel(keras.Model):
     use_obs = ()
     discriminator_count = 0
     updates_per_batch = 1
+    own_train_function = False
     steps_per_epoch = 1
     xla_rollouts = False
     can_recompute = False
@@ -291,10 +293,8 @@ class VideoModel(keras.Model):
         return updates // self.updates_per_batch
 
     def train_step(self, batch: dict) -> dict:
-        terms = self.minimize(
-            lambda part: self.loss_terms(part, training=True), self.trainable_variables, self.optimizer, batch
-        )
-        return self._track(terms)
+        loss_fn = functools.partial(self.loss_terms, training=True)
+        return self._track(self.minimize(loss_fn, self.trainable_variables, self.optimizer, batch))
 
     def test_step(self, batch: dict) -> dict:
         return self._track(self.loss_terms(batch, training=False), batch.get("mask"))

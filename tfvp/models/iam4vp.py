@@ -180,6 +180,10 @@ class IAM4VP(VideoModel):
 
     # Training.
 
+    @property
+    def own_train_function(self):
+        return self.per_frame
+
     def compile(self, optimizer, **kwargs):
         """As `VideoModel.compile`.
 

@@ -51,6 +51,7 @@ class ImageGenerator(VideoModel):
         options: the options of `HierarchicalVideo` that are about the image generator.
     """
 
+    own_train_function = True
     renders_labels = True
     updates_per_batch = 2  # at least: the generator's and the image discriminator's
     loss_names = ("loss", "gan", "feature", "flow", "warp", "perceptual", "d_image", "d_temporal")
@@ -81,7 +82,6 @@ class ImageGenerator(VideoModel):
         for discriminator in self.discriminators[1:]:
             discriminator.build((None, None, None, 13))
         self.spacings = [3**scale for scale in range(scales)]
-        self.compiled_by_xla = False
         self._discriminator_optimizers = Untracked([])
 
     @property

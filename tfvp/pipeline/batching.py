@@ -27,7 +27,7 @@ def training_batches(
     length,
     steps_per_epoch,
     seed,
-    first_epoch=0,
+    first_step=0,
     window="random",
     stride=1,
     flip=False,
@@ -47,7 +47,7 @@ def training_batches(
             whatever the length of an epoch: every window has been seen once before any is seen again. Clips that
             are drawn anew begin a new pass in each epoch.
         seed: with the epoch's number it determines order, window starts and flips.
-        first_epoch: the epoch to begin with; the batches are those that a stream from epoch 0
+        first_step: number of the first batch; the batches are those that a stream from step 0
             would have from there on.
         window: "random" = in each pass one window of each clip, at a random place; "split" =
             all windows from frame 0 on that do not overlap; "first" = the window at frame 0.
@@ -97,7 +97,7 @@ def training_batches(
             arrays = [_padded_and_cut(key, array, places, crop_padding) for key, array in zip(spec, arrays)]
         return _as_batch(spec, arrays, positions, mirrored if flip else None, needs)
 
-    steps = tf.data.Dataset.counter(first_epoch * steps_per_epoch)
+    steps = tf.data.Dataset.counter(first_step)
     extra = [tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool), tf.TensorSpec([2], tf.float64)]
     return _configured(_mapped(steps, read, [*spec.values(), *extra], part, finish))
 

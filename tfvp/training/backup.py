@@ -1,7 +1,8 @@
-"""Exact resume: everything that the next epoch depends on, in one file per finished epoch."""
+"""Exact resume: everything that the next step depends on, in one file."""
 
 import json
 import pathlib
+import threading
 import zipfile
 
 import numpy as np
@@ -14,13 +15,14 @@ KEPT = 2
 
 
 class Backup:
-    """Saves a training run at the end of an epoch, and restores it.
+    """Saves a training run at any step, and restores it.
 
-    The order of the data, the sampling seeds and the learning rate are functions of the epoch and
-    of the optimizer's counter, so the variables saved here determine how the run continues.
+    The order of the data, the sampling seeds and scheduled learning rates are functions of the
+    step, so the variables and the state saved here determine how the run continues. `save` copies
+    the variables and returns; a thread writes the copy.
 
     Args:
-        folder: where the files go: epoch-<n>.npz, the newest two.
+        folder: where the files go: step-<n>.npz, the newest two.
         model: a compiled model.
         average: its `WeightAverage`, or None.
         writes: whether `save` writes files. In a cluster only the chief worker does.
@@ -29,33 +31,64 @@ class Backup:
     def __init__(self, folder, model, average=None, writes=True):
         self.folder = pathlib.Path(folder)
         self.writes = writes
+        self.optimizers = model.optimizers
         self.groups = {
             "model": [compat.backing_variable(v) for v in model.variables],
             "optimizer": [
                 compat.backing_variable(v)
-                for optimizer in model.optimizers
+                for optimizer in self.optimizers
                 for v in compat.optimizer_variables(optimizer)
             ],
             "average": average.variables if average is not None else [],
+            "means": [compat.backing_variable(v) for metric in model.metrics for v in metric.variables],
         }
+        self.writer, self.failure = None, None
 
-    def save(self, epoch, state):
-        """Writes the backup after `epoch` epochs, with `state` (plain JSON types) in it."""
+    def save(self, step, state):
+        """Writes a backup after `step` steps, with `state` (plain JSON types) in it.
+
+        Raises:
+            UserError: the backup before this one could not be written.
+        """
         arrays = {
-            f"{group}/{i}": np.asarray(tf.convert_to_tensor(variable))
+            f"{group}/{i}": np.array(tf.convert_to_tensor(variable))
             for group, variables in self.groups.items()
             for i, variable in enumerate(variables)
         }
+        rates = [compat.plain_learning_rate(optimizer) for optimizer in self.optimizers]
+        self.wait()
         if not self.writes:  # reading was still needed: some variables are means over all workers
             return
-        state = json.dumps({"epoch": epoch, **state})
-        with files.atomic_write(self.folder / f"epoch-{epoch:06d}.npz") as temporary:
-            np.savez(temporary, state=np.frombuffer(state.encode(), np.uint8), **arrays)
-        for old in self._files()[KEPT:]:
-            old.unlink(missing_ok=True)
+        state = json.dumps({"step": step, "rates": rates, **state})
+        arrays["state"] = np.frombuffer(state.encode(), np.uint8)
+        # Not a daemon: an interpreter that ends waits for the file.
+        self.writer = threading.Thread(target=self._write, args=(self.folder / f"step-{step:09d}.npz", arrays))
+        self.writer.start()
+
+    def wait(self):
+        """Waits until the last backup is written.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if self.writer is not None:
+            self.writer.join()
+            self.writer = None
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise UserError(f"no backup can be written to {self.folder} ({failure}); free space there and run it again")
+
+    def _write(self, path, arrays):
+        try:
+            with files.atomic_write(path) as temporary:
+                np.savez(temporary, **arrays)
+            for old in self._files()[KEPT:]:
+                old.unlink(missing_ok=True)
+        except (OSError, UserError) as error:
+            self.failure = error
 
     def restore(self):
-        """Loads the newest backup that can be read.
+        """Loads the newest backup that can be read, and removes what killed sessions left half-written.
 
         Returns:
             (state or None, list of sentences about backups that could not be used).
@@ -64,6 +97,8 @@ class Backup:
             UserError: there are backups, but none can be read.
         """
         notes = []
+        if self.writes:
+            files.remove_leftovers(self.folder)
         for path in self._files():
             try:
                 with np.load(path, allow_pickle=False) as archive:
@@ -75,6 +110,9 @@ class Backup:
                     f"{path} cannot be used ({' '.join(str(error).split())}); falling back to the one before it"
                 )
                 continue
+            for optimizer, rate in zip(self.optimizers, state.get("rates", [])):
+                if rate is not None:
+                    optimizer.learning_rate = rate
             return state, notes
         if notes:
             raise UserError(
@@ -84,6 +122,8 @@ class Backup:
 
     def _assign(self, arrays):
         expected = {f"{group}/{i}": v for group, variables in self.groups.items() for i, v in enumerate(variables)}
+        if not any(key.startswith("means/") for key in arrays):  # written by 0.1, between two epochs
+            expected = {key: variable for key, variable in expected.items() if not key.startswith("means/")}
         if set(expected) != set(arrays):
             raise ValueError(f"it holds {len(arrays)} arrays, not {len(expected)}")
         for key, variable in expected.items():
@@ -93,5 +133,5 @@ class Backup:
             variable.assign(tf.cast(arrays[key], variable.dtype))
 
     def _files(self):
-        """The backups, newest first."""
-        return sorted(self.folder.glob("epoch-*.npz"), reverse=True)
+        """The backups, newest first; those of 0.1 are called epoch-<n>.npz."""
+        return sorted([*self.folder.glob("step-*.npz"), *self.folder.glob("epoch-*.npz")], reverse=True)

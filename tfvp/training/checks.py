@@ -17,6 +17,7 @@ def check(config, replicas):
         "train.batch_size": settings.batch_size,
         "train.accumulate": settings.accumulate,
         "train.steps_per_execution": settings.steps_per_execution,
+        "train.log_steps": settings.log_steps,
         "train.validate_every": settings.validate_every,
         "train.validation_examples": settings.validation_examples,
         "train.gif_examples": settings.gif_examples,
@@ -33,6 +34,21 @@ def check(config, replicas):
     for key, value in positive.items():
         if value <= 0:
             raise UserError(f"{key}={value} must be greater than 0")
+    not_negative = {
+        "train.validate_steps": settings.validate_steps,
+        "train.keep_checkpoints": settings.keep_checkpoints,
+        "train.backup_minutes": settings.backup_minutes,
+    }
+    for key, value in not_negative.items():
+        if value < 0:
+            raise UserError(f"{key}={value} must not be negative; 0 turns it off")
+    if settings.profile and (len(settings.profile) != 2 or not 0 <= settings.profile[0] <= settings.profile[1]):
+        raise UserError("train.profile takes two numbers of steps, [first, last], or []")
+    if settings.xla and replicas > 1:
+        raise UserError(
+            f"train.xla=true compiles the step of one device; with {replicas} devices their gradients are added up"
+            " within the step, which XLA cannot compile. Set train.xla=false, or train.devices=1"
+        )
     if config.data.crop_margin < 0:
         raise UserError(f"data.crop_margin={config.data.crop_margin} must not be negative")
     if settings.devices < 0 or settings.steps_per_epoch < 0:
@@ -61,18 +77,13 @@ def check_steps(config, steps):
     """Checks the number of steps in an epoch.
 
     Raises:
-        UserError: there are none, or `train.steps_per_execution` does not divide them.
+        UserError: there are none.
     """
     settings = config.train
     if steps == 0:
         raise UserError(
             f"data set {config.data.name} has fewer training clips than one batch of {settings.batch_size};"
             " lower train.batch_size or set train.steps_per_epoch"
-        )
-    if steps % settings.steps_per_execution:
-        raise UserError(
-            f"train.steps_per_execution={settings.steps_per_execution} does not divide an epoch of {steps} steps;"
-            " change it or set train.steps_per_epoch"
         )
 
 

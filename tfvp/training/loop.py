@@ -1,7 +1,9 @@
-"""Training: from a configuration to a trained run directory, started or resumed."""
+"""Training: from a configuration to a trained run directory, started or resumed at any step."""
 
 import contextlib
 import functools
+import hashlib
+import json
 import pathlib
 import tempfile
 import traceback
@@ -17,8 +19,11 @@ from tfvp.errors import UserError
 from tfvp.models.build import build_model, load_run, resolve
 from tfvp.pipeline import batching
 from tfvp.run import Run
-from tfvp.training import callbacks, checks, optimizers, strategies
+from tfvp.training import checks, loggers, optimizers, strategies
 from tfvp.training.backup import Backup
+from tfvp.training.records import Progress, Records
+from tfvp.training.session import Profile, Session
+from tfvp.training.steps import Stepper
 from tfvp.training.validation import make_validation
 
 MEAN_FRAME_CLIPS = 256
@@ -37,30 +42,37 @@ def train(config, logdir):
     Raises:
         UserError: anything that prevents training, in one sentence; where it can be known
             beforehand, before anything is written.
+        SystemExit: a signal asked it to end; it was saved at its step (see `tfvp.training.signals`).
     """
     worker = strategies.this_worker()
     try:
         return _train(config, logdir, worker)
     except KeyboardInterrupt as stopped:
-        sentence = str(stopped) or "stopped; rerun the same command to resume after the last finished epoch"
+        sentence = str(stopped) or "stopped; rerun the same command to resume at the last backup"
         raise KeyboardInterrupt(sentence) from None
     except strategies.LOST_WORKER as error:
         if worker.count == 1:
             raise
         reason = " ".join(str(error).split())[:200]
+        details = pathlib.Path(logdir) / config.name / "errors" / f"worker-{worker.rank}.txt"
+        with files.atomic_write(details) as temporary:
+            temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         # The frames hold a thread pool that a failed TensorFlow call left open. If the garbage collector closed its
         # queue first, a stack trace would be printed at exit.
         traceback.clear_frames(error.__traceback__)
         raise UserError(
-            f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}: {reason}); start all"
-            " workers again with the same command to resume after the last finished epoch"
+            f"worker {worker.rank} of {worker.count} lost the others ({type(error).__name__}: {reason}; all of it is in"
+            f" {details}); start all workers again with the same command to resume at the last backup"
         ) from None
 
 
 def _train(config, logdir, worker):
     settings = config.train
-    strategy = strategies.make_strategy(settings.devices)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    strategy = strategies.make_strategy(settings.devices, settings.memory_growth)
     checks.check(config, strategy.num_replicas_in_sync)
+    loggers.check(settings.loggers)
     config = resolve(config)
     files.writable_folder(logdir)
     keras.mixed_precision.set_global_policy(settings.precision)
@@ -147,21 +159,26 @@ def _run_folder(logdir, config, worker):
 
 
 def _fit(run, config, model, average, dataset, validation, steps, backup, worker):
-    settings = config.train
+    """Trains from the newest backup, or from the start, to the last step or the first signal."""
+    settings, strategy = config.train, model.distribute_strategy
+    total = settings.epochs * steps
     state, notes = backup.restore()
     for note in notes:
         tqdm.write(note)
-    done = state["epoch"] if state else 0
-    strategies.agree(model.distribute_strategy, worker, done, backup.folder)
-    run.rewind_metrics(done)
-    if state and settings.early_stopping and state["waited"] >= settings.early_stopping or done >= settings.epochs:
-        tqdm.write(f"{run.path} is already trained, for {done} epochs; there is nothing left to do")
+    step = _step_of(state, steps)
+    training_set = _larger(config, dataset)
+    gather = strategies.Gather(strategy, worker)
+    strategies.agree(gather, step, _digest(training_set), backup.folder)
+    run.rewind_metrics(step)
+    made = loggers.make(settings.loggers, run) if worker.chief else []
+    records = Records(run, settings, model, validation, average, made, steps, state)
+    if step >= total or records.stopped_early:
+        tqdm.write(f"{run.path} is already trained, for {step} steps; there is nothing left to do")
         return
     if not state:
         _load_pretrained(model)
     else:
-        tqdm.write(f"resuming {run.path} after epoch {done} of {settings.epochs}")
-    training_set = _larger(config, dataset)
+        tqdm.write(f"resuming {run.path} after step {step} of {total} ({step / steps:g} of {settings.epochs} epochs)")
     make_batches = functools.partial(
         batching.training_batches,
         training_set,
@@ -169,7 +186,7 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
         length=settings.seq_len,
         steps_per_epoch=steps,
         seed=settings.seed,
-        first_epoch=done,
+        first_step=step,
         window=config.data.window,
         stride=config.data.frame_stride,
         flip=config.data.flip,
@@ -177,20 +194,25 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
         crop_padding=config.data.crop_padding,
         needs=model.needs,
     )
-    batches = strategies.distribute(model.distribute_strategy, worker, make_batches)
-    progress = callbacks.Progress(settings.epochs, steps, settings.batch_size * settings.seq_len, shown=worker.chief)
-    end = callbacks.EndOfEpoch(run, settings, validation, backup, average, progress, state)
     _save_mean_frame(run, config, dataset, model)
-    stop = callbacks.StopWhenNotFinite(settings.nonfinite_patience, settings.steps_per_execution)
-    model.fit(
-        batches,
-        initial_epoch=done,
-        epochs=settings.epochs,
-        steps_per_epoch=steps,
-        verbose=0,
-        shuffle=False,
-        callbacks=[progress, stop, end],
-    )
+    batches = strategies.distribute(strategy, worker, make_batches)
+    stepper = Stepper(model, batches, settings.nonfinite_patience, settings.xla)
+    progress = Progress(settings.epochs, steps, settings.batch_size * settings.seq_len, shown=worker.chief)
+    with contextlib.closing(records), Profile(run.path / "profile", settings.profile) as profile:
+        Session(settings, steps, stepper, records, backup, progress, gather, profile).run(step)
+
+
+def _step_of(state, steps):
+    """Steps done in a restored state; backups of 0.1 count epochs."""
+    if not state:
+        return 0
+    return state["step"] if "step" in state else state["epoch"] * steps
+
+
+def _digest(dataset):
+    """A whole number that stands for the training clips of a data set: their lengths, in order, and its options."""
+    facts = [dataset.name, sorted(map(str, dataset.options.items())), dataset.clip_lengths("train").tolist()]
+    return int(hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12], 16)
 
 
 def _load_pretrained(model):

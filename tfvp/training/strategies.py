@@ -6,7 +6,6 @@ import typing
 
 import tensorflow as tf
 
-from tfvp import compat
 from tfvp import devices as machine
 from tfvp.errors import UserError
 
@@ -69,22 +68,33 @@ def this_worker():
     return Worker(places[kind][1] + index, len(chiefs) + len(workers))
 
 
-def make_strategy(devices):
+def make_strategy(devices, memory_growth=False):
     """The strategy over all GPUs (or `devices` of them, or that many logical CPU devices) of all workers.
 
     It is a `MirroredStrategy` without a cluster in TF_CONFIG, and a `MultiWorkerMirroredStrategy`
-    with one; the latter waits here until all workers have started.
+    with one; the latter waits here until all workers have started. GPUs that are not used stay
+    untouched.
+
+    Args:
+        devices: how many devices of each worker; 0 = all GPUs, or one CPU.
+        memory_growth: whether TensorFlow takes GPU memory as it needs it instead of all at once.
 
     Raises:
-        UserError: there are fewer GPUs than requested, TensorFlow has already started with another
-            number of CPU devices, or this stack cannot train on several machines.
+        UserError: there are fewer GPUs than requested, or TensorFlow has already started with another
+            number of CPU devices.
     """
     worker = this_worker()
     gpus = tf.config.list_physical_devices("GPU")
-    if worker.count > 1:
-        if devices > len(gpus) > 0:
-            machine.names(devices, "train.devices")
-        return _over_workers(worker, gpus[: devices or None], devices)
+    if gpus:
+        machine.check(devices, len(gpus), "train.devices")
+        _take(gpus[: devices or None], memory_growth)
+    if worker.count > 1:  # which must be set up before anything asks for logical devices
+        if not gpus and devices > 1:
+            raise UserError(
+                f"train.devices={devices}: with several workers a worker without GPUs is one device; use"
+                " train.devices=0"
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
     names = machine.names(devices, "train.devices")
     if gpus:
         return tf.distribute.MirroredStrategy(names)
@@ -92,24 +102,21 @@ def make_strategy(devices):
     return tf.distribute.MirroredStrategy(names, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
-def _over_workers(worker, gpus, devices):
-    if compat.KERAS_3:
-        raise UserError(
-            f"TF_CONFIG names {worker.count} workers, but Keras 3 cannot train on several machines with TensorFlow;"
-            " use Python 3.10 or 3.11, for which requirement.txt installs TensorFlow 2.15, or unset TF_CONFIG and"
-            " train on the GPUs of one machine"
-        )
-    if not gpus and devices > 1:
-        raise UserError(
-            f"train.devices={devices}: with several workers a worker without GPUs is one device; use train.devices=0"
-        )
-    if gpus:
+def _take(gpus, memory_growth):
+    """Makes these GPUs the only visible ones, if TensorFlow has not started yet."""
+    try:
         tf.config.set_visible_devices(gpus, "GPU")
-    return tf.distribute.MultiWorkerMirroredStrategy()
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, memory_growth)
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("GPU")) < len(gpus):
+            raise UserError(
+                f"train.devices={len(gpus)}: TensorFlow has already started with fewer GPUs; start a new process"
+            ) from None
 
 
 def distribute(strategy, worker, make_batches):
-    """Training batches for `fit`; every worker reads only its own part of each.
+    """Training batches for the strategy's replicas; every worker reads only its own part of each.
 
     Args:
         strategy: what `make_strategy` returned.
@@ -117,40 +124,81 @@ def distribute(strategy, worker, make_batches):
         make_batches: called with `worker=(rank, count)`; returns a dataset of that worker's part of the batches.
 
     Returns:
-        A dataset, or a distributed dataset.
+        A dataset for `strategy.run`.
     """
     if worker.count == 1:
-        return make_batches(worker=(0, 1))
+        return strategy.experimental_distribute_dataset(make_batches(worker=(0, 1)))
     replicas = strategy.num_replicas_in_sync // worker.count
+
+    def of_this_worker(_):
+        return split_among(make_batches(worker=(worker.rank, worker.count)), replicas)
+
+    return strategy.distribute_datasets_from_function(of_this_worker)
+
+
+def split_among(batches, replicas):
+    """Cuts each batch of a dataset into `replicas` equal batches, one after the other."""
+    if replicas == 1:
+        return batches
 
     def split(batch):
         return tf.data.Dataset.from_tensor_slices(
             {key: tf.reshape(v, [replicas, v.shape[0] // replicas, *v.shape[1:]]) for key, v in batch.items()}
         )
 
-    def of_this_worker(_):
-        batches = make_batches(worker=(worker.rank, worker.count))
-        return batches.flat_map(split) if replicas > 1 else batches
-
-    return strategy.distribute_datasets_from_function(of_this_worker)
+    return batches.flat_map(split)
 
 
-def agree(strategy, worker, epoch, folder):
-    """Checks that all workers resume after the same epoch.
+class Gather:
+    """Gives every worker the numbers of all workers. A collective: all workers must call it, in the same order.
+
+    Args:
+        strategy: what `make_strategy` returned.
+        worker: what `this_worker` returned.
+    """
+
+    def __init__(self, strategy, worker):
+        self.strategy = strategy
+        self.worker = worker
+        self._sum = tf.function(self._summed)
+
+    def __call__(self, value):
+        """[the value of worker 0, of worker 1, ...] of whole numbers below 2**53."""
+        if self.worker.count == 1:
+            return [value]
+        row = tf.one_hot(self.worker.rank, self.worker.count, dtype=tf.float64) * float(value)
+        total = self.strategy.experimental_local_results(self.strategy.run(self._sum, args=(row,)))[0]
+        replicas = self.strategy.num_replicas_in_sync // self.worker.count
+        return [int(number) // replicas for number in total.numpy()]
+
+    @staticmethod
+    def _summed(row):
+        # The strategy takes the device to send the sum to from the tensor; an argument has none.
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(row))
+
+
+def agree(gather, step, digest, folder):
+    """Checks that all workers resume at the same step and train on the same clips.
+
+    Args:
+        gather: a `Gather`.
+        step: steps that this worker has found done.
+        digest: a whole number below 2**48 that stands for this worker's clips.
+        folder: of the backups.
 
     Raises:
-        UserError: they do not, since they do not see the same backups.
+        UserError: they do not.
     """
-    if worker.count == 1:
-        return
-
-    def mean():
-        value = tf.constant(epoch, tf.float32)
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, value)
-
-    average = float(strategy.experimental_local_results(strategy.run(tf.function(mean)))[0])
-    if average != epoch:
+    worker = gather.worker
+    steps, digests = gather(step), gather(digest)
+    if len(set(steps)) > 1:
         raise UserError(
-            f"worker {worker.rank} finds {epoch} finished epochs in {folder}, the {worker.count} workers {average:g} on"
-            " average; --logdir must be a folder that all workers share"
+            f"worker {worker.rank} finds {step} finished steps in {folder}, the workers' numbers are"
+            f" {', '.join(map(str, steps))}; --logdir must be a folder that all workers share"
+        )
+    if len(set(digests)) > 1:
+        others = [str(rank) for rank, other in enumerate(digests) if other != digest]
+        raise UserError(
+            f"worker {worker.rank} does not have the clips of the others, {' and '.join(others)}; data.root must hold"
+            " the same files on all machines"
         )
