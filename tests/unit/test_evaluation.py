@@ -297,6 +297,7 @@ def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
     document, _ = evaluator.evaluate(
         run, evaluator.choose_protocol(run.config), progress=False, save_grid=False, tag="films"
     )
+    assert "The 6 clips are cut from 2 films, and intervals count films, not clips." in document["notes"]
     for metric in ("mse", "psnr", "ssim"):
         summary = document["model"][metric]
         assert summary["sources"] == 2 and summary["clips"] == 6
