@@ -17,7 +17,7 @@ from tfvp import config, registry
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, evaluator, journal, per_clip, sharding
+from tfvp.evaluation import documents, evaluator, journal, per_clip, selection, sharding
 from tfvp.metrics import i3d, protocols
 from tfvp.models import build
 
@@ -58,14 +58,14 @@ def test_levels_are_switched_by_letters():
 
 def test_drawn_clips_become_as_long_as_they_are_evaluated():
     loaded = config.from_dict({"data": {"name": "moving_mnist"}})
-    assert evaluator.data_config(loaded, frames=300).data.clip_length == 300
-    assert evaluator.data_config(loaded, frames=15).data.clip_length == loaded.data.clip_length
-    assert evaluator.data_config(loaded, "/data", 15).data.root == "/data"
+    assert selection.data_config(loaded, frames=300).data.clip_length == 300
+    assert selection.data_config(loaded, frames=15).data.clip_length == loaded.data.clip_length
+    assert selection.data_config(loaded, "/data", 15).data.root == "/data"
     of_files = config.from_dict({"data": {"name": "human36m"}})
-    assert evaluator.data_config(of_files, frames=300).data.clip_length == 8
+    assert selection.data_config(of_files, frames=300).data.clip_length == 8
     segments = config.from_dict({"data": {"name": "kth", "segments": True}})
-    assert evaluator.data_config(segments, frames=40).data.segments
-    assert not evaluator.data_config(segments, frames=40, windows="srvp").data.segments
+    assert selection.data_config(segments, frames=40).data.segments
+    assert not selection.data_config(segments, frames=40, windows="srvp").data.segments
 
 
 def test_protocols_are_fixed_but_for_clips_and_samples():
@@ -181,6 +181,7 @@ def test_teacher_forced_scores_begin_at_one_frame(run, monkeypatch):
         shapes = {archive[f"{name}/mse"].shape for name in documents.predictors(document)}
         model, last = archive["model/mse"], archive["copy_last/mse"]
     assert shapes == {(2, 1, 4)} and not np.array_equal(model, last)
+    assert "<h1>Teacher-forced" in paths[-1].read_text()
     assert document["protocol"]["first_scored"] == 4 and any("from frame 5 of 8" in n for n in document["notes"])
     video = build_dataset(run.config).read("test", np.arange(2), np.zeros(2, np.int64), 8)["video"] / 255.0
     np.testing.assert_allclose(last[:, 0], np.mean((video[:, 3:-1] - video[:, 4:]) ** 2, (2, 3, 4)), rtol=1e-5)
@@ -200,7 +201,7 @@ def test_a_stopped_evaluation_resumes_with_equal_numbers(run, evaluated, monkeyp
         with pytest.raises(KeyboardInterrupt, match="stopped after 4 of 6 clips.*default-resumed; rerun the same"):
             evaluator.evaluate(run, protocol, progress=False, tag="resumed")
     monkeypatch.setattr(sharding.Team, "score", lambda team, n, batch: scored.append(n) or score(team, n, batch))
-    document, paths = evaluator.evaluate(run, protocol, progress=False, tag="resumed")
+    document, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False, tag="resumed")
     assert scored == [1], "finished batches are scored again"
     for name in documents.predictors(expected):
         assert document[name] == expected[name]

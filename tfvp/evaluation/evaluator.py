@@ -8,16 +8,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfvp import config as configuration
 from tfvp import devices as machine
-from tfvp import files, registry
-from tfvp.datasets.build import build_dataset
+from tfvp import files
 from tfvp.errors import UserError
 from tfvp.evaluation import documents, examples, journal, provenance, report, scoring, sharding, statistics
+from tfvp.evaluation.selection import Selection
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
-from tfvp.pipeline import batching
 
 # Protocols that say what a run's configuration says.
 FREE = {"default": protocols.from_config, "all": protocols.every_convention}
@@ -127,14 +125,8 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": tag})
     files.writable_folder(folder)
 
-    data = data_config(config, datadir, protocol.seq_len, protocol.windows)
-    dataset = build_dataset(data)
-    dataset.prepare()
-    stride = protocol.frame_stride or config.data.frame_stride
-    published = dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride) if protocol.windows else None
-    which = {"length": protocol.seq_len, "num_examples": protocol.num_examples, "stride": stride, "windows": published}
-    numbers, starts, _ = batching.evaluation_windows(dataset, protocol.split, **which)
-    clips, count = provenance.describe_clips(dataset, protocol.split, numbers, starts, protocol.seq_len), len(numbers)
+    selection = Selection(config, protocol, datadir, model.needs)
+    clips, count = selection.clips, len(selection)
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
     if protocol.num_examples and count < protocol.num_examples:
@@ -142,17 +134,10 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
             f"The {protocol.split} split has {count} clips of {protocol.seq_len} frames, fewer"
             f" than {protocol.num_examples}."
         )
-
-    kept = config.train.gif_examples
-
-    def make_team(device, on_device):
-        settings = (metrics, protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode, kept)
-        return sharding.Team(device, scoring.make_scorers(_predictors(run, on_device, device), *settings))
-
     # A device without a batch of its own would load a model for nothing.
-    names = names[: -(-count // config.eval.batch_size)]
-    teams = [make_team(None, model)]
-    teams += [make_team(name, _load(run, weights, use_obs, name)) for name in names[1:]]
+    names = names[: -(-count // selection.batch_size)]
+    models = [model, *(_load(run, weights, use_obs, name) for name in names[1:])]
+    teams = [_team(run, one, protocol, metrics, name) for one, name in zip(models, [None, *names[1:]])]
     first = teams[0].scorers["model"].first
     if first != protocol.context:
         notes.append(
@@ -160,24 +145,16 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
             f" {first + 1} of {protocol.seq_len} on."
         )
     described = provenance.describe_run(run, model, weights, names)
-    networks = provenance.describe_networks(metrics)
-
-    def make_batches(skip=(), batch_size=config.eval.batch_size, positions=None):
-        only = {"batch_size": batch_size, "positions": positions, "skip": skip}
-        only["needs"] = [key for key in model.needs if key == "labels"]
-        return batching.evaluation_batches(dataset, protocol.split, **only, **which)[0]
-
     facts = {
         "protocol": {**protocol.to_dict(), "clips": count, "first_scored": first},
         "modified": modified,
         "tag": tag,
-        "networks": networks,
+        "networks": provenance.describe_networks(metrics),
     }
-    settings = {"data": data.data.to_dict(), "metrics": metrics, "eval": config.eval.to_dict(), "kept": kept}
-    identity = {**facts, **settings, **provenance.identity(run, described, clips, names)}
-    with journal.Journal(folder, identity).opened() as finished:
-        label = "evaluating" if progress else None
-        outcome = _scored(teams, make_batches, count, config.eval.batch_size, label, finished)
+    options = {"data": selection.config.data.to_dict(), "metrics": metrics, "config": config.to_dict()}
+    identity = {**facts, **options, **provenance.identity(run, described, clips, names)}
+    with journal.Journal(folder, identity).opened() as kept, _said_where_it_stopped(selection, kept):
+        outcome = _scored(teams, selection, kept, progress)
         clips.truth_sha256 = outcome.truth_sha256
         for result in outcome.scores.values():
             statistics.widen_by_source(result.summaries, result.values, clips.sources)
@@ -187,7 +164,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         notes += [s["note"] for s in outcome.scores["model"].summaries.values() if "note" in s]
         shown = examples.choose(outcome.scores["model"], metrics) if save_grid else []
         if shown:
-            again = make_batches(batch_size=len(shown), positions=[example.clip for example in shown])
+            again = selection.batch_of([example.clip for example in shown])
             how = (protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode)
             examples.predict(shown, model, again, *how, first)
         document = files.finite(
@@ -197,13 +174,13 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
                 **{name: result.summaries for name, result in outcome.scores.items()},
                 "examples": [example.describe(clips) for example in shown],
                 "notes": notes,
-                "data": provenance.describe_data(data, dataset, protocol.split, stride, clips),
+                "data": selection.describe(),
                 "run": {**described, **({"use_obs": use_obs} if use_obs else {})},
             }
         )
-        fps = min(dataset.info.fps or 8.0, 12.0)
+        fps = min(selection.dataset.info.fps or 8.0, 12.0)
         paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid, shown)
-        finished.clear()
+        kept.clear()
     return document, paths
 
 
@@ -216,12 +193,22 @@ def _load(run, weights, use_obs, device):
     return model
 
 
-def _predictors(run, model, device):
-    """{name: model} of everything that is scored: the run's model and the baselines."""
+def _team(run, model, protocol, metrics, device):
+    """The `tfvp.evaluation.sharding.Team` that scores a model and the baselines on a device."""
     path = run.path / "model" / "mean_frame.npy"
     with tf.device(device) if device else contextlib.nullcontext():
         trivial = baselines.trivial_predictors(model.image_shape, np.load(path) if path.is_file() else None)
-    return {"model": model, **trivial}
+    scorers = scoring.make_scorers(
+        {"model": model, **trivial},
+        metrics,
+        protocol.context,
+        protocol.seq_len - protocol.context,
+        protocol.samples,
+        run.config.eval.chunk,
+        protocol.mode,
+        run.config.train.gif_examples,
+    )
+    return sharding.Team(device, scorers)
 
 
 def _modified(config, protocol, model, datadir, weights, use_obs):
@@ -242,20 +229,24 @@ def _absolute(folder):
     return str(pathlib.Path(folder).expanduser().resolve()) if folder else ""
 
 
-def _scored(teams, make_batches, count, batch_size, label, finished):
-    """The `Outcome` of all batches; when it is stopped, the message says how many clips are done."""
+def _scored(teams, selection, kept, progress):
+    """The `tfvp.evaluation.scoring.Outcome` of all clips; those that a journal keeps are not predicted again."""
+    done = selection.clips_in(kept.done())
+    if done and progress:
+        tqdm.write(f"resuming after {done} of {len(selection)} clips")
+    label = "evaluating" if progress else None
+    return scoring.run(teams[0].scorers, selection.batches, len(selection), label, kept, teams[1:])
 
-    def done():
-        return sum(min(batch_size, count - n * batch_size) for n in finished.done())
 
-    if done() and label:
-        tqdm.write(f"resuming after {done()} of {count} clips")
+@contextlib.contextmanager
+def _said_where_it_stopped(selection, kept):
+    """Context manager: Ctrl-C ends in a sentence that says how many clips are done."""
     try:
-        return scoring.run(teams[0].scorers, make_batches, count, label, finished, teams[1:])
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped after {done()} of {count} clips, whose scores are kept in {finished.parent}; rerun the same"
-            " command to resume"
+            f"stopped after {selection.clips_in(kept.done())} of {len(selection)} clips, whose scores are kept in"
+            f" {kept.parent}; rerun the same command to resume"
         ) from None
 
 
@@ -271,26 +262,3 @@ def switch_levels(model, letters):
     if len(letters) != levels or set(letters.upper()) - {"T", "F"}:
         raise UserError(f"--use-obs={letters} must be T or F for each of {levels} levels, bottom first: {'T' * levels}")
     model.use_obs = [letter == "T" for letter in letters.upper()]
-
-
-def data_config(config, root=None, frames=0, windows=""):
-    """`config` for an evaluation's data.
-
-    Args:
-        config: the run's `tfvp.config.Config`.
-        root: another `data.root`, or None.
-        frames: length of the clips; drawn clips are made as long where they are shorter. Their
-            first frames are the same, whatever their length.
-        windows: the protocol's rule of test windows; its windows count the frames of whole
-            clips, also where the model was trained on segments of them.
-    """
-    values = config.to_dict()
-    if root is not None:
-        values["data"]["root"] = root
-    span = (frames - 1) * config.data.frame_stride + 1
-    drawn = registry.lookup("dataset", config.data.name).endless
-    if drawn and values["data"].get("clip_length", span) < span:
-        values["data"]["clip_length"] = span
-    if windows and "segments" in values["data"]:
-        values["data"]["segments"] = False
-    return configuration.Config(values, config.name)

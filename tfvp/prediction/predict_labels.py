@@ -18,7 +18,7 @@ from PIL import Image
 from tfvp import files, video_io
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import evaluator
+from tfvp.evaluation import evaluator, selection
 from tfvp.frames import palette
 from tfvp.layers import label_maps
 from tfvp.models.build import load_run
@@ -161,7 +161,7 @@ def observed_frames(config, index, name, count):
         float32 [count, height, width, 3] in [0, 1].
     """
     window = index.get("windows", {}).get(name) or {"clip": int(name.split("_")[1]), "start": 0}
-    dataset = build_dataset(evaluator.data_config(config, None, count))
+    dataset = build_dataset(selection.data_config(config, None, count))
     dataset.prepare()
     place = np.array([window["clip"]]), np.array([window["start"]])
     arrays = dataset.read(index["split"], *place, count, index["frame_stride"])

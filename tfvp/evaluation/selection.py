@@ -1,0 +1,94 @@
+"""The clips that an evaluation is made on."""
+
+from tfvp import config as configuration
+from tfvp import registry
+from tfvp.datasets.build import build_dataset
+from tfvp.evaluation import provenance
+from tfvp.pipeline import batching
+
+
+class Selection:
+    """The clips that a protocol selects from the data of a run, prepared to be read.
+
+    Args:
+        config: the run's `tfvp.config.Config`.
+        protocol: a `tfvp.metrics.protocols.Protocol`.
+        datadir: folder of the data. Defaults to the configuration's `data.root`.
+        needs: of the model that takes the clips; see `VideoModel.needs`.
+
+    Attributes:
+        config: the configuration that the data set was built from.
+        dataset: a `VideoDataset`.
+        stride: frames of a clip from one frame of a window to the next.
+        clips: a `tfvp.evaluation.per_clip.Clips`; the hashes of their frames are known once they were read.
+        batch_size: clips in a batch.
+
+    Raises:
+        UserError: data are missing, or no clip is long enough.
+    """
+
+    def __init__(self, config, protocol, datadir=None, needs=()):
+        self.config = data_config(config, datadir, protocol.seq_len, protocol.windows)
+        self.dataset = build_dataset(self.config)
+        self.dataset.prepare()
+        self.protocol = protocol
+        self.stride = protocol.frame_stride or config.data.frame_stride
+        self.batch_size = config.eval.batch_size
+        self._needs = [key for key in needs if key == "labels"]
+        windows = None
+        if protocol.windows:
+            windows = self.dataset.evaluation_windows(protocol.windows, protocol.seq_len, self.stride)
+        self._which = {
+            "length": protocol.seq_len,
+            "num_examples": protocol.num_examples,
+            "stride": self.stride,
+            "windows": windows,
+        }
+        numbers, starts, _ = batching.evaluation_windows(self.dataset, protocol.split, **self._which)
+        self.clips = provenance.describe_clips(self.dataset, protocol.split, numbers, starts, protocol.seq_len)
+
+    def __len__(self):
+        return len(self.clips.ids)
+
+    def clips_in(self, batches):
+        """How many clips the batches of these numbers hold, without padding."""
+        return sum(min(self.batch_size, len(self) - n * self.batch_size) for n in batches)
+
+    def batches(self, skip=()):
+        """The batches, without those of some numbers; see `tfvp.pipeline.batching.evaluation_batches`."""
+        return self._read(batch_size=self.batch_size, skip=skip)
+
+    def batch_of(self, positions):
+        """One batch of the clips at these positions."""
+        return self._read(batch_size=len(positions), positions=positions)
+
+    def _read(self, **how):
+        split = self.protocol.split
+        return batching.evaluation_batches(self.dataset, split, needs=self._needs, **how, **self._which)[0]
+
+    def describe(self):
+        """The section "data" of metrics.json."""
+        return provenance.describe_data(self.config, self.dataset, self.protocol.split, self.stride, self.clips)
+
+
+def data_config(config, root=None, frames=0, windows=""):
+    """`config` for an evaluation's data.
+
+    Args:
+        config: the run's `tfvp.config.Config`.
+        root: another `data.root`, or None.
+        frames: length of the clips; drawn clips are made as long where they are shorter. Their
+            first frames are the same, whatever their length.
+        windows: the protocol's rule of test windows; its windows count the frames of whole
+            clips, also where the model was trained on segments of them.
+    """
+    values = config.to_dict()
+    if root is not None:
+        values["data"]["root"] = root
+    span = (frames - 1) * config.data.frame_stride + 1
+    drawn = registry.lookup("dataset", config.data.name).endless
+    if drawn and values["data"].get("clip_length", span) < span:
+        values["data"]["clip_length"] = span
+    if windows and "segments" in values["data"]:
+        values["data"]["segments"] = False
+    return configuration.Config(values, config.name)
