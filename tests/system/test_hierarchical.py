@@ -106,7 +106,7 @@ def test_the_pair_is_evaluated_with_and_without_labels(trained):
     command = [sys.executable, "eval_with_lpips.py", "--logdir", str(trained[1].path), "--num-samples", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    document = json.loads((trained[1].path / "eval" / "default" / "metrics.json").read_text())
+    document = json.loads((trained[1].path / "eval" / "default-s2" / "metrics.json").read_text())
     for predictor in ("model", "copy_last"):
         assert 0 < document[predictor]["miou"]["mean"] <= 1 and len(document[predictor]["miou"]["curve"]) == 6
     assert "miou" not in document["mean_context"] and document["mean_context"]["psnr"]["mean"] > 0
