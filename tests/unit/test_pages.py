@@ -211,7 +211,7 @@ def test_numbers_keep_their_digits():
         "1.000e-07",
     ]
     row = tables.Row(tables.Heading("a"), [tables.Cell(2e-5, (1e-5, 3e-5))])
-    assert "2.000e-05 ± 1.000e-05" in tables.text(tables.Table("", [tables.Heading("b")], [row], ""))
+    assert "2.000e-05 ± 1.000e-05" in tables.text(tables.Table("", [tables.Heading("b")], [row], "", ""))
 
 
 def test_curves_break_where_a_mean_is_unknown():
@@ -223,6 +223,24 @@ def test_curves_break_where_a_mean_is_unknown():
     assert vector.ticks(0.02, 0.09) == pytest.approx([0.02, 0.04, 0.06, 0.08])
     assert vector.frame_ticks(10) == [1, 4, 6, 8, 10] and vector.frame_ticks(1) == [1]
     assert vector.frame_ticks(300)[-1] == 300 and len(vector.frame_ticks(300)) < 9
+
+
+def test_bands_take_clips_of_one_film_together():
+    random = np.random.default_rng(0)
+    values = (random.normal(size=(4, 1, 1, 1)) + 0.01 * random.normal(size=(4, 5, 3, 6))).reshape(20, 3, 6)
+    values[0, :, 5] = np.nan
+    curve = list(np.nanmean(values, axis=(0, 1)))
+    result = types.SimpleNamespace(summaries={"mse": summary(0.0, curve)}, values={"mse": values})
+    result.summaries["mse"]["curve_std"] = [1.0] * 6
+    films = np.repeat(["a", "b", "c", "d"], 5)
+    widths = []
+    for sources in (np.arange(20), films):
+        figure = curves.of_scores({"model": result}, "frame", list(sources))
+        (one,) = figure.panels["mse"]
+        widths.append(one.high - one.low)
+        assert ("films" in figure.band) == (sources is films)
+    # Four films of five equal clips: sqrt(5) less independent numbers, and a wider quantile (3.18 against 2.09).
+    assert np.all((2.5 < widths[1] / widths[0]) & (widths[1] / widths[0] < 4.5))
 
 
 def test_shown_clips_are_the_best_the_median_and_the_worst():
@@ -293,12 +311,36 @@ def test_a_comparison_is_a_page_and_tables(compared):
     assert json.loads((compared / "comparison.json").read_text())["confidence"] == 95.0
 
 
-def test_videos_play_in_a_browser(compared, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """The beginning of a command that opens a page in Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
         pytest.skip("no Chromium is installed")
-    common = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    common += ["--disable-background-networking", "--disable-sync", "--no-first-run", "--window-size=900,1900"]
+    profile = tmp_path_factory.mktemp("profile")
+    common = [program, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
+    return [*common, "--disable-background-networking", "--disable-sync", "--no-first-run", "--window-size=900,1900"]
+
+
+WRAPPER = """<!doctype html><body><iframe src="report.html" style="border:0;width:390px;height:2000px"></iframe><script>
+onload = () => {
+  const page = document.querySelector('iframe').contentDocument, root = page.documentElement;
+  document.body.dataset.width = root.scrollWidth;
+  document.body.dataset.ground = page.defaultView.getComputedStyle(page.body).backgroundColor;
+};</script></body>"""
+
+
+@pytest.mark.parametrize("scheme, ground", [("1", "rgb(255, 255, 255)"), ("0", "rgb(20, 23, 28)")])
+def test_a_page_fits_a_phone_and_follows_the_scheme(browser, compared, scheme, ground):
+    (compared / "wrapper.html").write_text(WRAPPER)
+    options = ["--allow-file-access-from-files", f"--blink-settings=preferredColorScheme={scheme}", "--dump-dom"]
+    call = [*browser, *options, "--virtual-time-budget=500", f"file://{compared / 'wrapper.html'}"]
+    text = subprocess.run(call, timeout=50, check=True, capture_output=True, text=True).stdout
+    assert int(re.search(r'data-width="(\d+)"', text)[1]) <= 390 and f'data-ground="{ground}"' in text
+
+
+def test_videos_play_in_a_browser(browser, compared, tmp_path):
+    common = browser
     address, shots = f"file://{compared / 'report.html'}", []
     for budget in (400, 4000):
         picture = tmp_path / f"{budget}.png"

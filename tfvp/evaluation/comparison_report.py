@@ -61,9 +61,11 @@ def of_comparison(document):
             runs = len(entry.get("runs", ()))
             title_of_row = f"{name}, {runs} runs" if runs > 1 else name
             rows.append(tables.Row(tables.Heading(title_of_row), cells + _difference(entry.get("difference")), group))
-    described = f"{tables.describe(document)} {document['confidence']:.0f} % intervals in brackets."
-    caption = " ".join([described, "The best numbers are bold.", *document["statistics"]])
-    return tables.Table("run" if document["compares"] == "checkpoints" else "method", columns, rows, caption)
+    explanation = f"{document['confidence']:.0f} % intervals are in brackets, and the best numbers are bold."
+    caption = " ".join([tables.describe(document), *document["statistics"]])
+    return tables.Table(
+        "run" if document["compares"] == "checkpoints" else "method", columns, rows, caption, explanation
+    )
 
 
 def _difference(difference):

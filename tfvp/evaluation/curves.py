@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tfvp import files
-from tfvp.evaluation import tables
-from tfvp.metrics.student import t_quantile
+from tfvp.evaluation import statistics, tables
 
 BAND = "95 % interval of the mean over clips"
+BAND_OF_FILMS = f"{BAND}, by the films that they are cut from"
 COLOURS = ("#1f6fb4", "#d1600a", "#2f8f2f", "#b03a8a", "#7a5cc0", "#8a6d1f", "#0f8f8f", "#6b6b6b")
 
 
@@ -69,12 +69,13 @@ def axis_label(observed, teacher_forced=False):
     return f"predicted frame, after {observed} observed" if observed else "predicted frame"
 
 
-def of_scores(scores, label):
+def of_scores(scores, label, sources):
     """The `Curves` of an evaluation.
 
     Args:
         scores: {predictor: tfvp.evaluation.scoring.Scores}; the first is what the figure is about.
         label: of the horizontal axis.
+        sources: [clips], the film that each clip is cut from.
     """
     names = list(scores)
     summaries = scores[names[0]].summaries
@@ -85,31 +86,30 @@ def of_scores(scores, label):
             summary = scores[name].summaries.get(metric)
             if summary is None:
                 continue
-            low, high = _band(scores[name].values.get(metric), summary) if number == 0 else (None, None)
+            low, high = _band(scores[name].values.get(metric), summary, sources) if number == 0 else (None, None)
             panels[metric].append(Series(name, _array(summary["curve"]), low, high, number, number == 0))
             for which, dash in (("best", "dashed"), ("worst", "dotted")) if number == 0 else ():
                 if which in summary:
                     label_of = f"{name}, {which} of {summary['samples']}"
                     panels[metric].append(Series(label_of, _array(summary[which]["curve"]), dash=dash, main=False))
-    return Curves(panels, {metric: tables.heading(metric, summaries[metric]) for metric in metrics}, label)
+    band = BAND if len(set(sources)) == len(sources) else BAND_OF_FILMS
+    return Curves(panels, {metric: tables.heading(metric, summaries[metric]) for metric in metrics}, label, band)
 
 
 def _array(values):
     return np.asarray([np.nan if v is None else v for v in values], float)
 
 
-def _band(values, summary):
-    """The 95 % interval of the mean over clips at every frame (low, high), by Student's t; (None, None) without one."""
-    if values is None or not summary.get("curve_std"):
+def _band(values, summary, sources):
+    """The 95 % interval of the mean over clips at every frame, as the table's: (low, high), or (None, None)."""
+    if values is None or not summary.get("curve_std"):  # a function of a pooled mean has no interval
         return None, None
-    clips = np.sum(~np.isnan(values).all(axis=1), axis=0)
-    # The stored deviations divide by the number of clips.
-    half = [
-        t_quantile(n - 1) * std / np.sqrt(n - 1) if n > 1 else np.nan
-        for n, std in zip(clips, _array(summary["curve_std"]))
-    ]
-    mean = _array(summary["curve"])
-    return mean - half, mean + half
+    clips = values.astype(np.float64).mean(axis=1)
+    edges = []
+    for t in range(clips.shape[1]):
+        known = ~np.isnan(clips[:, t])
+        edges.append(statistics.cluster_interval(clips[known, t], np.asarray(sources)[known]) or (np.nan, np.nan))
+    return tuple(np.array(edges).T)
 
 
 def write_csv(path, scores):

@@ -63,13 +63,10 @@ def table(content):
         kind = ' class="minor"' if row.heading.minor else ""
         cells = "".join(map(_cell, row.cells))
         rows.append(f'<tr{kind}><th scope="row">{_heading(row.heading)}</th>{cells}</tr>')
-    cells = [cell for row in content.rows for cell in row.cells]
-    said = ["The best numbers are bold. "] if any(cell.best for cell in cells) else []
-    said += ["In brackets: 95 % intervals of the mean over clips."] if any(cell.interval for cell in cells) else []
     return f"""<div class="scroll" tabindex="0" role="region" aria-label="table of the numbers"><table>
 <thead><tr><th class="corner" scope="col">{html.escape(content.corner)}</th>{columns}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>
-<p class="muted">{"".join(said)}</p>"""
+<p class="muted">{html.escape(content.explanation)}</p>"""
 
 
 def _heading(title):

@@ -29,7 +29,7 @@ def write(folder, document, scores, truth, clips, context, fps=8.0, draw=True, e
     files.write_json(paths[0], document)
     curves.write_csv(paths[1], scores)
     teacher_forced = document["protocol"].get("mode") == "teacher_forced"
-    figure = curves.of_scores(scores, curves.axis_label(context, teacher_forced))
+    figure = curves.of_scores(scores, curves.axis_label(context, teacher_forced), clips.sources)
     curves.draw(paths[2], figure)
     paths += per_clip.write(folder, scores, clips)
     paths += write_tables(folder, tables.of_evaluation(document))

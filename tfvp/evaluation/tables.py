@@ -84,13 +84,15 @@ class Table:
         corner: heading of the column of row headings.
         columns: headings of the other columns.
         rows: the rows.
-        caption: what the numbers are.
+        caption: what was evaluated.
+        explanation: what the numbers and their marks are.
     """
 
     corner: str
     columns: list[Heading]
     rows: list[Row]
     caption: str
+    explanation: str
 
 
 def of_evaluation(document):
@@ -103,7 +105,6 @@ def of_evaluation(document):
     summaries = {name: document[name] for name in names}
     metrics = {metric: heading(metric, summary) for metric, summary in summaries[names[0]].items()}
     winners = {metric: best(summaries, metric, metrics[metric]) for metric in metrics}
-    caption = f"{describe(document)} {_explanation(document)}"
 
     rows = []
     for name in names:
@@ -114,7 +115,7 @@ def of_evaluation(document):
         for which in ("best", "worst") if samples > 1 else ():
             cells = [Cell(p.get(which, {}).get("mean"), interval(p.get(which, {}))) for p in parts]
             rows.append(Row(Heading(f"{name}, {which} of {samples}", minor=True), cells))
-    table = Table("predictor", list(metrics.values()), rows, caption)
+    table = Table("predictor", list(metrics.values()), rows, describe(document), _explanation(document))
     return table if len(metrics) <= MOST_COLUMNS else _transposed(table)
 
 
@@ -124,7 +125,9 @@ def _transposed(table):
     for i, title in enumerate(table.columns):
         reported = Cell(words=", ".join(users.get(title.name, [])) or "default")
         rows.append(Row(title, [*(row.cells[i] for row in table.rows), reported]))
-    return Table("metric", [*(row.heading for row in table.rows), Heading("reported by")], rows, table.caption)
+    return Table(
+        "metric", [*(row.heading for row in table.rows), Heading("reported by")], rows, table.caption, table.explanation
+    )
 
 
 def heading(metric, summary):
@@ -193,7 +196,9 @@ def _plain(value):
 def _explanation(document):
     samples = document.get("protocol", {}).get("samples", 1)
     means = "Means over clips" + (", samples" if samples > 1 else "") + " and frames"
-    return f"{means}, with 95 % intervals of the mean over clips. The best numbers are bold."
+    summaries = (summary for name in documents.predictors(document) for summary in document[name].values())
+    films = next((f", by their {s['sources']} films" for s in summaries if s.get("sources")), "")
+    return f"{means}, with 95 % intervals of the mean over clips{films} in brackets. The best numbers are bold."
 
 
 def format_number(value):
@@ -270,7 +275,7 @@ def markdown(table):
     for row in table.rows:
         title = (f"{row.group.with_arrow()}: " if row.group else "") + row.heading.with_arrow()
         lines.append(f"| {' | '.join([escape(title), *map(show, row.cells)])} |")
-    return "\n".join([*lines, "", escape(table.caption), ""])
+    return "\n".join([*lines, "", escape(f"{table.caption} {table.explanation}"), ""])
 
 
 def latex(table):
@@ -303,7 +308,7 @@ def latex(table):
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            f"\\caption{{{escape(table.caption)}}}",
+            f"\\caption{{{escape(table.caption)} {escape(table.explanation)}}}",
             f"\\begin{{tabular}}{{l{columns}}}",
             r"\toprule",
             *lines,
