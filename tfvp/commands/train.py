@@ -15,6 +15,11 @@ def add_arguments(parser):
     arguments.add_config(parser)
     parser.add_argument("--name", help="of the run, where there are several of one configuration")
     parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
+    parser.add_argument(
+        "--cluster",
+        choices=("slurm",),
+        help="several machines: a worker per task of `srun`; without it TF_CONFIG decides",
+    )
     parser.set_defaults(evaluate="tfvp evaluate")
 
 
@@ -23,6 +28,8 @@ def run(options):
     from tfvp import config
     from tfvp.training import loop, strategies
 
+    if options.cluster == "slurm":
+        strategies.join_slurm()
     trained = loop.train(config.load(options.config, options.overrides, options.name), options.logdir)
     print(f"\nrun: {trained.path}\n  curves:  {trained.path / 'curves.png'}\n  samples: {trained.path / 'samples'}")
     if options.export and strategies.this_worker().chief:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import typing
 
 import tensorflow as tf
@@ -66,6 +67,31 @@ def this_worker():
     if len(chiefs) > 1:
         raise UserError(f"TF_CONFIG has {len(chiefs)} chiefs; there can be one, the others are workers")
     return Worker(places[kind][1] + index, len(chiefs) + len(workers))
+
+
+def join_slurm(port=12345):
+    """Sets TF_CONFIG from the variables of a Slurm job step, a worker for each of its tasks.
+
+    With several tasks on a machine its GPUs are shared out in order (CUDA_VISIBLE_DEVICES). To be
+    called before TensorFlow starts.
+
+    Args:
+        port: of the first task of a machine; the others take the ports after it.
+
+    Raises:
+        UserError: this process was not started by `srun`, or there are more tasks than GPUs.
+    """
+    # TensorFlow's resolver counts GPUs by nvidia-smi, which fails where there is none.
+    gpus = {} if shutil.which("nvidia-smi") else {"gpus_per_node": 4096, "gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=port, **gpus)
+        cluster = resolver.cluster_spec().as_dict()
+        kind, index = resolver.get_task_info()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--cluster slurm: the job step cannot be read from Slurm's variables ({error}); start tfvp with srun"
+        ) from None
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
 def make_strategy(devices, memory_growth=False):
