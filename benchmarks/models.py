@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import time
 
-from . import arithmetic, kernels
+from . import kernels
 
 CHUNK = 10  # frames per graph call of a rollout
 PATIENCE = 45.0  # seconds; a rollout that would take longer is left out
@@ -78,7 +78,7 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
 
     from tfvp import config
     from tfvp.models.build import build_model
-    from tfvp.training import loop, strategies
+    from tfvp.training import arithmetic, loop, strategies
 
     loaded = config.load(path, overrides)
     settings = loaded.train
@@ -113,7 +113,7 @@ def measure(path, batch_size, horizons, overrides, replicas, started, queue):
         row["rollout"] = _rollouts(model, context, horizons)
         graphs = (model.graph(name, None) for name in ("observe", "imagine"))  # made by the rollouts
         row["retraces"] += sum(graph.experimental_get_tracing_count() - 1 for graph in graphs)
-        operations = _operations(model, example_batch(loaded, model, batch_size))
+        operations = arithmetic.of_a_step(model, example_batch(loaded, model, batch_size))
         row["MACs"], row["alone s"] = operations.macs, operations.seconds_alone()
     queue.put(row)
 
@@ -134,21 +134,6 @@ def limit_memory(share=0.9):
     with open("/proc/meminfo", encoding="utf-8") as file:
         free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (int(share * free), resource.RLIM_INFINITY))
-
-
-def _operations(model, batch):
-    """The `arithmetic.Operations` of one training step, forward and backward, noted while it runs eagerly."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    try:
-        model.make_train_function(force=True)
-        data = iter(tf.data.Dataset.from_tensors(batch).repeat())
-        with arithmetic.recorded() as operations:
-            model.train_function(data)
-    finally:
-        tf.config.run_functions_eagerly(False)
-    return operations
 
 
 def _count_traces(model):

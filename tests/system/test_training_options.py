@@ -1,6 +1,7 @@
 """Training options that change how a step is made, tried in this process on a tiny model."""
 
 import json
+import re
 import sys
 import types
 
@@ -11,7 +12,7 @@ import tfvp
 from tfvp import config
 from tfvp.errors import UserError
 from tfvp.models.build import build_model
-from tfvp.training import loop
+from tfvp.training import dry_run, loop
 
 BASE = {
     "model": {"name": "convlstm_openstl", "hidden": [4], "kernel": 3, "patch": 4, "context": 4},
@@ -203,3 +204,21 @@ def test_wandb_and_mlflow_get_the_configuration_and_every_reading(tmp_path, monk
 def test_an_unknown_monitor_is_refused(tmp_path):
     with pytest.raises(UserError, match="train.monitor"):
         run(tmp_path, monitor="val_fvd")
+
+
+def test_a_dry_run_says_what_a_run_would_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {**BASE, "train": {**BASE["train"], "ema_decay": 0.9, "epochs": 3}}
+    text = dry_run.describe(config.from_dict(settings, name="case"))
+    assert "4 steps of 4 clips in an epoch, 12 in 3 epochs" in text and "2,000 validation" in text
+    assert re.search(r"video: float32 \[4, 6, 32, 32, 1\], from 0 to (1|0\.9)", text)
+    model = build_model(config.from_dict(settings), (32, 32, 1))
+    size = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert f"{size:,} trainable parameters" in text
+    one, batch = (
+        float(number) for number in re.search(r"(\S+) GMAC for the step of one clip.*, (\S+) for", text).groups()
+    )
+    assert 0 < one and batch == pytest.approx(4 * one, rel=0.01)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="train.monitor"):
+        dry_run.describe(config.from_dict({**settings, "train": {"monitor": "val_fvd"}}))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import arithmetic, kernels, models
+from benchmarks import kernels, models
+from tfvp.training import arithmetic
 
 
 def counted(call):

@@ -16,6 +16,11 @@ def add_arguments(parser):
     parser.add_argument("--name", help="of the run, where there are several of one configuration")
     parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only check everything, and print parameters, memory, arithmetic and the first batch",
+    )
+    parser.add_argument(
         "--cluster",
         choices=("slurm",),
         help="several machines: a worker per task of `srun`; without it TF_CONFIG decides",
@@ -26,11 +31,15 @@ def add_arguments(parser):
 def run(options):
     quiet.import_tensorflow()
     from tfvp import config
-    from tfvp.training import loop, strategies
+    from tfvp.training import dry_run, loop, strategies
 
     if options.cluster == "slurm":
         strategies.join_slurm()
-    trained = loop.train(config.load(options.config, options.overrides, options.name), options.logdir)
+    loaded = config.load(options.config, options.overrides, options.name)
+    if options.dry_run:
+        print(dry_run.describe(loaded))
+        return
+    trained = loop.train(loaded, options.logdir)
     print(f"\nrun: {trained.path}\n  curves:  {trained.path / 'curves.png'}\n  samples: {trained.path / 'samples'}")
     if options.export and strategies.this_worker().chief:
         from tfvp.serving import export

@@ -7,6 +7,7 @@ import json
 import pathlib
 import tempfile
 import traceback
+import typing
 
 import numpy as np
 import tensorflow as tf
@@ -66,7 +67,35 @@ def train(config, logdir):
         ) from None
 
 
-def _train(config, logdir, worker):
+class Plan(typing.NamedTuple):
+    """What a configuration comes to, before anything is written.
+
+    Attributes:
+        config: the configuration, with values resolved that depend on what is installed.
+        model: built and compiled.
+        dataset: prepared.
+        training_set: the data set that training clips are cut from; with `data.crop_margin` its frames are larger.
+        steps: in an epoch.
+        average: the `WeightAverage` that is evaluated and saved in place of the weights, or None.
+    """
+
+    config: object
+    model: keras.Model
+    dataset: object
+    training_set: object
+    steps: int
+    average: object
+
+
+def plan(config):
+    """Checks a configuration, and makes the model and the data that it asks for.
+
+    Returns:
+        A `Plan`.
+
+    Raises:
+        UserError: anything that prevents training, in one sentence.
+    """
     settings = config.train
     if settings.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -74,7 +103,6 @@ def _train(config, logdir, worker):
     checks.check(config, strategy.num_replicas_in_sync)
     loggers.check(settings.loggers)
     config = resolve(config)
-    files.writable_folder(logdir)
     keras.mixed_precision.set_global_policy(settings.precision)
     keras.utils.set_random_seed(settings.seed)
     dataset = build_dataset(config)
@@ -83,21 +111,47 @@ def _train(config, logdir, worker):
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     checks.check_monitor(settings.monitor, model)
     dataset.prepare()
-    _larger(config, dataset)
+    training_set = _larger(config, dataset)
     one_pass = batching.steps_in_one_pass(
         dataset, settings.batch_size, settings.seq_len, config.data.window, config.data.frame_stride
     )
     steps = settings.steps_per_epoch or one_pass
     checks.check_steps(config, steps)
-    validation = make_validation(config, model, dataset)
-
     with strategy.scope():
         average = compile_model(config, model, steps)
+    return Plan(config, model, dataset, training_set, steps, average)
+
+
+def training_batches(planned, first_step=0, worker=(0, 1)):
+    """The batches of a `Plan` from a step on, or a worker's part of each; see `batching.training_batches`."""
+    data, settings = planned.config.data, planned.config.train
+    return batching.training_batches(
+        planned.training_set,
+        batch_size=settings.batch_size,
+        length=settings.seq_len,
+        steps_per_epoch=planned.steps,
+        seed=settings.seed,
+        first_step=first_step,
+        window=data.window,
+        stride=data.frame_stride,
+        flip=data.flip,
+        crop_margin=data.crop_margin,
+        crop_padding=data.crop_padding,
+        needs=planned.model.needs,
+        worker=worker,
+    )
+
+
+def _train(config, logdir, worker):
+    files.writable_folder(logdir)
+    planned = plan(config)
+    config, model = planned.config, planned.model
+    validation = make_validation(config, model, planned.dataset)
     with _run_folder(logdir, config, worker) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
         shared = pathlib.Path(logdir) / config.name
-        backup = Backup(shared / "backup", model, average, writes=worker.chief)
-        _fit(run, config, model, average, dataset, validation, steps, backup, worker)
+        backup = Backup(shared / "backup", model, planned.average, writes=worker.chief)
+        _fit(run, planned, validation, backup, worker)
     return run if worker.chief else Run(shared)
 
 
@@ -158,20 +212,20 @@ def _run_folder(logdir, config, worker):
         yield Run.start(directory, config)
 
 
-def _fit(run, config, model, average, dataset, validation, steps, backup, worker):
+def _fit(run, planned, validation, backup, worker):
     """Trains from the newest backup, or from the start, to the last step or the first signal."""
+    config, model, steps = planned.config, planned.model, planned.steps
     settings, strategy = config.train, model.distribute_strategy
     total = settings.epochs * steps
     state, notes = backup.restore()
     for note in notes:
         tqdm.write(note)
     step = _step_of(state, steps)
-    training_set = _larger(config, dataset)
     gather = strategies.Gather(strategy, worker)
-    strategies.agree(gather, step, _digest(training_set), backup.folder)
+    strategies.agree(gather, step, _digest(planned.training_set), backup.folder)
     run.rewind_metrics(step)
     made = loggers.make(settings.loggers, run) if worker.chief else []
-    records = Records(run, settings, model, validation, average, made, steps, state)
+    records = Records(run, settings, model, validation, planned.average, made, steps, state)
     if step >= total or records.stopped_early:
         tqdm.write(f"{run.path} is already trained, for {step} steps; there is nothing left to do")
         return
@@ -179,23 +233,8 @@ def _fit(run, config, model, average, dataset, validation, steps, backup, worker
         _load_pretrained(model)
     else:
         tqdm.write(f"resuming {run.path} after step {step} of {total} ({step / steps:g} of {settings.epochs} epochs)")
-    make_batches = functools.partial(
-        batching.training_batches,
-        training_set,
-        batch_size=settings.batch_size,
-        length=settings.seq_len,
-        steps_per_epoch=steps,
-        seed=settings.seed,
-        first_step=step,
-        window=config.data.window,
-        stride=config.data.frame_stride,
-        flip=config.data.flip,
-        crop_margin=config.data.crop_margin,
-        crop_padding=config.data.crop_padding,
-        needs=model.needs,
-    )
-    _save_mean_frame(run, config, dataset, model)
-    batches = strategies.distribute(strategy, worker, make_batches)
+    _save_mean_frame(run, config, planned.dataset, model)
+    batches = strategies.distribute(strategy, worker, functools.partial(training_batches, planned, step))
     stepper = Stepper(model, batches, settings.nonfinite_patience, settings.xla)
     progress = Progress(settings.epochs, steps, settings.batch_size * settings.seq_len, shown=worker.chief)
     with contextlib.closing(records), Profile(run.path / "profile", settings.profile) as profile:

@@ -73,6 +73,25 @@ class Operations:
         return total
 
 
+def of_a_step(model, batch):
+    """The `Operations` of one training step of a compiled model, forward and backward, noted while it runs eagerly."""
+    import tensorflow as tf
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # it warns that running a strategy eagerly is slow
+    tf.config.run_functions_eagerly(True)
+    try:
+        model.make_train_function(force=True)
+        data = iter(tf.data.Dataset.from_tensors(batch).repeat())
+        with recorded() as operations:
+            model.train_function(data)
+    finally:
+        tf.config.run_functions_eagerly(False)
+        logger.setLevel(level)
+    return operations
+
+
 @contextlib.contextmanager
 def recorded():
     """Yields `Operations` to which every eager operation within the context is added."""
