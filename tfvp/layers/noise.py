@@ -9,6 +9,8 @@ Integers are the same everywhere, normals up to the rounding of log, sin and cos
 A stream is a number below 255 that keeps apart what is drawn for different purposes under one seed.
 """
 
+import contextlib
+import contextvars
 import math
 
 import tensorflow as tf
@@ -16,6 +18,21 @@ import tensorflow as tf
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
 STREAM_BITS = 24  # of the counter's second word, below the stream: a pair of numbers within an event
+
+_source = contextvars.ContextVar("source", default=None)
+
+
+@contextlib.contextmanager
+def drawn_by(source):
+    """Context manager: normal numbers come from `source(seeds, events)`, which returns what `normals` would.
+
+    For runtimes that cannot hash, and take the numbers as an input. None = they are hashed.
+    """
+    token = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(token)
 
 
 def threefry2x32(key, counter):
@@ -101,6 +118,9 @@ def normals(seeds, events):
     Raises:
         ValueError: a stream of 255 or more, or a shape of more than 2^25 numbers.
     """
+
+    if _source.get() is not None:
+        return _source.get()(seeds, events)
 
     def radius(word):
         # At most 6.8; the largest words round to 1, whose radius is 0.

@@ -1,6 +1,25 @@
 """Time loops inside the graph, for recurrences of static or dynamic length."""
 
+import contextlib
+import contextvars
+
 import tensorflow as tf
+
+_written_out = contextvars.ContextVar("written_out", default=False)
+
+
+@contextlib.contextmanager
+def written_out():
+    """Context manager: loops of static length are written out step by step.
+
+    For converters that know no lists of tensors. The graph grows with the number of steps; loops of
+    dynamic length stay loops.
+    """
+    token = _written_out.set(True)
+    try:
+        yield
+    finally:
+        _written_out.reset(token)
 
 
 def scan(step, inputs, state, like):
@@ -17,6 +36,10 @@ def scan(step, inputs, state, like):
     """
     first = tf.nest.flatten(inputs)[0]
     steps = first.shape[1] if first.shape[1] is not None else tf.shape(first)[1]
+    if _written_out.get() and isinstance(steps, int):
+        return generate(
+            lambda state, t: step(tf.nest.map_structure(lambda x: x[:, t], inputs), state), state, steps, like
+        )
     arrays = tf.nest.map_structure(lambda x: tf.TensorArray(x.dtype, steps).unstack(_swap_time(x)), inputs)
 
     def step_at(state, t):
@@ -37,6 +60,12 @@ def generate(step, state, steps, like):
     Returns:
         (outputs [B, steps, ...], the final state).
     """
+    if _written_out.get() and isinstance(steps, int):
+        frames = []
+        for t in range(steps):
+            output, state = step(state, t)
+            frames.append(output)
+        return tf.stack(frames, axis=1), state
     outputs = tf.TensorArray(like.dtype, steps, element_shape=like.shape)
 
     def body(t, state, outputs):
