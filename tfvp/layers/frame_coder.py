@@ -228,7 +228,7 @@ class LadderDecoder(keras.layers.Layer):
                     mean = mean + shift
                 d = d + self.injectors[g](mean if noise is None else mean + stddev_z * noise[g])
             d = recompute.block(lambda d, g=g: self.growers[g](_double(self.cells[g](d))), d)
-        return self.output_conv(_double(self.cells[-1](d))), divergences
+        return recompute.block(lambda d: self.output_conv(_double(self.cells[-1](d))), d), divergences
 
 
 def _followed(convs, place, cell):
