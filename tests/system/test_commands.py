@@ -102,6 +102,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
 def test_evaluation_writes_its_report(trained):
     result = command("eval_with_lpips.py", "--logdir", trained / "model", "--open-loop-ctx", 3, "--eval-seq-len", 8)
     assert "copy_last" in result.stdout and "report.html" in result.stdout
+    assert "This is not protocol default as named: context 3 instead of 4." in result.stdout
     folder = trained / "eval" / "default-ctx3"
     document = json.loads((folder / "metrics.json").read_text())
     assert document["protocol"]["context"] == 3 and document["protocol"]["clips"] == 6

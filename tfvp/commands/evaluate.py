@@ -64,6 +64,8 @@ def run(options):
         devices=options.devices,
     )
     print(f"\n{tables.text(tables.of_evaluation(document))}\n")
+    for change in tables.modifications(document):
+        print(f"This is not protocol {document['protocol']['name']} as named: {change}.")
     for note in document["notes"]:
         print(note)
     print("written:\n" + "\n".join(f"  {path}" for path in (paths[0], paths[2], paths[-1])))
