@@ -144,7 +144,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
             f"The model observes {first} frames before it predicts one, so all predictors are scored from frame"
             f" {first + 1} of {protocol.seq_len} on."
         )
-    described = provenance.describe_run(run, model, weights, names)
+    origin = provenance.describe_run(run, model, weights, names)
     facts = {
         "protocol": {**protocol.to_dict(), "clips": count, "first_scored": first},
         "modified": modified,
@@ -152,9 +152,9 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         "networks": provenance.describe_networks(metrics),
     }
     options = {"data": selection.config.data.to_dict(), "metrics": metrics, "config": config.to_dict()}
-    identity = {**facts, **options, **provenance.identity(run, described, clips, names)}
-    with journal.Journal(folder, identity).opened() as kept, _said_where_it_stopped(selection, kept):
-        outcome = _scored(teams, selection, kept, progress)
+    identity = {**facts, **options, **provenance.identity(run, origin, clips, names)}
+    with journal.Journal(folder, identity).opened() as partial, _said_where_it_stopped(selection, partial):
+        outcome = _scored(teams, selection, partial, progress)
         clips.truth_sha256 = outcome.truth_sha256
         for result in outcome.scores.values():
             statistics.widen_by_source(result.summaries, result.values, clips.sources)
@@ -175,12 +175,12 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
                 "examples": [example.describe(clips) for example in shown],
                 "notes": notes,
                 "data": selection.describe(),
-                "run": {**described, **({"use_obs": use_obs} if use_obs else {})},
+                "run": {**origin, **({"use_obs": use_obs} if use_obs else {})},
             }
         )
         fps = min(selection.dataset.info.fps or 8.0, 12.0)
         paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid, shown)
-        kept.clear()
+        partial.clear()
     return document, paths
 
 
@@ -229,24 +229,24 @@ def _absolute(folder):
     return str(pathlib.Path(folder).expanduser().resolve()) if folder else ""
 
 
-def _scored(teams, selection, kept, progress):
+def _scored(teams, selection, partial, progress):
     """The `tfvp.evaluation.scoring.Outcome` of all clips; those that a journal keeps are not predicted again."""
-    done = selection.clips_in(kept.done())
+    done = selection.clips_in(partial.done())
     if done and progress:
         tqdm.write(f"resuming after {done} of {len(selection)} clips")
     label = "evaluating" if progress else None
-    return scoring.run(teams[0].scorers, selection.batches, len(selection), label, kept, teams[1:])
+    return scoring.run(teams[0].scorers, selection.batches, len(selection), label, partial, teams[1:])
 
 
 @contextlib.contextmanager
-def _said_where_it_stopped(selection, kept):
+def _said_where_it_stopped(selection, partial):
     """Context manager: Ctrl-C ends in a sentence that says how many clips are done."""
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped after {selection.clips_in(kept.done())} of {len(selection)} clips, whose scores are kept in"
-            f" {kept.parent}; rerun the same command to resume"
+            f"stopped after {selection.clips_in(partial.done())} of {len(selection)} clips, whose scores are kept in"
+            f" {partial.parent}; rerun the same command to resume"
         ) from None
 
 

@@ -46,8 +46,8 @@ def describe_data(config, dataset, split, stride, clips):
 def describe_networks(metrics):
     """[{"name", "file", "sha256"}] of the pretrained weights that metrics use, user-named files included."""
     names = dict.fromkeys(name for metric in metrics for name in registry.lookup("metric", metric).needs_weights)
-    found = {name: weights.find(name) for name in names}
-    return [{"name": name, "file": str(path), "sha256": weights.checksum(path)} for name, path in found.items()]
+    paths = {name: weights.find(name) for name in names}
+    return [{"name": name, "file": str(path), "sha256": weights.checksum(path)} for name, path in paths.items()]
 
 
 def describe_run(run, model, which, devices):
@@ -77,18 +77,18 @@ def describe_run(run, model, which, devices):
     }
 
 
-def identity(run, described, clips, devices):
+def identity(run, origin, clips, devices):
     """What the scores depend on beside the protocol and the options: scores of another identity are not resumed.
 
     Args:
         run: a `tfvp.run.Run`.
-        described: what `describe_run` returned.
+        origin: what `describe_run` returned.
         clips: the `Clips`.
         devices: names of the devices. Their number does not matter, their kind does.
     """
     mean_frame = run.path / "model" / "mean_frame.npy"
     return {
-        **{key: described[key] for key in ("weights_sha256", "precision", "tf32", "commit", "versions")},
+        **{key: origin[key] for key in ("weights_sha256", "precision", "tf32", "commit", "versions")},
         "clips_sha256": clips.digests()["clips_sha256"],
         "mean_frame_sha256": sha256(mean_frame) if mean_frame.is_file() else "",
         "device": device_label(devices[0]),
