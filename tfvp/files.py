@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import re
 
 from tfvp.errors import UserError
 
@@ -81,6 +82,11 @@ def writable_folder(path: str | os.PathLike) -> pathlib.Path:
     Raises:
         UserError: it cannot be created or written.
     """
+    if re.match(r"[a-z][a-z0-9+.-]*:/", os.fspath(path)):
+        raise UserError(
+            f"{os.fspath(path)} is an object store, and runs need a file system; mount it (gcsfuse, s3fs and the like),"
+            " or train to a local --logdir and copy the run"
+        )
     path = pathlib.Path(path)
     probe = path / f".probe-{os.getpid()}"
     try:

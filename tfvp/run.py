@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -24,7 +23,7 @@ import time
 from collections.abc import Iterator
 
 import tfvp
-from tfvp import changes, compat, files
+from tfvp import changes, compat, files, locks
 from tfvp import config as configuration
 from tfvp.errors import UserError
 
@@ -84,13 +83,8 @@ class Run:
         Raises:
             UserError: another process is training it.
         """
-        with open(self.path / ".lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"{self.path} is being trained by another process; wait for it or use another --logdir"
-                ) from None
+        sentence = f"{self.path} is being trained by another process; wait for it or use another --logdir"
+        with locks.locked(self.path, sentence):
             yield
 
     def folder(self, name: str) -> pathlib.Path:

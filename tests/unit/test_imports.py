@@ -25,7 +25,7 @@ ROWS = [
     {"run", "weights", "video_io"},
     {"changes"},
     {"config", "frames", "video_decoding"},
-    {"registry", "files", "compat", "devices"},
+    {"registry", "files", "locks", "compat", "devices"},
     {"errors", "quiet"},
 ]
 # Packages of one row that must not know each other: a model never reads a data set, a metric never runs a model.

@@ -316,3 +316,13 @@ def test_load_gives_single_clips():
     assert [int(c["id"]) for c in clips] == [0, 1, 3]
     assert all(c["video"].shape == (2, 1, 6, 1) and c["video"].dtype == np.uint8 for c in clips)
     assert [c["video"][:, 0, 4, 0].tolist() for c in clips] == [[0, 2]] * 3
+
+
+def test_reflected_flow_points_the_other_way():
+    """A crop at the top left corner has two reflected rows and columns; there a thing moves as in a mirror."""
+    flow = tf.tile(tf.constant([3.0, 5.0]), [1 * 1 * 6 * 7])
+    flow = tf.reshape(flow, [1, 1, 6, 7, 2])
+    cut = batching._padded_and_cut("flow", flow, tf.zeros([1, 2], tf.float64), 2)[0, 0].numpy()
+    assert cut.shape == (6, 7, 2)
+    assert (cut[:, :2, 0] == -3).all() and (cut[:, 2:, 0] == 3).all()
+    assert (cut[:2, :, 1] == -5).all() and (cut[2:, :, 1] == 5).all()

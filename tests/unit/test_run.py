@@ -1,13 +1,19 @@
 """Run directories and backups: resuming, refusing, surviving damage."""
 
+import errno
 import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import config, files, run
+from tfvp import config, files, locks, run
 from tfvp.errors import UserError
 from tfvp.training.backup import Backup
 
@@ -32,8 +38,6 @@ def test_the_newest_run_wins(tmp_path, settings):
     first = run.Run.start(tmp_path, settings)
     second = run.Run.start(tmp_path, config.from_dict({}, name="other"))
     for path, when in ((first.path, 2_000_000_000), (second.path, 1_000_000_000)):
-        import os
-
         os.utime(path / "config.yml", (when, when))
     assert run.find(tmp_path).path == first.path
 
@@ -65,6 +69,15 @@ def test_what_does_not_change_the_result_may_change(tmp_path, settings, capsys):
         run.Run.start(tmp_path, config.from_dict(cosine, name="cosine"))
 
 
+@pytest.mark.parametrize("url", ["gs://bucket/logs", "s3://bucket/logs"])
+def test_object_stores_are_refused_and_make_no_folder(tmp_path, settings, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    for logdir in (url, pathlib.Path(url)):
+        with pytest.raises(UserError, match="is an object store, and runs need a file system"):
+            run.Run.start(logdir, settings)
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_processes_cannot_train_one_run(tmp_path, settings):
     started = run.Run.start(tmp_path, settings)
     with started.locked():
@@ -72,6 +85,33 @@ def test_two_processes_cannot_train_one_run(tmp_path, settings):
             pass
     with started.locked():
         pass
+
+
+@pytest.mark.parametrize("kind", ["no flock in the file system", "no fcntl"])
+def test_a_lease_takes_the_place_of_a_lock(tmp_path, settings, monkeypatch, kind):
+    started = run.Run.start(tmp_path, settings)
+    if kind == "no fcntl":
+        monkeypatch.setattr(locks, "fcntl", None)
+    else:
+
+        def flock(file, how):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(locks.fcntl, "flock", flock)
+    lease = started.path / ".lease"
+    with started.locked():
+        assert lease.read_text().split() == [socket.gethostname(), str(os.getpid())]
+        with pytest.raises(UserError, match="another process.*delete it if that process is gone"), started.locked():
+            pass
+    assert not lease.exists()
+    lease.write_text("elsewhere 1")
+    with pytest.raises(UserError, match="elsewhere 1"), started.locked():
+        pass
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lease.write_text(f"{socket.gethostname()} {ended.pid}")
+    with started.locked():
+        assert lease.read_text().split()[1] == str(os.getpid())
 
 
 def test_metrics_lines_survive_a_cut_and_are_rewound(tmp_path, settings):

@@ -1,15 +1,13 @@
 """The scores of finished batches on disk, so that an evaluation that was stopped need not begin again."""
 
 import contextlib
-import fcntl
 import json
 import pathlib
 import shutil
 
 import numpy as np
 
-from tfvp import files
-from tfvp.errors import UserError
+from tfvp import files, locks
 
 
 class Journal:
@@ -37,13 +35,8 @@ class Journal:
         Raises:
             UserError: another process does.
         """
-        with open(self.parent / ".lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"another process is evaluating into {self.parent}; wait for it, or give this one a --tag"
-                ) from None
+        sentence = f"another process is evaluating into {self.parent}; wait for it, or give this one a --tag"
+        with locks.locked(self.parent, sentence):
             path = self.folder / "identity.json"
             try:
                 same = json.loads(path.read_text(encoding="utf-8")) == self.identity

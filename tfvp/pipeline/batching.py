@@ -270,8 +270,19 @@ def _padded_and_cut(key, array, places, padding):
     if not _is_image(key):
         return array
     pads = [[padding] * 2 if axis in (2, 3) else [0, 0] for axis in range(array.shape.rank)]
+    padded = tf.pad(array, pads, "REFLECT")
+    if key.startswith("flow"):  # what moves towards a border is seen to come from it in the mirror
+        across, down = (tf.where(_outside(array.shape[axis], padding), -1.0, 1.0) for axis in (3, 2))
+        signs = tf.stack(tf.meshgrid(across, down), axis=-1)
+        padded *= signs
     starts = tf.cast(places * (2 * padding + 1), tf.int32)
-    return tf.ensure_shape(_cut(key, tf.pad(array, pads, "REFLECT"), starts, 2 * padding), array.shape)
+    return tf.ensure_shape(_cut(key, padded, starts, 2 * padding), array.shape)
+
+
+def _outside(size, padding):
+    """Whether each of `size + 2 * padding` places along an axis is reflected, boolean."""
+    places = tf.range(size + 2 * padding)
+    return (places < padding) | (places >= size + padding)
 
 
 def _configured(batches):

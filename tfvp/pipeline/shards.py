@@ -22,7 +22,7 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
-from tfvp import files
+from tfvp import files, locks
 from tfvp.errors import UserError
 from tfvp.pipeline import decoding
 
@@ -97,17 +97,8 @@ class Store:
     @contextlib.contextmanager
     def _locked(self):
         """Waits for any other process that prepares this folder. The lock goes with its process."""
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        with open(self.folder / ".lock", "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tqdm.write(f"waiting for another process that decodes into {self.folder}")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = functools.partial(tqdm.write, f"waiting for another process that decodes into {self.folder}")
+        with locks.locked(self.folder, waiting=waiting):
             yield
 
     def _build(self, sources, wanted, decode, progress):
