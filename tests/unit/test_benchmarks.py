@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import kernels, models
+from benchmarks import exports, kernels, models
 from tfvp.training import arithmetic
 
 
@@ -94,3 +94,24 @@ def test_draws_are_recorded_and_made_again():
     again = kernels.repeated(draws)()
     assert [tuple(part.shape) for part in (again[0][0], again[1])] == [tuple(part.shape) for part in first]
     assert kernels.repeated([]) is None
+
+
+def test_files_are_measured_against_the_saved_model(tmp_path, monkeypatch):
+    """TFLite takes half the time and a tenth of the memory here; ONNX does not convert one batch size."""
+
+    def child(limit, action, *arguments):
+        kind, batch, _ = arguments[-3:]
+        if kind == "onnx" and batch == 8:
+            return {"error": "no such operator"}
+        if action == "write":
+            return {"operators": kind.upper(), "bytes": 2_500_000}
+        scale, memory = {"saved_model": (1.0, 800.0), "tflite": (0.5, 80.0), "onnx": (2.0, 160.0)}[kind]
+        return {"p50": 0.01 * batch * scale, "p99": 0.02 * batch * scale, "peak MB": memory, "difference": 1e-7 * batch}
+
+    monkeypatch.setattr(exports, "_child", child)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in exports._rows("demo", tmp_path / "d", 1)]
+    assert [len(row) for row in rows] == [11] * 3 == [len(exports._heading()[0].strip("|").split("|"))] * 3
+    absolute = ["10.0 ms", "20.0 ms", "800 MB", "80.0 ms", "160.0 ms", "800 MB"]
+    assert rows[0] == ["demo", "saved_model", "SAVED_MODEL", "8.0e-07", "2.50", *absolute]
+    assert rows[1][4:] == ["2.50", "0.50", "0.50", "0.10", "0.50", "0.50", "0.10"]
+    assert rows[2][2:] == ["no such operator", "1.0e-07", "2.50", "2.00", "2.00", "0.20", "", "", ""]

@@ -13,7 +13,7 @@ import sys
 import tfvp
 from tfvp import quiet
 
-MODULES = {"models": "tables", "loader": "loader", "faults": "faults", "svg-prior": "svg_prior"}
+MODULES = {"models": "tables", "loader": "loader", "faults": "faults", "svg-prior": "svg_prior", "exports": "exports"}
 
 
 def add_arguments(parser):
@@ -42,6 +42,10 @@ def add_arguments(parser):
     prior.add_argument("--clips", type=int, default=256, help="test clips")
     prior.add_argument("--frames", type=int, default=15, help="of each clip")
     prior.add_argument("--against", help="a second run, to compare after the first bounce; both must be evaluated")
+
+    exports = _add(kinds, "exports", "small models as SavedModel, TFLite and ONNX: which work, how fast they are")
+    exports.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")
+    exports.add_argument("--limit", type=float, default=600.0, help="seconds for one conversion or measurement")
 
 
 def run(options):
