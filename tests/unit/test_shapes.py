@@ -106,6 +106,13 @@ def test_random_crops_move_whole_windows():
     for b in range(6):
         padded = np.pad(plain["video"][b], [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
         flow = np.pad(plain["flow"][b], [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
+        for rows, columns, component in (
+            (slice(4), slice(None), 1),
+            (slice(-4, None), slice(None), 1),
+            (slice(None), slice(4), 0),
+            (slice(None), slice(-4, None), 0),
+        ):
+            flow[:, rows, columns, component] *= -1
         found = [
             (y, x)
             for y in range(9)
