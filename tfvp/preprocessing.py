@@ -49,7 +49,8 @@ class Preprocessing:
         object.__setattr__(self, "range", tuple(float(value) for value in self.range))
         if self.resize not in video_io.RESIZE_MODES:
             known = ", ".join(video_io.RESIZE_MODES)
-            raise UserError(f"resize={self.resize!r} is none of {known}{registry.nearest(self.resize, known)}")
+            near = registry.nearest(self.resize, video_io.RESIZE_MODES)
+            raise UserError(f"resize={self.resize!r} is none of {known}{near}")
         if min(height, width, self.channels, self.frame_stride) < 1:
             raise UserError(
                 f"image_size={[height, width]}, channels={self.channels} and frame_stride={self.frame_stride} must be"

@@ -212,6 +212,10 @@ def test_the_command_writes_beside_the_name(here, samples, tmp_path, monkeypatch
     assert status == 0 and "copy_last" in said
     document = json.loads((tmp_path / "scores" / "mine" / "default-first" / "metrics.json").read_text())
     assert document["run"]["model"] == "mine" and list(document["model"]) == ["mse", "psnr"]
+    # What lies there is not overwritten by another method of the same name.
+    other = ["--pred", folder / "whole.npy", *arguments[2:], "--name", "mine", "--tag", "first"]
+    status, _, said = here(tmp_path / "run.py", "score", *other)
+    assert "holds the scores of" in sentence_of(status, said) and "--name" in said
     status, _, said = here(tmp_path / "run.py", "score", "--pred", folder / "none", *arguments[2:])
     assert "does not exist" in sentence_of(status, said)
 

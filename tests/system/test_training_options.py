@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import types
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import tfvp
+from tests.golden import ROOT
 from tfvp import config
 from tfvp.errors import UserError
 from tfvp.models.build import build_model
@@ -222,3 +224,27 @@ def test_a_dry_run_says_what_a_run_would_be(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="train.monitor"):
         dry_run.describe(config.from_dict({**settings, "train": {"monitor": "val_fvd"}}))
+
+
+def test_deterministic_runs_have_the_same_bits(tmp_path):
+    """In a process of its own: TensorFlow cannot be told to forget the wish."""
+    (tmp_path / "case.json").write_text(json.dumps({**BASE, "train": {**BASE["train"], "deterministic": True}}))
+    script = """
+import json, pathlib, sys
+import numpy as np
+from tfvp import config
+from tfvp.training import loop
+folder = pathlib.Path(sys.argv[1])
+settings = json.loads((folder / "case.json").read_text())
+last = []
+for name in ("a", "b"):
+    run = loop.train(config.from_dict(settings, name=name), folder)
+    with np.load(sorted((run.path / "backup").glob("step-*.npz"))[-1]) as archive:
+        last.append({key: archive[key] for key in archive.files if key != "state"})
+assert len(last[0]) > 10 and all(np.array_equal(last[0][key], last[1][key]) for key in last[0])
+print("equal")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1:] == ["equal"], done.stderr[-2000:]

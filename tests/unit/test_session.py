@@ -1,6 +1,7 @@
 """Between the steps of a training session: signals, and what workers tell one another."""
 
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from tfvp.errors import UserError
 from tfvp.training import strategies
+from tfvp.training.records import Progress
 from tfvp.training.signals import Signals
 
 
@@ -54,3 +56,39 @@ def test_workers_with_other_clips_or_steps_are_told():
         strategies.agree(Gathered([0, 4, 4], [7, 7, 7]), 4, 7, "backup")
     with pytest.raises(UserError, match="worker 1 does not have the clips of the others, 0 and 2;"):
         strategies.agree(Gathered([4, 4, 4], [8, 7, 8]), 4, 7, "backup")
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_only_the_gpus_that_are_asked_for_are_touched(monkeypatch, started):
+    calls = []
+
+    def note(name):
+        def call(*arguments):
+            if started:
+                raise RuntimeError("devices cannot be changed after they were initialized")
+            calls.append((name, *arguments))
+
+        return call
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", note("visible"))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", note("growth"))
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0"])
+    if started:
+        with pytest.raises(UserError, match="train.devices=2: TensorFlow has already started with fewer GPUs"):
+            strategies._take(["first", "second"], True)
+        return
+    strategies._take(["first", "second"], True)
+    assert calls == [("visible", ["first", "second"], "GPU"), ("growth", "first", True), ("growth", "second", True)]
+
+
+def test_pauses_are_no_training_time():
+    progress = Progress(1, 10, 8, shown=False)
+    progress.begin(0)
+    progress.advance(1)
+    time.sleep(0.05)
+    progress.advance(6)
+    before = progress.rate
+    with progress.paused():
+        time.sleep(0.3)
+    assert progress.rate == pytest.approx(before, rel=0.3)
+    progress.end()

@@ -55,8 +55,7 @@ def run(options):
     path = export.export(runs.find(options.logdir), options.weights, **limits)
     about = json.loads((path / description.FILE).read_text(encoding="utf-8"))
     height, width = about["image_size"]
-    print(f"written: {path}")
-    print(f"  model:       {about['model']}, {about['weights']['which']} weights of epoch {about['weights']['epoch']}")
+    _print_model(path, about)
     print(f"  context:     {about['context']} frames of {height} x {width} x {about['channels']}")
     print(f"  horizon:     at most {about['max_horizon']} frames", end="")
     print(f", {about['max_samples']} futures" if about["stochastic"] else "")
@@ -76,10 +75,14 @@ def _write_file(options):
         options.context,
         options.horizon,
     )
-    print(f"written: {path}")
-    print(f"  model:       {about['model']}, {about['weights']['which']} weights of epoch {about['weights']['epoch']}")
+    _print_model(path, about)
     print(f"  takes:       {about['batch']} clips of {about['context']} frames", end="")
     print(f", and noise [{about['batch']}, {about['noise']}] from N(0, 1)" if about["noise"] else "")
     print(f"  predicts:    {about['horizon']} frames")
     print(f"  operators:   {about['operators']}")
     print(f"  description: {path}.json")
+
+
+def _print_model(path, about):
+    print(f"written: {path}")
+    print(f"  model:       {about['model']}, {about['weights']['which']} weights of epoch {about['weights']['epoch']}")

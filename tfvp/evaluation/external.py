@@ -1,6 +1,8 @@
 """Scores predictions that other programs wrote, with the metrics, protocols and pages of an evaluation."""
 
+import contextlib
 import dataclasses
+import json
 import pathlib
 
 import numpy as np
@@ -87,6 +89,8 @@ def score(predictions, truth, options=None):
     modified = _modified(named, protocol, options.metrics, len(names))
     if options.metrics:
         protocol = dataclasses.replace(protocol, metrics=tuple(options.metrics))
+    method = options.name or predicted.path.stem
+    folder = _folder(options, method, protocol, modified, predicted.path)
     notes += left_out + _remarks(predicted, true, protocol, len(names), context)
     horizon = protocol.seq_len - protocol.context
     predictor = GivenPredictions(predicted, names, horizon, image_shape, samples, protocol.context)
@@ -107,7 +111,6 @@ def score(predictions, truth, options=None):
         again = GivenPredictions(predicted, picked, horizon, image_shape, samples, protocol.context)
         batches = batches_of(true, picked, context + horizon, image_shape)
         examples.predict(shown, again, batches, context, horizon, samples)
-    method = options.name or predicted.path.stem
     document = {
         "format": documents.FORMAT,
         "protocol": {**protocol.to_dict(), "clips": len(names)},
@@ -134,7 +137,6 @@ def score(predictions, truth, options=None):
             **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},
         },
     }
-    folder = files.writable_folder(options.out or pathlib.Path("scores") / method / _results_name(document))
     drawn = (context, options.fps, options.pictures, shown)
     return document, report.write(folder, document, outcome.scores, outcome.truth, clips, *drawn)
 
@@ -243,13 +245,21 @@ def _modified(named, used, metrics, clips):
     return {field: {"protocol": before, "used": after} for field, (before, after) in pairs.items() if before != after}
 
 
-def _results_name(document):
-    """The name of the folder of results: the protocol, what differs from it, and the tag."""
-    parts = [document["protocol"]["name"]]
-    for field, values in document["modified"].items():
-        used = values["used"]
-        parts.append(f"{field}={'+'.join(used) if isinstance(used, list) else used}")
-    return "-".join([*parts, *([document["tag"]] if document["tag"] else [])])
+def _folder(options, method, protocol, modified, predictions):
+    """The folder of the results: their own, or the one that was asked for.
+
+    Raises:
+        UserError: it holds other results.
+    """
+    name = documents.folder_name(protocol.name, modified, options.tag)
+    folder = pathlib.Path(options.out or pathlib.Path("scores") / method / name)
+    documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": options.tag})
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        scored = before.get("run", {}).get("predictions")
+        if scored != str(predictions):
+            raise UserError(f"{folder} holds the scores of {scored or 'a run'}; name this method with --name or --out")
+    return files.writable_folder(folder)
 
 
 def _usable(protocol, chosen, context, image_shape):

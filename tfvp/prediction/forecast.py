@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from tfvp import registry, video_io
 from tfvp import run as runs
+from tfvp import video_io
 from tfvp.errors import UserError
 from tfvp.evaluation import pictures, scoring
 from tfvp.frames import to_uint8
@@ -180,14 +180,7 @@ def write(
 
 def _scored(model, frames, context, horizon, samples, chunk):
     """(predictions uint8 [samples, horizon, H, W, C], scores, notes) where the truth is known at least in part."""
-    fitting, refused = [], []
-    for name in METRICS:
-        try:
-            registry.lookup("metric", name).check_frames(model.image_shape)
-            fitting.append(name)
-        except UserError as error:
-            refused.append(f"{name} is left out: {error}")
-    metrics, notes = scoring.usable_metrics(fitting)
+    metrics, notes = scoring.usable_metrics(METRICS, model.image_shape, context, horizon)
     missing = context + horizon - len(frames)
     video = np.pad(frames, [(0, missing)] + [(0, 0)] * 3)
     batch = {
@@ -198,4 +191,4 @@ def _scored(model, frames, context, horizon, samples, chunk):
     predictors = {"model": model, "copy_last": baselines.CopyLast(model.image_shape)}
     outcome = scoring.score(predictors, [batch], 1, metrics, context, horizon, samples, chunk, num_examples_kept=1)
     scores = {name: result.summaries for name, result in outcome.scores.items()}
-    return outcome.scores["model"].examples[0], scores, [*refused, *notes]
+    return outcome.scores["model"].examples[0], scores, notes

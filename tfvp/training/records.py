@@ -1,5 +1,6 @@
 """What a training run writes down: progress, logs, validation, weights; and what it decides by them."""
 
+import contextlib
 import time
 
 import numpy as np
@@ -48,6 +49,14 @@ class Progress:
         self.seen = within
         if self.first is None:
             self.first, self.began = within, time.perf_counter()
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Context manager: the time within it is not the training's."""
+        began = time.perf_counter()
+        yield
+        if self.first is not None:
+            self.began += time.perf_counter() - began
 
     def show(self, logs):
         """Shows the running mean of the loss."""

@@ -69,14 +69,15 @@ class Session:
             events = self.records.due(step)
             if step == end:
                 self.progress.end()
-            if events:
-                self.records.take(step, events, logs, self.progress.rate)
-            else:
-                self.records.log(step, logs)
-            stop = max(self.gather(signals.number))
-            if "epoch" in events or self.records.finished or stop or self._backup_is_late():
-                self.backup.save(step, self.records.state)
-                self.saved = time.monotonic()
+            with self.progress.paused():
+                if events:
+                    self.records.take(step, events, logs, self.progress.rate)
+                else:
+                    self.records.log(step, logs)
+                stop = max(self.gather(signals.number))
+                if "epoch" in events or self.records.finished or stop or self._backup_is_late():
+                    self.backup.save(step, self.records.state)
+                    self.saved = time.monotonic()
             if stop:
                 self._stop(step, stop)
         return step
