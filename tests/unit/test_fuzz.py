@@ -19,7 +19,7 @@ from tfvp.training import checks
 CONFIGS, PARTS, FILES = 1000, 4, 200
 # Seconds to make, and like shapes_image otherwise.
 LARGE = ("kitti_image", "kitti_256_image", "cityscapes_image", "pose_image")
-SLOWEST = 5.0  # seconds that one of them may take
+SLOWEST = 10.0  # seconds of this thread, whatever else the machine is doing
 CHARACTERS = " \t\n:-[]{}#&*!|>'\"%@`,?0aé\x00\x07\ud83d"
 # Sizes stay small: whether 10**9 channels fit into memory is not what is asked here.
 VALUES = [None, True, -1, 0, 1, 2, 3, 7, 0.5, -0.1, float("nan"), float("inf"), "", "x", "3", [], [0], [3, 4], ["a"]]
@@ -86,14 +86,14 @@ def test_malformed_configurations_get_a_sentence(tmp_path, part):
         text = source.read_text(encoding="utf-8")
         data = mangled_text(text, pick) if number % 3 == 0 else mangled_values(yaml.safe_load(text), pick)
         path.write_bytes(data)
-        began = time.monotonic()
+        began = time.thread_time()
         try:
             everything_before_training(path)
         except UserError as error:
             sentences.append(str(error))
         except Exception as error:
             pytest.fail(f"{source.name}: {type(error).__name__}: {error}\n{data.decode('utf-8', 'replace')}")
-        assert time.monotonic() - began < SLOWEST, data
+        assert time.thread_time() - began < SLOWEST, data
     assert len(sentences) > CONFIGS // PARTS // 2, "most of them were not malformed"
     assert all(sentence.strip() and "Traceback" not in sentence for sentence in sentences)
 
@@ -136,7 +136,7 @@ def test_malformed_media_get_a_sentence(tmp_path, media):
         source = pick.choice(media)
         path = tmp_path / f"{number}{source.suffix}"
         path.write_bytes(mangled_file(source.read_bytes(), pick))
-        began = time.monotonic()
+        began = time.thread_time()
         try:
             video = video_io.read_video(path, (16, 16), 3)
             assert video.dtype == np.uint8 and video.shape[1:] == (16, 16, 3) and len(video)
@@ -146,5 +146,5 @@ def test_malformed_media_get_a_sentence(tmp_path, media):
         except Exception as error:
             kept = shutil.copy(path, pathlib.Path(tmp_path).parent / path.name)
             pytest.fail(f"{kept} ({source.suffix}): {type(error).__name__}: {error}")
-        assert time.monotonic() - began < SLOWEST, path
+        assert time.thread_time() - began < SLOWEST, path
     assert refused > FILES // 4
