@@ -14,7 +14,7 @@ import pytest
 from tests import golden, layouts
 from tfvp import video_io
 from tfvp.errors import UserError
-from tfvp.pipeline import decoding, shards
+from tfvp.pipeline import decoding, shard_files, shards
 from tfvp.pipeline.decoding import Source
 
 SHAPE = (6, 8, 1)
@@ -93,7 +93,7 @@ def test_the_manifest_says_it_all(tmp_path, small_shards):
         file = store.folder / shard["files"]["video"]["name"]
         array = np.load(file)
         assert array.dtype == np.uint8 and array.shape == (shard["frames"], *SHAPE)
-        assert decoding.sha256(file) == shard["files"]["video"]["sha256"]
+        assert shard_files.sha256(file) == shard["files"]["video"]["sha256"]
         for clip in manifest["clips"]:
             if clip["shard"] == shard["name"]:
                 part = array[clip["offset"] : clip["offset"] + clip["length"]]
@@ -287,7 +287,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     def full(self):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(decoding._Shard, "finish", full)
+    monkeypatch.setattr(shard_files.ShardWriter, "finish", full)
     with pytest.raises(UserError, match="No space left"):
         prepared(tmp_path, raw_files(tmp_path / "raw"))
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import decoding
+from tfvp.pipeline import decoding, shard_files
 
 FORMAT = 1
 
@@ -182,7 +182,7 @@ class Store:
         """
         listed = [f for entry in self.manifest["shards"] for f in entry["files"].values()]
         for file in tqdm(listed, desc="checking", unit="file", disable=not progress, leave=False):
-            if decoding.sha256(self.folder / file["name"]) != file["sha256"]:
+            if shard_files.sha256(self.folder / file["name"]) != file["sha256"]:
                 raise UserError(
                     f"{file['name']} in {self.folder} is corrupt (wrong sha256); delete that folder to make it again"
                 )
