@@ -26,7 +26,7 @@ from tfvp.errors import UserError
 from tfvp.evaluation.provenance import epoch_of
 from tfvp.layers import noise, unroll
 from tfvp.models.build import load_run
-from tfvp.pipeline.decoding import sha256
+from tfvp.pipeline.shard_files import sha256
 from tfvp.preprocessing import Preprocessing
 
 OPSET = 18
