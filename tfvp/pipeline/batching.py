@@ -5,19 +5,13 @@ pure function of the seed. Batches are therefore a map over the numbers of train
 resumed run starts at its step without having to read what came before.
 """
 
-import functools
-import threading
-import typing
-
 import numpy as np
 import tensorflow as tf
 
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
-from tfvp.pipeline import draws
 from tfvp.pipeline.optical_flow import FlowFiles, reference_flow
-
-WINDOWS = ("random", "split", "first")
+from tfvp.pipeline.windows import TrainingWindows
 
 
 def training_batches(
@@ -49,8 +43,7 @@ def training_batches(
         seed: with the epoch's number it determines order, window starts and flips.
         first_step: number of the first batch; the batches are those that a stream from step 0
             would have from there on.
-        window: "random" = in each pass one window of each clip, at a random place; "split" =
-            all windows from frame 0 on that do not overlap; "first" = the window at frame 0.
+        window: which windows a pass has; one of `tfvp.pipeline.windows.KINDS`.
         stride: frames of the clip from one frame of the window to the next.
         flip: mirror whole windows left-right with probability 1/2.
         split: the split to draw from.
@@ -78,7 +71,7 @@ def training_batches(
         raise UserError(f"data.crop_padding={crop_padding} must be at least 0 and smaller than a frame's side")
     if batch_size % workers:
         raise UserError(f"train.batch_size={batch_size} must be a multiple of the {workers} workers")
-    epochs = _Epochs(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
+    epochs = TrainingWindows(dataset, split, length, stride, window, seed, batch_size * steps_per_epoch)
     part = batch_size // workers
     source, spec = _source(dataset, split, length, needs)
 
@@ -104,7 +97,7 @@ def training_batches(
 
 def steps_in_one_pass(dataset, batch_size, length, window="random", stride=1, split="train"):
     """Full batches in one pass over the windows of a split; 0 if there are fewer windows than a batch."""
-    return _Epochs(dataset, split, length, stride, window, 0, 1).windows // batch_size
+    return TrainingWindows(dataset, split, length, stride, window, 0, 1).windows // batch_size
 
 
 def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows=None, positions=None):
@@ -290,63 +283,3 @@ def _configured(batches):
     # Workers get their parts from `worker`; sharding by TensorFlow on top would take parts of parts.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
-
-
-class _Windows(typing.NamedTuple):
-    """Windows in the order of their positions: clip number, first frame, whether to mirror it, where to crop it."""
-
-    clips: np.ndarray
-    starts: np.ndarray
-    mirrored: np.ndarray
-    places: np.ndarray
-
-
-class _Epochs:
-    """The window at every position of every epoch of `examples` positions.
-
-    Passes, which have every window once, follow one another without regard to epochs; only clips
-    that are drawn anew begin a new pass with each epoch.
-    """
-
-    def __init__(self, dataset, split, length, stride, window, seed, examples):
-        if window not in WINDOWS:
-            raise UserError(f"data.window={window!r} is none of {', '.join(WINDOWS)}")
-        span = (length - 1) * stride + 1
-        lengths = dataset.clip_lengths(split)
-        self.clips = dataset.usable_clips(split, length, stride, option="train.seq_len")
-        self.latest = lengths[self.clips] - span
-        self.starts = np.zeros_like(self.clips) if window == "first" else None
-        if window == "split":
-            pieces = lengths[self.clips] // span
-            first = np.repeat(np.cumsum(pieces) - pieces, pieces)
-            self.clips = np.repeat(self.clips, pieces)
-            self.starts = (np.arange(len(self.clips)) - first) * span
-        self.windows = len(self.clips)
-        self.examples = examples
-        self.passes = -(-examples // self.windows)
-        # A pass over new clips takes new numbers: they are never those of another pass or epoch.
-        self.renewed = len(lengths) if dataset.endless and split == "train" else 0
-        self.seed = seed
-        self.lock = threading.Lock()
-        self.one_pass = functools.lru_cache(maxsize=4)(self._one_pass)
-
-    def at(self, epoch, positions):
-        """The windows at positions (int64 [n], ascending) of an epoch."""
-        if not self.renewed:
-            epoch, positions = 0, positions + epoch * self.examples
-        number = positions // self.windows
-        parts = []
-        for n in np.unique(number):
-            with self.lock:
-                whole = self.one_pass(epoch, int(n))
-            parts.append([column[positions[number == n] - n * self.windows] for column in whole])
-        return _Windows(*(np.concatenate(column) for column in zip(*parts)))
-
-    def _one_pass(self, epoch, number):
-        order = draws.order(self.windows, "order", self.seed, epoch, number)
-        random = draws.Draws(draws.keys("windows", self.seed, epoch, number, np.arange(self.windows)))
-        starts = random.integers(0, self.latest + 1)[order] if self.starts is None else self.starts[order]
-        mirrored = random.uniform() < 0.5
-        places = np.stack([random.uniform(), random.uniform()], axis=-1)
-        new = (epoch * self.passes + number) * self.renewed
-        return _Windows(self.clips[order] + new, starts, mirrored, places)

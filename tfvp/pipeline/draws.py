@@ -13,6 +13,7 @@ import numpy as np
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_ROUNDS = 6
 
 
 def keys(*parts):
@@ -33,6 +34,34 @@ def keys(*parts):
 def order(n, *parts):
     """A random order of `n` things that depends on the parts alone: int64 [n]."""
     return np.argsort(keys(*parts, np.arange(n)), kind="stable")
+
+
+def shuffled(places, n, *parts):
+    """What stands at some places of a random order of `n` things, which is never made as a whole.
+
+    A Feistel network over the next power of four permutes more numbers than `n`; those that it sends out of range
+    are sent on until they are within (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+
+    Args:
+        places: int64 array, from 0 to n - 1.
+        n: how many things there are.
+        *parts: what the order depends on, as in `keys`; it is another one than that of `order`.
+
+    Returns:
+        int64, of the shape of `places`.
+    """
+    half = np.uint64(max(1, -(-(n - 1).bit_length() // 2)))
+    low = (np.uint64(1) << half) - np.uint64(1)
+    rounds = keys(*parts, np.arange(_ROUNDS))
+    values = np.array(places).astype(np.uint64)
+    outside = np.ones(values.shape, bool)
+    while outside.any():
+        left, right = values[outside] >> half, values[outside] & low
+        for key in rounds:
+            left, right = right, left ^ (_mix((right + np.uint64(_GOLDEN)) ^ key) & low)
+        values[outside] = (left << half) | right
+        outside = values >= np.uint64(n)
+    return values.astype(np.int64)
 
 
 class Draws:

@@ -1,0 +1,92 @@
+"""Windows of long clips: in proportion to length, never twice in a pass, in little memory; published kinds as ever."""
+
+import collections
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tests.unit.test_pipeline import Counting
+from tfvp.pipeline import draws, windows
+
+# (clip, first frame, mirrored) of two epochs of four, of clips of 9, 3, 30, 7 and 15 frames in windows of 5: the kinds
+# that published configurations name draw what they always drew.
+DRAWN = {
+    ("random", False): "3/2 2/7m 4/0m 0/0m 0/1m 2/18m 4/5m 3/1",
+    ("random", True): "13/1 12/21 10/0 14/5 15/0m 19/2 17/19 18/2",
+    ("split", False): "2/5m 2/0m 2/20m 4/5 2/10 2/15m 2/25m 2/5",
+    ("split", True): "7/5m 9/10 7/25m 7/0 5/0m 7/20 7/10m 9/0",
+    ("first", False): "3/0m 2/0m 4/0 0/0m 0/0m 2/0 4/0m 3/0m",
+    ("first", True): "13/0m 12/0 10/0m 14/0 15/0m 19/0 17/0 18/0m",
+}
+
+
+def drawn(lengths, window, epochs, examples, seed=7, span=5, endless=False):
+    """[(clip, first frame)] of each of so many epochs."""
+    found = windows.TrainingWindows(Counting({"train": lengths}, endless), "train", span, 1, window, seed, examples)
+    epochs = [found.at(epoch, np.arange(examples)) for epoch in range(epochs)]
+    return [list(zip(epoch.clips.tolist(), epoch.starts.tolist())) for epoch in epochs]
+
+
+@pytest.mark.parametrize("window, endless", DRAWN)
+def test_published_kinds_draw_the_windows_that_they_always_drew(window, endless):
+    found = windows.TrainingWindows(
+        Counting({"train": [9, 3, 30, 7, 15]}, endless), "train", 3, 2, window, 7, examples=8
+    ).at(1, np.arange(8))
+    rows = zip(found.clips, found.starts, found.mirrored)
+    text = " ".join(f"{clip}/{start}{'m' if mirrored else ''}" for clip, start, mirrored in rows)
+    assert text == DRAWN[window, endless]
+    if (window, endless) == ("random", False):
+        first = windows.TrainingWindows(Counting({"train": [9, 3, 30, 7, 15]}), "train", 3, 2, window, 7, 8)
+        places = first.at(2, np.arange(8)).places
+        np.testing.assert_allclose(places[3], [0.3610510014197539, 0.460160509187712], rtol=0)
+        np.testing.assert_allclose(places.sum(), 7.968152246286581)
+
+
+def test_a_long_film_counts_by_its_length():
+    """A film of 9,000 frames beside ten clips of 100: nine tenths of what is drawn are the film's, not a tenth."""
+    lengths = [100] * 10 + [9000]
+    (found,) = drawn(lengths, "by_length", 1, 1000, span=20)
+    assert collections.Counter(clip for clip, _ in found) == {**dict.fromkeys(range(10), 10), 10: 900}
+    assert len(set(found[:500])) == len(set(found[500:])) == 500  # each pass has none of its windows twice
+    assert sum(clip == 10 for clip, _ in found[:100]) > 80
+
+
+def test_every_start_is_as_likely_as_any_other_and_each_pass_has_others():
+    passes = drawn([23], "by_length", 3000, 4)
+    assert all(len(set(one)) == 4 for one in passes)
+    counts = np.bincount([start for one in passes for _, start in one], minlength=19)
+    expected = 3000 * 4 / 19
+    assert len(counts) == 19 and np.abs(counts / expected - 1).max() < 0.2  # five deviations
+    assert len({tuple(sorted(one)) for one in passes}) > 1000
+
+
+def test_a_million_windows_take_no_memory():
+    data = Counting({"train": [20_000_000, 20, 40]})
+    tracemalloc.start()
+    try:
+        found = windows.TrainingWindows(data, "train", 20, 1, "by_length", 1, 1 << 20)
+        assert found.windows == 1_000_003
+        some = [found.at(0, np.arange(first, first + 64)) for first in (0, 999_970, 10**6)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10**6
+    assert all((0 <= w.starts).all() and (w.starts <= data.lengths["train"][w.clips] - 20).all() for w in some)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 64, 1000, 4097])
+def test_shuffled_places_are_an_order(n):
+    whole = draws.shuffled(np.arange(n), n, "key", 3)
+    assert sorted(whole.tolist()) == list(range(n))
+    some = np.arange(n)[:: max(1, n // 7)]
+    np.testing.assert_array_equal(draws.shuffled(some, n, "key", 3), whole[some])
+    if n > 3:
+        assert whole.tolist() != draws.shuffled(np.arange(n), n, "key", 4).tolist()
+
+
+def test_shuffled_places_are_all_equally_likely():
+    counts = np.zeros((5, 5))
+    for key in range(2000):
+        counts[np.arange(5), draws.shuffled(np.arange(5), 5, key)] += 1
+    assert np.abs(counts / 400 - 1).max() < 0.25  # five deviations
