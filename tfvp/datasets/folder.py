@@ -11,6 +11,7 @@ from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.pipeline import listing
+from tfvp.pipeline import survey as surveys
 from tfvp.pipeline.decoding import Source
 from tfvp.pipeline.pseudo_labels import KMeansLabels, ModelLabels
 from tfvp.registry import register
@@ -29,10 +30,11 @@ class Folder(base.FileDataset):
 
     Reads mp4, avi, mov, mkv, m4v, webm, gif, npy and npz files ([T, H, W] or [T, H, W, C],
     uint8 or floats in [0, 1]), and folders of png, jpg, bmp, tif, webp or ppm images in natural
-    order. Hidden files are ignored.
+    order. Hidden files are ignored. Images beside videos are thumbnails, several links to one file
+    are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
-    missing validation folder is replaced by some files of train. Otherwise files are assigned by
+    missing or empty validation folder is replaced by some files of train. Otherwise files are assigned by
     a hash of their names: a file keeps its split when others are added or removed, and no split is empty
     as long as there are three files.
 
@@ -98,6 +100,7 @@ class Folder(base.FileDataset):
             raise UserError(f"data.classes={classes} must be between 2 and 256")
         self.info = dataclasses.replace(self.info, fps=float(fps) or None)
         self.labels = labels
+        self._reports = []
 
     def arrays(self):
         labels = {} if self.labels == "none" else {"labels": (np.uint8, self.settings.image_size)}
@@ -139,7 +142,7 @@ class Folder(base.FileDataset):
         folders = {split: listing.find_folder(self.root, *names, depth=1) for split, names in _SUBFOLDERS.items()}
         if any(folders.values()):
             return self._from_subfolders(folders)
-        paths = self._named(self.root)
+        paths = self._survey({"": self.root})[""]
         if paths and len(paths) < 3:
             raise UserError(
                 f"{self.root} holds {len(paths)} video(s), but training, validation and test need one each:"
@@ -148,6 +151,9 @@ class Folder(base.FileDataset):
         fractions = {split: self.options[f"{split}_fraction"] for split in ("test", "validation")}
         splits = listing.assign_splits(list(paths), **fractions)
         return [Source(name, splits[name], path) for name, path in paths.items()]
+
+    def notes(self):
+        return super().notes() + self._reports
 
     def decode(self, source):
         frames = 0
@@ -158,19 +164,28 @@ class Folder(base.FileDataset):
         if frames < least:
             raise UserError(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
 
-    def _named(self, folder):
-        return {path.relative_to(self.root).as_posix(): path for path in listing.videos(folder)}
+    def _survey(self, folders):
+        """{split: {name: path}} of folders; says what else they hold."""
+        held = surveys.survey(self.root, folders)
+        self._reports = held.notes()
+        for sentence in self._reports:
+            self.warn_once(sentence)
+        return held.clips
 
     def _from_subfolders(self, folders):
         if not folders["train"]:
             raise UserError(f"{self.root} has a folder validation or test, but none for training; add one named train")
+        # A video that several hold is kept for the test: a model must not have seen what it is tested on.
+        held = self._survey({split: folders[split] for split in ("test", "validation", "train") if folders[split]})
         sources = []
-        for split, folder in folders.items():
-            paths = self._named(folder) if folder else {}
+        for split in folders:
+            paths = held.get(split, {})
             splits = dict.fromkeys(paths, split)
-            if split == "train" and not folders["validation"]:
+            if split == "train" and not held.get("validation"):
                 if len(paths) == 1:
-                    raise UserError(f"{folder} holds one video, and there is no folder validation beside it; add one")
+                    raise UserError(
+                        f"{folders[split]} holds one video, and there is no folder validation beside it; add one"
+                    )
                 splits = listing.assign_splits(list(paths), validation=self.options["validation_fraction"])
             sources += [Source(name, splits[name], path) for name, path in paths.items()]
         return sources

@@ -1,5 +1,7 @@
 """Lists a folder of raw videos, and assigns files to splits."""
 
+import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -24,13 +26,50 @@ def find_folder(root, *names, depth=2):
     wanted = [plain(name) for name in names]
     level = [root] if root.is_dir() else []
     for _ in range(depth):
-        entries = [entry for folder in level for entry in os.scandir(folder)]
+        entries = [entry for folder in level for entry in _entries(folder)]
         below = [pathlib.Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
         matches = [f for name in wanted for f in sorted(below) if plain(f.name) == name]
         if matches:
             return matches[0]
         level = below
     return None
+
+
+def walk(root, loops=None, unreadable=None):
+    """Every folder below `root` with the names of its files, without hidden ones.
+
+    Links to folders are followed, unless they lead into a folder that they lie in: three videos beside a link to their
+    own folder are three.
+
+    Args:
+        root: a `pathlib.Path`.
+        loops: a list that links which were not followed are appended to.
+        unreadable: a list that folders which cannot be read are appended to.
+
+    Yields:
+        (folder as `pathlib.Path`, [name of a file in it, ...]).
+    """
+    known = functools.cache(identity)
+    stack = [(root, False)]
+    while stack:
+        folder, linked = stack.pop()
+        names, below = [], []
+        for entry in _entries(folder, unreadable):
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if not _is_folder(entry):
+                names.append(entry.name)
+                continue
+            through_link = linked or entry.is_symlink()
+            # Without a link on the way no folder is above itself, and most trees have none.
+            if through_link and known(path) in map(known, _up_to(root, folder)):
+                if loops is not None:
+                    loops.append(path)
+                continue
+            below.append((path, through_link))
+        yield folder, names
+        stack += reversed(below)
 
 
 def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
@@ -45,12 +84,10 @@ def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
         List of `pathlib.Path`.
     """
     paths = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        names = [name for name in names if not name.startswith(".")]
-        paths += [pathlib.Path(folder, name) for name in names if name.lower().endswith(suffixes)]
+    for folder, names in walk(root):
+        paths += [folder / name for name in names if name.lower().endswith(suffixes)]
         if images and any(name.lower().endswith(video_io.IMAGE_SUFFIXES) for name in names):
-            paths.append(pathlib.Path(folder))
+            paths.append(folder)
     return sorted(paths, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
 
 
@@ -80,3 +117,34 @@ def assign_splits(names, **fractions):
             largest = max(sorted(set(holders)), key=holders.count)
             result[min((n for n in names if result[n] == largest), key=place.get)] = split
     return result
+
+
+def identity(path):
+    """What two paths of one file or folder have in common.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = os.stat(path)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
+
+
+def _entries(folder, unreadable=None):
+    """What `os.scandir` finds in a folder, nothing where it may not be read."""
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        if unreadable is not None:
+            unreadable.append(folder)
+        return []
+
+
+def _is_folder(entry):
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False
+
+
+def _up_to(root, folder):
+    """`folder` and the folders above it, up to `root`."""
+    return [folder, *(above for above in folder.parents if above == root or root in above.parents)]

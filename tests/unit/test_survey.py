@@ -1,0 +1,122 @@
+"""What a person's folder holds beside clips: thumbnails, links and formats that are not read."""
+
+import os
+
+from tests import layouts
+from tfvp import registry
+from tfvp.datasets import base
+from tfvp.pipeline import listing, survey
+
+
+def write(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def clips(root, **folders):
+    held = survey.survey(root, {split: root / name for split, name in (folders or {"": "."}).items()})
+    return {split: list(paths) for split, paths in held.clips.items()}, held.notes()
+
+
+def test_a_tree_of_clips_is_listed_as_ever(tmp_path):
+    write(tmp_path, "b10.mp4", "b2.avi", ".hidden.mp4", "deep/er/c.npy", "frames/1.png", "frames/2.png", ".tfvp/x.npy")
+    expected = ["b2.avi", "b10.mp4", "deep/er/c.npy", "frames"]
+    assert clips(tmp_path) == ({"": expected}, [])
+    assert [path.relative_to(tmp_path).as_posix() for path in listing.videos(tmp_path)] == expected
+
+
+def test_thumbnails_are_no_clips(tmp_path):
+    write(tmp_path, "a.mp4", "a.jpg", "b.npy", "gif/c.gif", "gif/c1.png", "gif/c2.png", "two/x.npy", "two/x.png")
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["a.mp4", "b.npy", "gif/c.gif", "two/x.npy"]}
+    assert len(notes) == 1 and notes[0].startswith(
+        "4 images beside videos (a.jpg, gif/c1.png, gif/c2.png, ...) are taken"
+    )
+
+
+def test_arrays_beside_frames_are_no_clips(tmp_path):
+    write(tmp_path, "run/0.png", "run/1.png", "run/actions.npy")
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["run"]} and "1 array beside the frames of a clip (run/actions.npy) is not used" in notes[0]
+
+
+def test_links_into_a_folder_around_them_are_not_followed(tmp_path):
+    write(tmp_path, "a.mp4", "b.mp4", "deep/c.mp4")
+    (tmp_path / "self").symlink_to(".")
+    (tmp_path / "deep" / "up").symlink_to("..")
+    assert len(listing.videos(tmp_path)) < 10  # 123 and more where links are followed to the system's limit
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["a.mp4", "b.mp4", "deep/c.mp4"]}
+    assert any("links into a folder around it (" in note for note in notes)
+
+
+def test_links_to_other_folders_are_followed(tmp_path):
+    write(tmp_path, "elsewhere/a.mp4", "elsewhere/deep/b.mp4")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "train").symlink_to(tmp_path / "elsewhere")
+    names = ["train/a.mp4", "train/deep/b.mp4"]
+    assert [path.relative_to(tmp_path / "root").as_posix() for path in listing.videos(tmp_path / "root")] == names
+    assert clips(tmp_path / "root") == ({"": names}, [])
+
+
+def test_a_file_is_one_clip(tmp_path):
+    write(tmp_path, "m.mp4", "folder/n.avi", "frames/1.png", "frames/2.png")
+    (tmp_path / "a link.mp4").symlink_to("m.mp4")
+    (tmp_path / "all").symlink_to("folder")
+    (tmp_path / "again").symlink_to("frames")
+    os.link(tmp_path / "m.mp4", tmp_path / "z.mp4")
+    (tmp_path / "gone.mp4").symlink_to("nowhere")
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["folder/n.avi", "frames", "m.mp4"]}
+    assert notes[0].startswith("4 links to a video that is here already (") and "a link.mp4 is m.mp4" in notes[0]
+    assert notes[1] == "1 entry that cannot be opened (gone.mp4) is left out"
+
+
+def test_a_file_is_in_one_split(tmp_path):
+    write(tmp_path, "train/a.mp4", "test/b.mp4", "old/c.mp4", "d.mp4")
+    os.link(tmp_path / "test" / "b.mp4", tmp_path / "train" / "b.mp4")
+    (tmp_path / "train" / "everything").symlink_to(tmp_path)
+    (tmp_path / "test" / "a.mp4").symlink_to("../train/a.mp4")
+    listed, notes = clips(tmp_path, test="test", train="train")
+    assert listed["test"] == ["test/a.mp4", "test/b.mp4"]
+    assert listed["train"] == ["train/everything/d.mp4", "train/everything/old/c.mp4"]
+    assert "train/a.mp4 is test/a.mp4" in notes[0]
+    assert notes[-1].startswith("2 videos outside of the folders train, validation and test (d.mp4, old/c.mp4) are not")
+
+
+def test_formats_that_are_not_read_are_counted(tmp_path):
+    write(tmp_path, "a.mp4", "b.TS", "c.ts", "d.wmv", "notes.txt", "LICENSE")
+    listed, (note,) = clips(tmp_path)
+    assert listed == {"": ["a.mp4"]}
+    kinds = "2 .ts, 1 .wmv, 1 no suffix, 1 .txt (b.TS, c.ts, d.wmv)"
+    assert note.startswith(f"5 files in formats that are not read: {kinds}; ")
+    assert note.endswith("ffmpeg -i b.TS video.mp4")
+
+
+def test_folders_that_may_not_be_read(tmp_path, monkeypatch):
+    write(tmp_path, "a.mp4", "lost+found/b.mp4")
+    scandir = os.scandir
+
+    def refusing(folder):
+        if os.path.basename(folder) == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert clips(tmp_path) == ({"": ["a.mp4"]}, ["1 entry that cannot be opened (lost+found) is left out"])
+    assert listing.find_folder(tmp_path, "train") is None
+
+
+def test_it_is_said_before_decoding_and_by_notes(tmp_path, capsys):
+    base._printed.clear()
+    layouts.write_folder(tmp_path, ["a.npy", "b.npy", "c.npy"])
+    write(tmp_path, "a.jpg", "x.mpg")
+    (tmp_path / "again.npy").symlink_to("a.npy")
+    dataset = registry.lookup("dataset", "folder")(base.Settings(root=str(tmp_path), image_size=(16, 16)))
+    dataset.prepare(progress=False)
+    assert [len(dataset.clip_lengths(split)) for split in dataset.splits] == [1, 1, 1]
+    for sentence in ("1 image beside", "again.npy is a.npy", "1 .mpg (x.mpg)"):
+        assert any(sentence in note for note in dataset.notes())
+    said = capsys.readouterr().out
+    assert said.count("again.npy is a.npy") == 1 and "ffmpeg -i x.mpg" in said
