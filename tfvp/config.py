@@ -30,6 +30,7 @@ CHOICES = {
     "data.window": ("random", "by_length", "split", "first"),
     "train.precision": ("float32", "mixed_bfloat16"),
     "train.schedule": ("constant", "cosine", "linear", "one_cycle", "plateau"),
+    "eval.windows": ("sample", "first"),
     "eval.split": ("validation", "test"),
     "eval.weights": ("best", "last"),
 }

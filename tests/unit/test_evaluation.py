@@ -65,6 +65,7 @@ def test_drawn_clips_become_as_long_as_they_are_evaluated():
     assert selection.data_config(of_files, frames=300).data.clip_length == 8
     segments = config.from_dict({"data": {"name": "kth", "segments": True}})
     assert selection.data_config(segments, frames=40).data.segments
+    assert selection.data_config(segments, frames=40, windows="sample").data.segments
     assert not selection.data_config(segments, frames=40, windows="srvp").data.segments
 
 
@@ -106,6 +107,7 @@ def test_every_clip_has_an_id_and_the_hash_of_its_truth(run, evaluated):
     clips = per_clip.Clips(*(list(arrays[k]) for k in ("clip_ids", "sources")), arrays["starts"], 8, [])
     clips.truth_sha256 = arrays["truth_sha256"].tolist()
     assert {key: document["data"][key] for key in ("clips_sha256", "truth_sha256")} == clips.digests()
+    assert document["data"]["windows"] == [[f"drawn:test:{n}", 0] for n in range(6)]
     with open(folder / "per_clip.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 6 and list(rows[0])[:6] == ["clip", "id", "source", "start", "predictor", "sample"]

@@ -6,8 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tests.unit.test_pipeline import Counting
-from tfvp.pipeline import draws, windows
+from tests.unit.test_pipeline import Counting, parsed
+from tfvp import config
+from tfvp.evaluation import evaluator, selection
+from tfvp.metrics import protocols
+from tfvp.pipeline import batching, draws, windows
 
 # (clip, first frame, mirrored) of two epochs of four, of clips of 9, 3, 30, 7 and 15 frames in windows of 5: the kinds
 # that published configurations name draw what they always drew.
@@ -90,3 +93,92 @@ def test_shuffled_places_are_all_equally_likely():
     for key in range(2000):
         counts[np.arange(5), draws.shuffled(np.arange(5), 5, key)] += 1
     assert np.abs(counts / 400 - 1).max() < 0.25  # five deviations
+
+
+def rows(columns):
+    return list(zip(*(column.tolist() for column in columns)))
+
+
+def test_a_sample_is_of_all_clips_and_not_of_the_first_names():
+    """As Human3.6M's: 60 clips of each of 40 films, whose first 64 names are of two films."""
+    data = Counting({"validation": [8] * 60 * 40})
+    clips, starts, ids = windows.sample(data, "validation", 8, count=64)
+    assert len(set(clips // 60)) > 20 and len(set(clips)) == 64 and not starts.any()
+    np.testing.assert_array_equal(ids, clips)
+
+
+def test_a_long_clip_is_many_windows():
+    """As KITTI's three test recordings, of which 20 frames each were tested."""
+    data = Counting({"test": [314, 100, 420, 19]})
+    found = rows(windows.sample(data, "test", 10, 2))
+    assert [(clip, start) for clip, start, _ in found] == [
+        (clip, start) for clip, frames in ((0, 314), (1, 100), (2, 420), (3, 19)) for start in range(0, frames - 18, 19)
+    ]
+    assert len({name for _, _, name in found}) == len(found) == 16 + 5 + 22 + 1
+    assert all(name == clip for clip, start, name in found if not start)
+    some = rows(windows.sample(data, "test", 10, 2, 30))
+    assert set(some) < set(found) and len(set(some)) == 30 and max(start for _, start, _ in some) > 300
+    assert some[:12] == rows(windows.sample(data, "test", 10, 2, 12))
+
+
+def test_clips_of_one_window_each_are_taken_as_ever_where_all_are_taken():
+    data = Counting({"test": [20, 25, 39, 3, 30]})
+    for count in (0, 4, 100):
+        found = windows.sample(data, "test", 20, count=count)
+        assert rows(found) == rows(batching.evaluation_windows(data, "test", 20, count))
+    drawn = Counting({"test": [50] * 9}, endless=True)  # computed clips are a random draw as they are
+    assert rows(windows.sample(drawn, "test", 20, count=4)) == [(n, 0, n) for n in range(4)]
+
+
+def test_a_sample_is_read_where_it_says():
+    data = Counting({"test": [50, 9, 31]})
+    chosen = windows.sample(data, "test", 4, 2, 5)
+    batches, count = batching.evaluation_batches(data, "test", batch_size=2, length=4, stride=2, windows=chosen)
+    read = [parsed(batch) for batch in batches]
+    first = [(clip[0], frame[0]) for _, clips, frames, _ in read for clip, frame in zip(clips, frames)]
+    assert count == 5 and first[:5] == [(clip, start) for clip, start, _ in rows(chosen)]
+    assert [i for batch in batches for i in batch["id"].numpy().tolist()][:5] == chosen[2].tolist()
+
+
+@pytest.fixture
+def selected(monkeypatch):
+    """A function from options of a configuration and a protocol to the `Selection`, of nine long clips."""
+
+    def select(name=None, **options):
+        loaded = config.from_dict({"data": {"name": "kth", "root": "."}, "eval": options})
+        data = Counting({"test": [400 + 100 * n for n in range(9)]})
+        monkeypatch.setattr(selection, "build_dataset", lambda config: data)
+        return selection.Selection(loaded, evaluator.choose_protocol(loaded, name))
+
+    return select
+
+
+def test_published_protocols_take_the_windows_that_they_always_took(selected):
+    rules = {name: protocol.windows for name, protocol in protocols.PROTOCOLS.items() if protocol.windows}
+    lee = ("hierarchical_kitti", "hierarchical_kitti_40", "hierarchical_pose")
+    published = {"openstl_kitti_caltech": "back_to_back", "srvp_kth": "srvp", "hierarchical_cityscapes": "annotated"}
+    assert rules == {**published, **dict.fromkeys(lee, "every_fifth")}
+    for name in ("htsr_264", "svg_kth", "next_frame_tf"):
+        found = selected(name)
+        assert found.clips.ids == [f"drawn:test:{n}" for n in range(9)] and not found.clips.starts.any()
+
+
+def test_the_default_protocol_takes_a_recorded_sample(selected):
+    found = selected(num_examples=20)
+    described = found.describe()
+    assert found.protocol.windows == windows.SAMPLE and described["sample_seed"] == windows.SAMPLE_SEED
+    chosen = windows.sample(found.dataset, "test", 20, 1, 20)
+    assert described["windows"] == [[f"drawn:test:{clip}", start] for clip, start, _ in rows(chosen)]
+    assert len({clip for clip, _ in described["windows"]}) > 5 and found.clips.starts.max() > 200
+    (batch,) = found._read(batch_size=20)
+    np.testing.assert_array_equal(parsed(batch)[2][:, 0], found.clips.starts)
+    again, other = (selected(num_examples=n).clips.digests() for n in (20, 19))
+    assert found.clips.digests() == again != other
+    as_before = selected(num_examples=5, windows="first")
+    assert as_before.describe()["windows"] == [[f"drawn:test:{n}", 0] for n in range(5)]
+    assert as_before.protocol.windows == "" and "sample_seed" not in as_before.describe()
+
+
+def test_drawn_clips_are_tested_in_their_order():
+    assert protocols.from_config(config.from_dict({"data": {"name": "stochastic_mnist"}})).windows == ""
+    assert protocols.from_config(config.from_dict({"data": {"name": "folder"}})).windows == windows.SAMPLE

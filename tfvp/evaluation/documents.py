@@ -7,7 +7,8 @@ metrics.json (format 2) holds, beside one entry per predictor ({metric: summary}
                 that is scored: the context, or in teacher-forced evaluations the fewest that the model observes
     modified    {field: {"protocol": value, "used": value}} where it is not the protocol as named
     tag         of --tag, or ""
-    data        the section `data` of the configuration as it was used, the split, and what identifies the clips
+    data        the section `data` of the configuration as it was used, the split, and what identifies the clips:
+                "windows", [[clip, first frame], ...] in their order, and hashes
     networks    [{"name", "file", "sha256"}] of the networks that metrics compare with
     run         the model: its weights, their epoch and SHA-256; device, precision, versions and commit
     examples    [{"rank", "clip", "id", "metric", "value"}] of the clips that the page shows

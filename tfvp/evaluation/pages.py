@@ -146,7 +146,7 @@ def _everything(document):
         entries = "".join(
             f"<dt>{html.escape(k)}</dt><dd><code>{html.escape(_fact(v))}</code></dd>"
             for k, v in values.items()
-            if v not in ("", None, [], {})
+            if v not in ("", None, [], {}) and (key, k) != ("data", "windows")  # thousands of entries: in metrics.json
         )
         parts.append(f"<details><summary>{name}</summary><dl>{entries}</dl></details>")
     return "".join(parts)

@@ -35,6 +35,11 @@ class Clips:
         listed = [[name, int(start), self.length] for name, start in zip(self.ids, self.starts, strict=True)]
         return {"clips_sha256": _digest(listed), "truth_sha256": _digest(list(self.truth_sha256))}
 
+    def windows(self) -> list[list]:
+        """[clip, first frame] of each window, plain JSON types."""
+        starts = [int(start) for start in self.starts]
+        return [[name.removesuffix(f"@{start}"), start] for name, start in zip(self.ids, starts, strict=True)]
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The entries of per_clip.npz beside the scores."""
         return {

@@ -36,11 +36,12 @@ def describe_data(config, dataset, split, stride, clips):
         clips: the `Clips`.
 
     Returns:
-        The options of the data set, "split", the clips' and the truth's hashes, and "notes", what the data set says
-        of itself: whether it is the published one or drawn, and how many files could not be read.
+        The options of the data set, "split", the clips' and the truth's hashes, "windows", the list of (clip, first
+        frame), and "notes", what the data set says of itself: whether it is the published one or drawn, and how many
+        files could not be read.
     """
     section = {**config.data.to_dict(), "frame_stride": int(stride), "split": split}
-    return {**section, **clips.digests(), "notes": dataset.notes()}
+    return {**section, **clips.digests(), "windows": clips.windows(), "notes": dataset.notes()}
 
 
 def describe_networks(metrics):

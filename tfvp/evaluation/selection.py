@@ -5,6 +5,7 @@ from tfvp import registry
 from tfvp.datasets.build import build_dataset
 from tfvp.evaluation import provenance
 from tfvp.pipeline import batching
+from tfvp.pipeline.windows import SAMPLE, SAMPLE_SEED, sample
 
 
 class Selection:
@@ -36,7 +37,9 @@ class Selection:
         self.batch_size = config.eval.batch_size
         self._needs = [key for key in needs if key == "labels"]
         windows = None
-        if protocol.windows:
+        if protocol.windows == SAMPLE:
+            windows = sample(self.dataset, protocol.split, protocol.seq_len, self.stride, protocol.num_examples)
+        elif protocol.windows:
             windows = self.dataset.evaluation_windows(protocol.windows, protocol.seq_len, self.stride)
         self._which = {
             "length": protocol.seq_len,
@@ -68,7 +71,8 @@ class Selection:
 
     def describe(self):
         """The section "data" of metrics.json."""
-        return provenance.describe_data(self.config, self.dataset, self.protocol.split, self.stride, self.clips)
+        section = provenance.describe_data(self.config, self.dataset, self.protocol.split, self.stride, self.clips)
+        return {**section, **({"sample_seed": SAMPLE_SEED} if self.protocol.windows == SAMPLE else {})}
 
 
 def data_config(config, root=None, frames=0, windows=""):
@@ -79,7 +83,7 @@ def data_config(config, root=None, frames=0, windows=""):
         root: another `data.root`, or None.
         frames: length of the clips; drawn clips are made as long where they are shorter. Their
             first frames are the same, whatever their length.
-        windows: the protocol's rule of test windows; its windows count the frames of whole
+        windows: the protocol's rule of test windows; those that a publication fixes count the frames of whole
             clips, also where the model was trained on segments of them.
     """
     values = config.to_dict()
@@ -89,6 +93,6 @@ def data_config(config, root=None, frames=0, windows=""):
     drawn = registry.lookup("dataset", config.data.name).endless
     if drawn and values["data"].get("clip_length", span) < span:
         values["data"]["clip_length"] = span
-    if windows and "segments" in values["data"]:
+    if windows not in ("", SAMPLE) and "segments" in values["data"]:
         values["data"]["segments"] = False
     return configuration.Config(values, config.name)

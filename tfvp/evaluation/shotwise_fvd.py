@@ -17,6 +17,7 @@ from tfvp.metrics.base import FEWEST_CLIPS
 from tfvp.metrics.moments import Moments
 from tfvp.models.build import load_run
 from tfvp.pipeline import batching
+from tfvp.pipeline.windows import sample
 
 SEED = 0
 BATCH = 8
@@ -30,7 +31,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         horizon: predicted frames; whole windows of them count.
         window: frames of a shot, at least 10.
         samples: futures per clip, of a stochastic model; all are pooled.
-        num_examples: test clips whose beginnings are observed.
+        num_examples: windows of the test clips that are observed; see `tfvp.pipeline.windows.sample`.
         shots: shots of the training videos, drawn at random from all overlapping ones.
         weights: "best" or "last".
         progress: called with a sentence now and then.
@@ -64,8 +65,9 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
         reference.add(logits(videos))
     progress(f"{int(reference.count)} shots of the training videos")
     needs = [key for key in model.needs if key == "labels"]
+    observed = sample(dataset, "test", context, stride, num_examples)
     batches, count = batching.evaluation_batches(
-        dataset, "test", batch_size=BATCH, length=context, num_examples=num_examples, stride=stride, needs=needs
+        dataset, "test", batch_size=BATCH, length=context, stride=stride, needs=needs, windows=observed
     )
     windows = [Moments(fvd.FVD.size) for _ in range(horizon // window)]
     for batch in batches:
@@ -87,7 +89,11 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
             "I3D Kinetics-400 logits, frames resized as in fvd; predictions of test clips against random shots of"
             " training clips"
         ),
-        "data": {**config.data.to_dict(), "notes": dataset.notes()},
+        "data": {
+            **config.data.to_dict(),
+            "windows": provenance.describe_clips(dataset, "test", *observed[:2], context).windows(),
+            "notes": dataset.notes(),
+        },
         "networks": provenance.describe_networks(["fvd"]),
         "run": provenance.describe_run(run, model, weights, devices.names()[:1]),
     }

@@ -6,6 +6,7 @@ from tfvp import registry
 from tfvp.errors import UserError
 from tfvp.metrics.base import VideoMetric
 from tfvp.metrics.published import PROTOCOLS, Protocol
+from tfvp.pipeline.windows import SAMPLE
 
 __all__ = ["PROTOCOLS", "Protocol", "every_convention", "from_config", "get", "names", "used_by", "with_metrics"]
 
@@ -37,6 +38,7 @@ def from_config(config):
     settings = config.eval
     for metric in settings.metrics:
         registry.lookup("metric", metric)
+    drawn = registry.lookup("dataset", config.data.name).endless
     return Protocol(
         "default",
         "What the configuration says, in tfvp's default conventions.",
@@ -48,6 +50,7 @@ def from_config(config):
         settings.num_examples,
         settings.num_samples,
         tuple(settings.metrics),
+        windows="" if drawn or settings.windows == "first" else SAMPLE,
     )
 
 

@@ -15,14 +15,15 @@ class Protocol:
         split: "validation" or "test".
         context: observed frames.
         seq_len: observed and predicted frames together.
-        num_examples: clips; 0 = the whole split.
+        num_examples: windows, or clips where one window is taken of each; 0 = the whole split.
         samples: futures per clip, for stochastic models.
         metrics: names of registered metrics.
         mode: "open_loop", or "teacher_forced": each frame is predicted from the true ones
             before it.
         caveats: what is ambiguous about it or differs here.
         windows: name of the rule by which the test windows are chosen (see
-            `VideoDataset.evaluation_windows`); "" = the first frames of every clip.
+            `VideoDataset.evaluation_windows`); "sample" = drawn over all clips and their whole lengths (see
+            `tfvp.pipeline.windows.sample`); "" = the first frames of every clip.
         frame_stride: frames of a clip from one frame of a window to the next; 0 = the run's `data.frame_stride`.
     """
 

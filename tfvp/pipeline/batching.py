@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
 from tfvp.pipeline.optical_flow import FlowFiles, reference_flow
-from tfvp.pipeline.windows import TrainingWindows
+from tfvp.pipeline.windows import TrainingWindows, first
 
 
 def training_batches(
@@ -113,19 +113,17 @@ def evaluation_windows(dataset, split, length, num_examples=0, stride=1, windows
         UserError: no clip is long enough, or the split is empty.
     """
     if windows is None:
-        clips = dataset.usable_clips(split, length, stride)
-        windows = clips, np.zeros_like(clips)
-        ids = clips
-    else:
-        ids = np.arange(len(windows[0]))
-    parts = (part[: num_examples or None] for part in (*windows, ids))
+        windows = first(dataset, split, length, stride)
+    elif len(windows) == 2:
+        windows = *windows, np.arange(len(windows[0]))
+    parts = (part[: num_examples or None] for part in windows)
     return tuple(part if positions is None else part[np.asarray(positions)] for part in parts)
 
 
 def evaluation_batches(
     dataset, split, *, batch_size, length, num_examples=0, stride=1, needs=(), windows=None, positions=None, skip=()
 ):
-    """The first `length` frames of each clip that is long enough, in order, once.
+    """Windows of a split, in order, once.
 
     Args:
         dataset: a prepared `VideoDataset`.
@@ -133,18 +131,18 @@ def evaluation_batches(
         batch_size: rows in every batch. The last is filled up with rows whose mask is 0, which
             repeat clips from the beginning (zeros would upset batch statistics).
         length: frames.
-        num_examples: how many clips; 0 = all.
+        num_examples: how many windows, from the first; 0 = all.
         stride: frames of the clip from one frame of the window to the next.
         needs: as in `training_batches`.
-        windows: (clips, starts), int64 [N] each, to take instead; ids are then their positions.
+        windows: (clips, starts) or (clips, starts, ids), int64 [N] each; without ids they are called by their
+            positions. Defaults to the first `length` frames of each clip that is long enough, called by their clips.
         positions: of the windows to read, among all of the above; their ids are what they are among all. Defaults
             to every window.
         skip: numbers of batches that are left out.
 
     Returns:
         (dataset, count): batches {"video": float32 [B, length, H, W, C] in [0, 1], "mask":
-        float32 [B, length], "id": int64 [B], the number of the clip in the split}, and how many
-        clips there are in all.
+        float32 [B, length], "id": int64 [B]}, and how many windows there are in all.
 
     Raises:
         UserError: no clip is long enough, or the split is empty.

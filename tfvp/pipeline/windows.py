@@ -10,6 +10,8 @@ from tfvp.errors import UserError
 from tfvp.pipeline import draws
 
 KINDS = ("random", "by_length", "split", "first")
+SAMPLE = "sample"  # the rule of `sample`, where a protocol names a rule
+SAMPLE_SEED = 0
 
 
 class Windows(typing.NamedTuple):
@@ -39,6 +41,49 @@ class Pieces:
         """(the row of `clips` that each window lies in, its number among the windows of that clip)."""
         rows = np.searchsorted(self._ends, numbers, side="right")
         return rows, numbers - (self._ends[rows] - self.counts[rows])
+
+
+def first(dataset, split, length, stride=1):
+    """The first `length` frames of each clip that is long enough, in order: (clips, starts, ids), int64 [N] each.
+
+    Raises:
+        UserError: no clip is long enough.
+    """
+    clips = dataset.usable_clips(split, length, stride)
+    return clips, np.zeros_like(clips), clips
+
+
+def sample(dataset, split, length, stride=1, count=0):
+    """Windows for validation and tests, spread over all clips of a split and over their whole lengths.
+
+    They are drawn, without replacement, from all windows that do not overlap, from frame 0 of each clip on: a clip
+    counts by its length. The draw depends on `SAMPLE_SEED` alone, so that runs of any seed are tested on the same
+    windows, and `count` of them begin with those of any smaller count. All are taken, clip after clip, where there are
+    no more. Clips that are computed are drawn already: of those it is the first `count`, from frame 0.
+
+    Args:
+        dataset: a prepared `VideoDataset`.
+        split: the split.
+        length: frames in a window.
+        stride: frames of the clip from one frame of the window to the next.
+        count: how many; 0 = all.
+
+    Returns:
+        (clips, starts, ids), int64 [N] each. The id of a clip's first window is the clip's number.
+
+    Raises:
+        UserError: no clip is long enough.
+    """
+    if dataset.endless:
+        return tuple(column[: count or None] for column in first(dataset, split, length, stride))
+    lengths, span = dataset.clip_lengths(split), (length - 1) * stride + 1
+    clips = dataset.usable_clips(split, length, stride)
+    pieces = Pieces(clips, lengths[clips] // span)
+    numbers = np.arange(min(count or pieces.total, pieces.total))
+    if len(numbers) < pieces.total:
+        numbers = draws.shuffled(numbers, pieces.total, SAMPLE, SAMPLE_SEED)
+    rows, nth = pieces.locate(numbers)
+    return clips[rows], nth * span, clips[rows] + nth * len(lengths)
 
 
 class TrainingWindows:

@@ -23,6 +23,7 @@ from tfvp.frames import palette
 from tfvp.layers import label_maps
 from tfvp.models.build import load_run
 from tfvp.pipeline import batching
+from tfvp.pipeline.windows import SAMPLE
 
 LABELS_ONLY = ("labels",)
 
@@ -60,7 +61,7 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
     model.check_context(context)
     dataset = build_dataset(config)
     dataset.prepare()
-    if protocol.windows and split == protocol.split:
+    if protocol.windows not in ("", SAMPLE) and split == protocol.split:
         true_frames = protocol.seq_len
         clips, starts = dataset.evaluation_windows(protocol.windows, true_frames, stride)
         numbers = np.arange(len(clips))
