@@ -13,6 +13,9 @@ from tfvp.commands import arguments
 def add_arguments(parser):
     arguments.add_config(parser)
     parser.add_argument("--check", action="store_true", help="compare the decoded frames with their checksums")
+    parser.add_argument(
+        "--prune", action="store_true", help="delete decoded frames whose raw files are gone or were replaced"
+    )
     parser.add_argument("--out", default="contact_sheet.png", help="where to draw the contact sheet (PNG)")
 
 
@@ -26,7 +29,7 @@ def run(options):
     config = configuration.load(options.config, options.overrides)
     dataset = build_dataset(config)
     print(overview.describe(dataset))
-    dataset.prepare()
+    dataset.prune() if options.prune else dataset.prepare()
     if options.check:
         count = dataset.check()
         whole = f"{count} files checked: all are as they were written"

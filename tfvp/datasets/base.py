@@ -7,9 +7,7 @@ A `GeneratedDataset` computes clip number n of a split on demand; its author wri
 
 import collections.abc
 import functools
-import hashlib
 import io
-import os
 import pathlib
 import re
 
@@ -18,6 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvp import registry, video_io
+from tfvp.datasets import stored
 from tfvp.datasets.info import DatasetInfo, Settings  # noqa: F401 - data sets take them from here
 from tfvp.errors import UserError
 from tfvp.pipeline import batching, decoding, draws, shards
@@ -76,6 +75,14 @@ class VideoDataset:
         Raises:
             UserError: files are missing or unreadable; the message says what to download.
         """
+
+    def prune(self, progress: bool = True) -> None:
+        """As `prepare`, and deletes decoded frames whose raw files are gone or were replaced.
+
+        Raises:
+            UserError: as `prepare`, and if all raw files are gone.
+        """
+        self.prepare(progress)
 
     def check(self, progress: bool = True) -> int:
         """Compares files of decoded frames with their checksums.
@@ -271,7 +278,14 @@ class FileDataset(VideoDataset):
 
     An author writes `sources`; and `decode` and `arrays`, where a file is not simply a video.
     Frames are converted by `preprocessing`, which goes by the options `resize` and `fps` where there are such.
+
+    Attributes:
+        split_options: names of options that only assign clips to splits; changing them decodes nothing again.
+        depends_on_root: whether what is stored of a file depends on the others in its folder, too.
     """
+
+    split_options = ()
+    depends_on_root = False
 
     def sources(self) -> list[decoding.Source]:
         """The raw files: a list of `tfvp.pipeline.decoding.Source`, empty if none exist."""
@@ -315,30 +329,17 @@ class FileDataset(VideoDataset):
     @functools.cached_property
     def store(self) -> shards.Store:
         """The `shards.Store` with the decoded frames."""
-        height, width, channels = self.frame_shape
-        settings = {"dataset": self.name, "image_size": [height, width], "channels": channels, **self.options}
-        name, root = f"{self.name}-{height}x{width}x{channels}", self.root
-        local = shards.Store(root / ".tfvp" / name, settings, self.arrays())
-        writable = os.access(root / ".tfvp" if (root / ".tfvp").is_dir() else root, os.W_OK)
-        if not self.settings.cache and (writable or (local.folder / "manifest.json").exists()):
-            return local
-        home = pathlib.Path(self.settings.cache or os.environ.get("TFVP_CACHE") or "~/.cache/tfvp").expanduser()
-        place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
-        return shards.Store(home / place / name, settings, self.arrays())
+        return stored.store_of(self)
+
+    def decoding_options(self) -> dict[str, object]:
+        """The options that change what is decoded: all but `split_options`."""
+        return {key: value for key, value in self.options.items() if key not in self.split_options}
 
     def prepare(self, progress: bool = True) -> None:
-        sources = self.sources()
-        if not sources and not (self.store.folder / "manifest.json").exists():
-            raise UserError(f"{self.root} contains nothing that {self.name} can read; {self.info.download}")
-        try:
-            self.store.prepare(sources, self.decode, progress)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "stopped; the files that were decoded are kept; rerun the same command to decode the others"
-            ) from None
-        unreadable = self.store.manifest["unreadable"]
-        if unreadable:
-            self.warn_once(_skipped(self.name, unreadable, len(self.store.manifest["sources"])))
+        stored.prepare(self, progress)
+
+    def prune(self, progress: bool = True) -> None:
+        stored.prepare(self, progress, prune=True)
 
     def check(self, progress: bool = True) -> int:
         return self.store.check(progress)
@@ -359,11 +360,11 @@ class FileDataset(VideoDataset):
         return self.store.read(split, clips, starts, length, stride)
 
     def notes(self) -> list[str]:
-        manifest = self.store.manifest
-        result = [f"{len(manifest['sources'])} files in {self.root}, decoded into {self.store.folder}"]
-        if manifest["unreadable"]:
-            result.append(_skipped(self.name, manifest["unreadable"], len(manifest["sources"])))
-        return result
+        count = len(self.store.manifest["sources"])
+        return [
+            f"{count} files in {self.settings.root}, decoded into {self.store.folder}",
+            *stored.sentences(self),
+        ]
 
 
 def at_least_one(**options: int) -> None:
@@ -375,9 +376,3 @@ def at_least_one(**options: int) -> None:
     for key, value in options.items():
         if value < 1:
             raise UserError(f"data.{key}={value} must be at least 1")
-
-
-def _skipped(name, unreadable, total):
-    shown = "; ".join(list(unreadable.values())[:3])
-    more = f"; and {len(unreadable) - 3} more" if len(unreadable) > 3 else ""
-    return f"{len(unreadable)} of {total} files of {name} cannot be read and are skipped: {shown}{more}"

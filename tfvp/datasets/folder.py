@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 import typing
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import contents, listing
 from tfvp.pipeline import survey as surveys
 from tfvp.pipeline.decoding import Source
 from tfvp.pipeline.pseudo_labels import KMeansLabels, ModelLabels
@@ -67,6 +68,7 @@ class Folder(base.FileDataset):
     )
 
     provides = ("video", "labels")
+    split_options = ("validation_fraction", "test_fraction")
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Folder(base.FileDataset):
             raise UserError(f"data.classes={classes} must be between 2 and 256")
         self.info = dataclasses.replace(self.info, fps=float(fps) or None)
         self.labels = labels
+        self.depends_on_root = labels == "kmeans"
         self._reports = []
 
     def arrays(self):
@@ -110,12 +113,19 @@ class Folder(base.FileDataset):
         labels = {"labels": tf.TensorSpec([length, *self.settings.image_size], tf.uint8)}
         return {**super().element_spec(length), **({} if self.labels == "none" else labels)}
 
+    def decoding_options(self):
+        if self.labels == "none":
+            return super().decoding_options()
+        # The classes of kmeans come from training videos; those of a model, from whatever it was trained on.
+        model = pathlib.Path(self.labels).expanduser()
+        return {**self.options, "labels": contents.of_path(model) if model.exists() else self.labels}
+
     @functools.cached_property
     def labeller(self):
         """A function from frames uint8 [T, H, W, C] to classes uint8 [T, H, W]."""
         if self.labels != "kmeans":
             return ModelLabels(self.labels)
-        kmeans = KMeansLabels(self.store.folder.with_name(f"{self.store.folder.name}-centres.npy"))
+        kmeans = KMeansLabels(self.store.folder / "centres.npy")
         if kmeans.centres is None:
             kmeans.fit(self._sample(), self.options["classes"])
         return kmeans
@@ -134,7 +144,7 @@ class Folder(base.FileDataset):
         return np.concatenate(frames)
 
     def prepare(self, progress=True):
-        if self.labels != "none" and not (self.store.folder / "manifest.json").is_file():
+        if self.labels != "none" and not self.store.manifest_path.is_file():
             self.labeller  # noqa: B018 - made once, before files are decoded in parallel
         super().prepare(progress)
 

@@ -59,6 +59,7 @@ class KTH(base.FileDataset):
         context=10,
         horizon=10,
     )
+    split_options = ("validation_persons",)
 
     def __init__(
         self,

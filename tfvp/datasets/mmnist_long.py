@@ -108,6 +108,9 @@ class MovingMNISTLong(base.VideoDataset):
     def prepare(self, progress=True):
         self._clips.prepare(progress)
 
+    def prune(self, progress=True):
+        self._clips.prune(progress)
+
     def clip_lengths(self, split):
         return self._clips.clip_lengths(split)
 

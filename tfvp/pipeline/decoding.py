@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import queue
@@ -31,7 +30,7 @@ class Source:
         path: the file, or a folder of images.
         member: name of the file inside the zip archive `path`.
         segments: ((first, end), ...) frames of the clips in it, `end` excluded; () = one clip.
-        state: what changes when the content does. Defaults to the size and time of the file.
+        state: what changes when the content does. Defaults to the size and digests of parts of the file.
     """
 
     name: str
@@ -40,17 +39,6 @@ class Source:
     member: str = ""
     segments: tuple = ()
     state: tuple = ()
-
-    def fingerprint(self):
-        """Text that differs once the file, its split or its segments do."""
-        state = self.state
-        if not state and self.path.is_dir():
-            status = [entry.stat() for entry in os.scandir(self.path)]
-            state = (len(status), sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0))
-        elif not state:
-            status = self.path.stat()
-            state = (status.st_size, status.st_mtime_ns)
-        return json.dumps([self.name, self.split, self.segments, *state])
 
 
 def unzipped(source):

@@ -5,12 +5,18 @@ A shard folder holds
     shard-00000.video.npy   uint8 [frames, H, W, C]: clips one after the other, about 256 MB
     shard-00000.json        which raw files are in it, and where their clips are
     manifest.json           written last: format, settings, counts, sha256 of every file, every clip
+    contents.json           sizes, times and digests of the raw files, which saves reading them anew
 
 Every file is written under a temporary name and renamed, so that a file with its final name is complete.
 A folder without a manifest is an interrupted preparation: its finished shards are kept, and
-only the missing clips are decoded. The folder's name ends in a digest of the settings, so
-that other settings (another image size) get a folder of their own. Further arrays of one entry
-per frame, such as labels and actions, lie beside the video in files of the same kind.
+only the missing clips are decoded. The folder's name ends in a digest of what changes the frames
+(image size, channels, resizing, rate, labels, ...), so that other settings get a folder of their own. Raw files are
+known by their content (`tfvp.pipeline.contents`) wherever they lie, and splits are in the manifest alone: neither
+another place nor another split decodes anything again. Several folders of raw files may share one shard folder,
+each with a manifest of its own.
+
+Nothing is deleted unless `prune` is asked for: frames whose raw files are gone are used further, and said to be.
+Further arrays of one entry per frame, such as labels and actions, lie beside the video in files of the same kind.
 """
 
 import contextlib
@@ -24,9 +30,10 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import decoding, shard_files
+from tfvp.pipeline import contents, decoding, earlier_shards, shard_files
+from tfvp.pipeline.entries import Entries, is_whole, next_number, pieces_of
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Store:
@@ -36,18 +43,31 @@ class Store:
         folder: its path; it is created if it does not exist.
         settings: JSON-like dict of everything that the contents depend on.
         arrays: {key: (dtype, shape of one frame's entry)}; must contain "video".
+        splitting: JSON-like dict of the settings that only assign clips to splits.
+        view: distinguishes the folders of raw files that share this one.
+        root: the folder of raw files, which the manifest names.
+        earlier: folders where shards of an earlier format may lie, which are taken over.
+
+    Attributes:
+        lost: names of sources whose frames are used although the raw files are gone; after `prepare`.
     """
 
-    def __init__(self, folder, settings, arrays):
+    def __init__(self, folder, settings, arrays, splitting=None, view="", root="", earlier=()):
         digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode()).hexdigest()[:10]
         folder = pathlib.Path(folder)
         self.folder = folder.with_name(f"{folder.name}-{digest}")
+        self.manifest_path = self.folder / (f"manifest-{view}.json" if view else "manifest.json")
+        self.memo_path = self.manifest_path.with_name(self.manifest_path.name.replace("manifest", "contents"))
         self.settings = settings
+        self.splitting = splitting or {}
+        self.root = str(root)
+        self.earlier = [pathlib.Path(place) for place in earlier]
         self.arrays = {key: (np.dtype(dtype), tuple(shape)) for key, (dtype, shape) in arrays.items()}
+        self.lost = []
 
     # Writing.
 
-    def prepare(self, sources, decode, progress=True):
+    def prepare(self, sources, decode, progress=True, prune=False):
         """Makes the folder complete and up to date; returns at once if it already is.
 
         Args:
@@ -56,20 +76,29 @@ class Store:
                 each other. A UserError from it marks the file as unreadable: its clips are
                 skipped, and it is named once.
             progress: whether to show a progress bar.
+            prune: delete frames whose raw files are gone or were replaced, unless another folder of raw files needs
+                them.
 
         Raises:
-            UserError: nothing can be read, or the folder cannot be written.
+            UserError: nothing can be read, the folder cannot be written, or files are gone that would have to be
+                assigned to other splits.
         """
-        wanted = {source.name: source.fingerprint() for source in sources}
-        if self._is_current(wanted):
-            return
-        for cached in ("manifest", "_tables", "_arrays"):
-            self.__dict__.pop(cached, None)
         try:
+            if sources:
+                with contextlib.suppress(OSError):  # raised below, if it matters
+                    self.folder.mkdir(parents=True, exist_ok=True)
+            prints = contents.fingerprints(sources, self.memo_path)
+            wanted = {source.name: [prints[source.name], source.split] for source in sources}
+            if not prune and self._is_current(wanted):
+                return
+            for cached in ("manifest", "_tables", "_pieces", "_arrays"):
+                self.__dict__.pop(cached, None)
+            if not prune and self._is_decoded(wanted):
+                return
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                if not self._is_current(wanted):
-                    self._build(sources, wanted, decode, progress)
+                if prune or not self._is_current(wanted):
+                    self._build(sources, wanted, decode, progress, prune)
         except OSError as error:
             raise UserError(
                 f"cannot write the decoded frames to {self.folder} ({error.strerror or error});"
@@ -78,21 +107,48 @@ class Store:
 
     def _is_current(self, wanted):
         manifest = self._read_manifest()
-        if manifest is None or not all(self._is_whole(entry) for entry in manifest["shards"]):
+        if manifest is None or not all(is_whole(self.folder, shard) for shard in manifest["shards"]):
             return False
-        return not wanted or manifest["sources"] == wanted
+        lost, renamed = self._not_listed(manifest, wanted)
+        listed = {name: entry for name, entry in manifest["sources"].items() if name in wanted}
+        if listed != wanted or renamed or manifest["splitting"] != self._splitting:
+            return False
+        self.lost = sorted(lost)
+        return True
+
+    @property
+    def _splitting(self):
+        return json.loads(json.dumps(self.splitting))
+
+    @staticmethod
+    def _not_listed(manifest, wanted):
+        """({name: [fingerprint, split]} of sources with frames that are gone, names of those that are renamed)."""
+        used, prints = {clip["source"] for clip in manifest["clips"]}, {entry[0] for entry in wanted.values()}
+        rest = {name: e for name, e in manifest["sources"].items() if name in used and name not in wanted}
+        lost = {name: entry for name, entry in rest.items() if entry[0] not in prints}
+        return lost, rest.keys() - lost.keys()
+
+    def _is_decoded(self, wanted):
+        """Whether every source is decoded; writes the manifest then, if the folder may be written.
+
+        Nobody waits for a lock here, and frames that others prepared can be read under other splits.
+        """
+        entries = Entries(self.folder)
+        if self._read_manifest() is None or any(entries.clips(n, e[0]) is None for n, e in wanted.items()):
+            return False
+        former = self._read_manifest()
+        lost = self._lost(former, wanted, entries)
+        self.manifest = self._assembled(wanted, lost, former, entries, {})
+        with contextlib.suppress(UserError):
+            files.write_json(self.manifest_path, self.manifest)
+        return True
 
     def _read_manifest(self):
         try:
-            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return manifest if manifest.get("format") == FORMAT else None
-
-    def _is_whole(self, entry):
-        with contextlib.suppress(OSError):
-            return all((self.folder / f["name"]).stat().st_size == f["bytes"] for f in entry["files"].values())
-        return False
 
     @contextlib.contextmanager
     def _locked(self):
@@ -101,59 +157,77 @@ class Store:
         with locks.locked(self.folder, waiting=waiting):
             yield
 
-    def _build(self, sources, wanted, decode, progress):
-        for stale in (*self.folder.glob(".*.tmp*"), self.folder / "manifest.json"):
-            stale.unlink(missing_ok=True)
-        done = self._finished()
-        todo = [s for s in sources if s.name not in done or done[s.name][0]["fingerprint"] != wanted[s.name]]
-        number = max((int(p.stem.split("-")[1]) for p in self.folder.glob("shard-*.json")), default=-1) + 1
-        unreadable = decoding.Decoding(self, todo, wanted, decode, number, progress).run() if todo else {}
-        done = self._finished()
-        kept = [s for s in sources if s.name in done and done[s.name][0]["fingerprint"] == wanted[s.name]]
-        if not kept:
-            raise UserError(
-                f"none of the {len(sources)} files of {self.settings['dataset']} can be read; the first: "
-                f"{next(iter(unreadable.values()))}"
-            )
-        clips = [
-            {"source": s.name, "split": s.split, "shard": done[s.name][1], **clip}
-            for s in kept
-            for clip in done[s.name][0]["clips"]
-        ]
-        used = {clip["shard"] for clip in clips}
-        shards = []
-        for path in sorted(self.folder.glob("shard-*.json")):
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            if entry["name"] in used:
-                shards.append({key: entry[key] for key in ("name", "frames", "files")})
-                continue
-            for name in (path.name, *(f["name"] for f in entry["files"].values())):
-                (self.folder / name).unlink(missing_ok=True)
-        files.write_json(
-            self.folder / "manifest.json",
-            {
-                "format": FORMAT,
-                "settings": self.settings,
-                "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
-                "counts": {
-                    split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})
-                },
-                "frames": sum(clip["length"] for clip in clips),
-                "unreadable": unreadable,
-                "shards": shards,
-                "sources": wanted,
-                "clips": clips,
-            },
-        )
+    def _build(self, sources, wanted, decode, progress, prune):
+        files.remove_leftovers(self.folder)
+        prints = {name: fingerprint for name, (fingerprint, _) in wanted.items()}
+        former = self._read_manifest()
+        if former is None:
+            former = earlier_shards.take_over(self, sources, prints)
+        entries = Entries(self.folder)
+        lost = {} if prune else self._lost(former, wanted, entries)
+        todo = [source for source in sources if entries.clips(source.name, prints[source.name]) is None]
+        number = next_number(self.folder)
+        unreadable = decoding.Decoding(self, todo, prints, decode, number, progress).run() if todo else {}
+        files.write_json(self.manifest_path, self._assembled(wanted, lost, former, Entries(self.folder), unreadable))
+        if prune:
+            self._remove_unused()
 
-    def _finished(self):
-        """{source name: (entry, shard name)} of every shard that is whole."""
-        sources = {}
-        for path in sorted(self.folder.glob("shard-*.json")):
-            shard = json.loads(path.read_text(encoding="utf-8"))
-            if self._is_whole(shard):
-                sources.update({entry["source"]: (entry, shard["name"]) for entry in shard["sources"]})
-        return sources
+    def _lost(self, former, wanted, entries):
+        """{name: [fingerprint, split]} of sources whose frames are used without their raw files.
+
+        Raises:
+            UserError: the frames are damaged, or other splits are asked for than they were assigned to.
+        """
+        lost = self._not_listed(former, wanted)[0] if former else {}
+        if lost and former["splitting"] != self._splitting:
+            raise UserError(
+                f"{counted(lost)} of {self.settings['dataset']} whose raw files are gone cannot be assigned to splits"
+                f" again, and {_changed(former['splitting'], self._splitting)}; bring the files back, leave that as it"
+                " was, or drop their frames with `tfvp data --prune`"
+            )
+        for name in lost:
+            if entries.clips(name, lost[name][0]) is None:
+                raise UserError(
+                    f"the decoded frames of {name} in {self.folder} are damaged, and its raw file is gone; bring it"
+                    " back, or drop the frames with `tfvp data --prune`"
+                )
+        return lost
+
+    def _assembled(self, wanted, lost, former, entries, unreadable):
+        """The manifest: every source that has frames."""
+        listed, clips = _merged(wanted, lost, former), []
+        for name, (fingerprint, split) in listed.items():
+            clips += [{"source": name, "split": split, **clip} for clip in entries.clips(name, fingerprint) or ()]
+        if not clips:
+            first = next(iter(unreadable.values()), "they hold no frames")
+            raise UserError(
+                f"none of the {len(wanted)} files of {self.settings['dataset']} can be read; the first: {first}"
+            )
+        self.lost = sorted(lost)
+        used = {shard for clip in clips for shard, *_ in pieces_of(clip)}
+        return {
+            "format": FORMAT,
+            "settings": self.settings,
+            "splitting": self._splitting,
+            "root": self.root,
+            "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
+            "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
+            "frames": sum(clip["length"] for clip in clips),
+            "unreadable": unreadable,
+            "shards": [shard for name, shard in entries.shards.items() if name in used],
+            "sources": listed,
+            "clips": clips,
+        }
+
+    def _remove_unused(self):
+        """Deletes shards that no manifest needs."""
+        used = set()
+        for path in self.folder.glob("manifest*.json"):
+            with contextlib.suppress(OSError, ValueError):
+                used |= {shard["name"] for shard in json.loads(path.read_text(encoding="utf-8"))["shards"]}
+        for path in self.folder.glob("shard-*"):
+            if path.name.split(".")[0] not in used:
+                path.unlink()
 
     # Reading.
 
@@ -168,7 +242,7 @@ class Store:
         if manifest is None:
             raise UserError(f"{self.folder} holds no complete data; call prepare() first, or run `tfvp data` once")
         for entry in manifest["shards"]:
-            if not self._is_whole(entry):
+            if not is_whole(self.folder, entry):
                 raise UserError(
                     f"{entry['name']} in {self.folder} is missing or incomplete; delete that folder to make it again"
                 )
@@ -199,25 +273,49 @@ class Store:
     def read(self, split, clips, starts, length, stride=1):
         """Windows of clips: {key: [N, length, ...]}; see `VideoDataset.read`."""
         table = self._table(split)
-        shards, begins = table["shard"][clips], table["offset"][clips] + starts
         span = (length - 1) * stride + 1
         result = {key: np.empty((len(clips), length, *shape), dtype) for key, (dtype, shape) in self.arrays.items()}
-        for i, (shard, begin) in enumerate(zip(shards.tolist(), begins.tolist())):
-            for key, array in self._arrays[shard].items():
-                result[key][i] = array[begin : begin + span : stride]
+        first = table["piece"][clips]
+        shards, begins = self._pieces["shard"][first], self._pieces["offset"][first] + starts
+        whole = starts + span <= self._pieces["length"][first]
+        for i, (shard, begin, inside) in enumerate(zip(shards.tolist(), begins.tolist(), whole.tolist())):
+            if inside:
+                for key, array in self._arrays[shard].items():
+                    result[key][i] = array[begin : begin + span : stride]
+            else:
+                self._read_pieces(result, i, int(first[i]), int(starts[i]) + stride * np.arange(length))
         return result
+
+    def _read_pieces(self, result, i, piece, frames):
+        """Fills window `i` with frames of a clip whose first piece is `piece`."""
+        begin = 0
+        while (frames >= begin).any():
+            length = int(self._pieces["length"][piece])
+            rows = np.flatnonzero((frames >= begin) & (frames < begin + length))
+            where = frames[rows] - begin + self._pieces["offset"][piece]
+            for key, array in self._arrays[int(self._pieces["shard"][piece])].items():
+                result[key][i, rows] = array[where]
+            begin, piece = begin + length, piece + 1
 
     def _table(self, split):
         return self._tables.get(split, self._tables[""])
 
     @functools.cached_property
     def _tables(self):
-        numbers = {entry["name"]: i for i, entry in enumerate(self.manifest["shards"])}
-        rows = {"": []}
+        """{split: {"length", "piece"}}, of each clip the frames and the number of its first piece."""
+        rows, pieces = {"": []}, 0
         for clip in self.manifest["clips"]:
-            rows.setdefault(clip["split"], []).append((numbers[clip["shard"]], clip["offset"], clip["length"]))
-        columns = {split: np.array(r, np.int64).reshape(-1, 3).T for split, r in rows.items()}
-        return {split: dict(zip(("shard", "offset", "length"), c)) for split, c in columns.items()}
+            rows.setdefault(clip["split"], []).append((clip["length"], pieces))
+            pieces += len(pieces_of(clip))
+        columns = {split: np.array(r, np.int64).reshape(-1, 2).T for split, r in rows.items()}
+        return {split: dict(zip(("length", "piece"), c)) for split, c in columns.items()}
+
+    @functools.cached_property
+    def _pieces(self):
+        """{"shard", "offset", "length"} of the pieces of all clips, int64 [P] each."""
+        numbers = {shard["name"]: i for i, shard in enumerate(self.manifest["shards"])}
+        rows = [(numbers[shard], *place) for clip in self.manifest["clips"] for shard, *place in pieces_of(clip)]
+        return dict(zip(("shard", "offset", "length"), np.array(rows, np.int64).reshape(-1, 3).T))
 
     @functools.cached_property
     def _arrays(self):
@@ -226,3 +324,26 @@ class Store:
             {key: np.asarray(np.load(self.folder / f["name"], mmap_mode="r")) for key, f in entry["files"].items()}
             for entry in self.manifest["shards"]
         ]
+
+
+def counted(names):
+    """ "1 file" or "3 files"."""
+    return f"{len(names)} file{'s' * (len(names) != 1)}"
+
+
+def _changed(old, new):
+    """What differs between two settings of splits, in words."""
+    different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return ", ".join(f"data.{key} was {old.get(key)} and is {new.get(key)}" for key in different)
+
+
+def _merged(wanted, lost, former):
+    """{name: entry} of both, the lost ones behind those that they followed before."""
+    behind, last = {None: []}, None
+    for name in former["sources"] if lost else ():
+        if name in lost:
+            behind[last].append(name)
+        elif name in wanted:
+            behind[name], last = [], name
+    names = behind[None] + [name for one in wanted for name in (one, *behind.get(one, ()))]
+    return {name: lost.get(name) or wanted[name] for name in names}

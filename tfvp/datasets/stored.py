@@ -1,0 +1,85 @@
+"""Where a data set's decoded frames lie, and what is said of them."""
+
+import hashlib
+import os
+import pathlib
+
+from tfvp.errors import UserError
+from tfvp.pipeline import shards
+
+SHOWN = 3  # names in a sentence
+
+
+def user_cache():
+    """The folder of decoded frames for raw files beside which nothing can be written."""
+    return pathlib.Path(os.environ.get("TFVP_CACHE") or "~/.cache/tfvp").expanduser()
+
+
+def store_of(dataset):
+    """The `shards.Store` of a `FileDataset`: below data.root, or in data.cache, which several folders may share.
+
+    Raises:
+        UserError: there is no data.root, and nothing was decoded from it.
+    """
+    height, width, channels = dataset.frame_shape
+    name = f"{dataset.name}-{height}x{width}x{channels}"
+    settings = {"dataset": dataset.name, "image_size": [height, width], "channels": channels}
+    settings.update(dataset.decoding_options())
+    splitting = {key: dataset.options[key] for key in dataset.split_options if key not in settings}
+    root = pathlib.Path(dataset.settings.root).expanduser() if dataset.settings.root else dataset.root
+    inside = root / ".tfvp"
+    local = shards.Store(inside / name, settings, dataset.arrays(), splitting, root=root, earlier=[inside])
+    writable = root.is_dir() and os.access(inside if inside.is_dir() else root, os.W_OK)
+    if not dataset.settings.cache and (writable or local.manifest_path.exists()):
+        return local
+    home = pathlib.Path(dataset.settings.cache).expanduser() if dataset.settings.cache else user_cache()
+    view = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+    if dataset.depends_on_root:
+        settings = {**settings, "root": view}
+    arrays = dataset.arrays()
+    return shards.Store(home / name, settings, arrays, splitting, view=view, root=root, earlier=[home / view])
+
+
+def prepare(dataset, progress, prune=False):
+    """Decodes what is not decoded yet, and says what is skipped and what is gone; see `VideoDataset.prepare`."""
+    store = dataset.store
+    sources = _sources(dataset, store)
+    if not sources and (prune or not store.manifest_path.exists()):
+        raise UserError(f"{dataset.root} contains nothing that {dataset.name} can read; {dataset.info.download}")
+    try:
+        store.prepare(sources, dataset.decode, progress, prune)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "stopped; the files that were decoded are kept; rerun the same command to decode the others"
+        ) from None
+    for sentence in sentences(dataset):
+        dataset.warn_once(sentence)
+
+
+def sentences(dataset):
+    """What there is to say of files that are not used, or are used no more than once."""
+    manifest, result = dataset.store.manifest, []
+    if unreadable := manifest["unreadable"]:
+        reasons = list(unreadable.values())
+        files = f"{len(reasons)} of {len(manifest['sources'])} files"
+        result.append(f"{files} of {dataset.name} cannot be read and are skipped: {_some(reasons, '; ', '; and ')}")
+    if lost := dataset.store.lost:
+        result.append(
+            f"{len(lost)} of {len(manifest['sources'])} files of {dataset.name} are gone from {dataset.settings.root}"
+            f" ({_some(lost)}); their decoded frames are still used, and `tfvp data --prune` drops them"
+        )
+    return result
+
+
+def _some(names, comma=", ", last=" and "):
+    more = f"{last}{len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return comma.join(names[:SHOWN]) + more
+
+
+def _sources(dataset, store):
+    """The raw files; none where the whole folder is gone, or empty as a mount point is, and its frames are there."""
+    root = pathlib.Path(store.root)
+    if store.manifest_path.exists():
+        if not root.is_dir() or not any(entry.name != ".tfvp" for entry in os.scandir(root)):
+            return []
+    return dataset.sources()
