@@ -2,6 +2,7 @@
 
 import collections.abc
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -67,6 +68,15 @@ def _finite(value, path, places):
         places.append(("/".join(path), "not a number" if math.isnan(value) else "infinite"))
         return None
     return value
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

@@ -31,7 +31,7 @@ import zlib
 
 import numpy as np
 
-from tfvp import registry
+from tfvp import files, registry
 from tfvp.errors import UserError
 
 # What NumPy, zipfile and pickle raise for files that are damaged or something else.
@@ -120,14 +120,7 @@ def available(name: str) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=8)
-def checksum(path: pathlib.Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+checksum = functools.lru_cache(maxsize=8)(files.sha256)
 
 
 def load(name: str) -> dict[str, np.ndarray]:

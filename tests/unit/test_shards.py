@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import golden, layouts
-from tfvp import video_io
+from tfvp import files, video_io
 from tfvp.errors import UserError
 from tfvp.pipeline import decoding, shard_files, shards
 from tfvp.pipeline.decoding import Source
@@ -93,7 +93,7 @@ def test_the_manifest_says_it_all(tmp_path, small_shards):
         file = store.folder / shard["files"]["video"]["name"]
         array = np.load(file)
         assert array.dtype == np.uint8 and array.shape == (shard["frames"], *SHAPE)
-        assert shard_files.sha256(file) == shard["files"]["video"]["sha256"]
+        assert files.sha256(file) == shard["files"]["video"]["sha256"]
         for clip in manifest["clips"]:
             if clip["shard"] == shard["name"]:
                 part = array[clip["offset"] : clip["offset"] + clip["length"]]

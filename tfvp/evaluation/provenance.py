@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvp import registry, weights
 from tfvp import run as runs
 from tfvp.evaluation.per_clip import Clips, clip_id
-from tfvp.pipeline.shard_files import sha256
+from tfvp.files import sha256
 
 
 def describe_clips(dataset, split, clips, starts, length, truth_sha256=()):

@@ -3,22 +3,12 @@
 `tfvp.pipeline.shards` describes the folder that they lie in.
 """
 
-import hashlib
 import io
 import os
 
 import numpy as np
 
 from tfvp import files
-
-
-def sha256(path):
-    """The sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class ShardWriter:
@@ -80,7 +70,11 @@ class ShardWriter:
             stream.close()
             if self.sources:
                 size = os.path.getsize(self.temporary[key])
-                described[key] = {"name": self.paths[key].name, "bytes": size, "sha256": sha256(self.temporary[key])}
+                described[key] = {
+                    "name": self.paths[key].name,
+                    "bytes": size,
+                    "sha256": files.sha256(self.temporary[key]),
+                }
                 os.replace(self.temporary[key], self.paths[key])
             else:
                 self.temporary[key].unlink()

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import contents, decoding, earlier_shards, shard_files
+from tfvp.pipeline import contents, decoding, earlier_shards
 from tfvp.pipeline.entries import Entries, is_whole, next_number, pieces_of
 
 FORMAT = 2
@@ -256,7 +256,7 @@ class Store:
         """
         listed = [f for entry in self.manifest["shards"] for f in entry["files"].values()]
         for file in tqdm(listed, desc="checking", unit="file", disable=not progress, leave=False):
-            if shard_files.sha256(self.folder / file["name"]) != file["sha256"]:
+            if files.sha256(self.folder / file["name"]) != file["sha256"]:
                 raise UserError(
                     f"{file['name']} in {self.folder} is corrupt (wrong sha256); delete that folder to make it again"
                 )

@@ -9,7 +9,7 @@ import tfvp
 from tfvp import files, registry
 from tfvp import run as runs
 from tfvp.evaluation.provenance import epoch_of
-from tfvp.pipeline.shard_files import sha256
+from tfvp.files import sha256
 from tfvp.preprocessing import Preprocessing
 
 FORMAT = 1

@@ -24,9 +24,9 @@ from tfvp import compat, files
 from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.evaluation.provenance import epoch_of
+from tfvp.files import sha256
 from tfvp.layers import noise, unroll
 from tfvp.models.build import load_run
-from tfvp.pipeline.shard_files import sha256
 from tfvp.preprocessing import Preprocessing
 
 OPSET = 18
