@@ -266,11 +266,9 @@ def datasets_page():
         "# Data sets\n\n"
         "`data.name` chooses one, `data.root` says where its files are. Files are decoded once, into `<root>/.tfvp` or"
         " `data.cache`, and then read at memory speed. `tfvp data --config NAME --set data.root=FOLDER` says what it"
-        " found and what is missing, and draws a contact sheet. Files are known by their size and content, so that"
-        " those that are moved, copied or touched are not decoded again, nor are any when splits change. Frames whose"
-        " raw files are gone are still used, and named, until `tfvp data --prune` deletes them. Loaders of data that"
-        " cannot be downloaded freely were tested on files written in the published layout, not on the data"
-        " themselves.\n\n"
+        " found and what is missing, and draws a contact sheet; [Decoded frames on disk](storage.md) says when frames"
+        " are decoded again, and when deleted. Loaders of data that cannot be downloaded freely were tested on files"
+        " written in the published layout, not on the data themselves.\n\n"
     )
     datasets = catalogue.datasets()
     rows = [

@@ -79,6 +79,15 @@ def sha256(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def readable_size(count: float) -> str:
+    """A number of bytes in words: "512 B", "4.4 GB"; 1 kB = 1,000 bytes."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Removes temporary files that killed processes left in a folder, which no other process may be writing to."""
     for path in pathlib.Path(folder).glob(".*.tmp*"):

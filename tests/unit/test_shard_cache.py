@@ -208,7 +208,8 @@ def as_format_1(store, sources, splitting, folder):
     digest = hashlib.sha256(json.dumps([1, settings], sort_keys=True).encode()).hexdigest()[:10]
     target = folder / f"{store.folder.name.rsplit('-', 1)[0]}-{digest}"
     shutil.move(store.folder, target)
-    (target / "contents.json").unlink()
+    for name in ("contents.json", ".used"):
+        (target / name).unlink()
     for path in target.glob("shard-*.json"):
         shard = json.loads(path.read_text())
         for entry in shard["sources"]:

@@ -108,9 +108,9 @@ def test_other_settings_get_another_folder(tmp_path):
 def test_a_second_time_decodes_nothing(tmp_path):
     sources = raw_files(tmp_path / "raw")
     store = prepared(tmp_path, sources)
-    before = {p.name: p.stat().st_mtime_ns for p in store.folder.iterdir()}
+    before = {p.name: p.stat().st_mtime_ns for p in store.folder.glob("[!.]*")}
     again = prepared(tmp_path, sources, decode=None)
-    assert {p.name: p.stat().st_mtime_ns for p in again.folder.iterdir()} == before
+    assert {p.name: p.stat().st_mtime_ns for p in again.folder.glob("[!.]*")} == before
 
 
 def test_only_what_changed_is_decoded_again(tmp_path, small_shards):

@@ -1,11 +1,11 @@
 """Arguments that several commands take."""
 
 
-def add_config(parser):
+def add_config(parser, required=True):
     """Adds --config and --set."""
     parser.add_argument(
         "--config",
-        required=True,
+        required=required,
         help="YAML file with what differs from configs/base.yml, or the name of a shipped one, such as svg/smmnist",
     )
     parser.add_argument(

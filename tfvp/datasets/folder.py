@@ -114,11 +114,11 @@ class Folder(base.FileDataset):
         return {**super().element_spec(length), **({} if self.labels == "none" else labels)}
 
     def decoding_options(self):
-        if self.labels == "none":
-            return super().decoding_options()
-        # The classes of kmeans come from training videos; those of a model, from whatever it was trained on.
+        if self.labels == "kmeans":  # its classes come from training videos
+            return self.options
         model = pathlib.Path(self.labels).expanduser()
-        return {**self.options, "labels": contents.of_path(model) if model.exists() else self.labels}
+        labels = {"labels": contents.of_path(model)} if self.labels != "none" and model.exists() else {}
+        return {**super().decoding_options(), **labels}
 
     @functools.cached_property
     def labeller(self):

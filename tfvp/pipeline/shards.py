@@ -6,6 +6,7 @@ A shard folder holds
     shard-00000.json        which raw files are in it, and where their clips are
     manifest.json           written last: format, settings, counts, sha256 of every file, every clip
     contents.json           sizes, times and digests of the raw files, which saves reading them anew
+    .used                   an empty file; its time is that of the last use
 
 Every file is written under a temporary name and renamed, so that a file with its final name is complete.
 A folder without a manifest is an interrupted preparation: its finished shards are kept, and
@@ -87,6 +88,8 @@ class Store:
             if sources:
                 with contextlib.suppress(OSError):  # raised below, if it matters
                     self.folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                (self.folder / ".used").touch()
             prints = contents.fingerprints(sources, self.memo_path)
             wanted = {source.name: [prints[source.name], source.split] for source in sources}
             if not prune and self._is_current(wanted):
