@@ -18,13 +18,7 @@ from tfvp.models.simvp import SimVP
 from tfvp.models.svg import SVG
 from tfvp.training import optimizers
 
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_graphs():
-    """Graphs as they are traced: rewriting them takes longer than thirty updates."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
 def built(model, batch, frames):
@@ -303,8 +297,21 @@ def test_svg_lp():
         run.check(f"heldback.{record}", [np.mean(terms[name]) for name in ("loss", "mse", "kl")])
 
 
-def test_cwvae():
-    case = golden.case("trajectory", "cwvae")
+RELEASED_CELLS = {"context_residual": True, "level_residual": True}
+CLOCKWORK = {
+    "cwvae": ("cwvae/mmnist.yml", {"output": "tanh", "legacy_offset": True}),
+    "htsr_r": (
+        "htsr/released_mmnist.yml",
+        {"posterior": "additive", "conv_cells": "legacy", "output": "tanh", "legacy_offset": True, **RELEASED_CELLS},
+    ),
+    "htsr_n": ("htsr/n_mmnist.yml", {"posterior": "nvae", "conv_cells": "nvae", **RELEASED_CELLS}),
+}
+
+
+@pytest.mark.parametrize("name", CLOCKWORK)
+def test_clockwork(name):
+    case = golden.case("trajectory", name)
+    settings, variant = CLOCKWORK[name]
     hyper = case.hyper
     batch, frames, side, levels = hyper["B"], hyper["T"], hyper["side"], hyper["levels"]
     shape = (batch, frames, side, side, hyper["channels"])
@@ -316,8 +323,7 @@ def test_cwvae():
         deter=hyper["deter"],
         hidden=hyper["cell_embed"],
         enc_embed=hyper["enc_dense_embed"],
-        output="tanh",
-        legacy_offset=True,
+        **variant,
     )
     built(model, batch, frames)
     pairs = htsr_importer.reference_variables(model)
@@ -328,9 +334,9 @@ def test_cwvae():
     injected = lambda level, first, count: draws[level][:, :count]  # noqa: E731
     model._noise = lambda seeds, begin, count, spatial: (injected, None)
     run = Trajectory(
-        "cwvae",
+        name,
         model,
-        "cwvae/mmnist.yml",
+        settings,
         (f"learning_rate={hyper['lr']}", f"clip_norm={hyper['clip_norm']}", f"batch_size={batch}"),
         hyper["updates"],
     )
@@ -342,8 +348,9 @@ def test_cwvae():
             variable.assign(random.standard_normal(variable.shape).astype(np.float32))
 
     run.run(shape, lambda: dict(zip(case.parameters, (array(v) for _, v in pairs))), draw)
-    for term in ("loss", "nll", "kl"):
-        run.check(term, run.logged(term))
+    for term in ("loss", "nll", "kl", *(f"kl_level{level}" for level in range(levels))):
+        if term in case.outputs:
+            run.check(term, run.logged(term))
     run.check("gradnorm_all", run.logged("grad_norm"))
     draw(HELD_BACK)
     terms = model.elbo(tf.constant(run.video(HELD_BACK, shape)), injected)[0]
