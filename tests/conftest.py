@@ -20,3 +20,15 @@ def fresh_state():
     keras.mixed_precision.set_global_policy("float32")
     yield
     keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def plain_graphs():
+    """Graphs as they are traced, for modules of many small graphs that run once or twice.
+
+    Rewriting them takes a fifth of such a module's time; graphs of the commands, of serving and of the demo are
+    rewritten as users' are.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

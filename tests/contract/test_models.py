@@ -15,6 +15,8 @@ from tfvp.evaluation import scoring
 from tfvp.models.base import VideoModel
 from tfvp.serving import export
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 CASES = {
     f"{name}{'-' + label if label else ''}": (name, options)
     for name in registry.names("model")

@@ -11,6 +11,8 @@ from tfvp.errors import UserError
 from tfvp.models.updates import accumulated_gradients
 from tfvp.training import checks
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 FIRST = {name: case for case, (name, _) in reversed(CASES.items())}
 OFFERING = [case for name, case in FIRST.items() if registry.lookup("model", name).can_recompute]
 OFFERING = [*(case for case in OFFERING if case != "svg-lp"), "svg-fp", "htsr-S"]  # VGG for DCGAN; spatial latents

@@ -12,12 +12,7 @@ from tfvp.training import strategies
 FIRST_VARIANTS = list({name: case for case, (name, _) in reversed(CASES.items())}.values())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def plain_graphs():
-    """Graphs as they are traced: rewriting them takes a fifth of these tests' time, and is tested by all others."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
 def train_two_steps(case, devices, batch, **compile_options):

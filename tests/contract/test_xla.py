@@ -7,6 +7,8 @@ from tensorflow import keras
 
 from tests.contract.test_models import CASES, Case
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 # The image generator has a test of its own.
 COMPILED = list({name: case for case, (name, _) in reversed(CASES.items()) if name != "hierarchical"}.values())
 

@@ -10,6 +10,8 @@ from tfvp.layers import label_maps, vid2vid
 from tfvp.layers.label_coder import LabelDecoder, LabelEncoder
 from tfvp.models.structure import StructureGenerator
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 MODULES = ("encoder", "decoder", "predictor", "posterior", "prior")
 
 

@@ -12,6 +12,8 @@ from tfvp.layers import latent
 from tfvp.layers.temporal_cell import TemporalCell
 from tfvp.models.htsr import HTSR
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SHAPE = (64, 64, 1)
 RELEASED = {"posterior": "additive", "context_residual": True, "level_residual": True, "conv_cells": "legacy"}
 VARIANTS = {"cwvae": {}, "htsr": RELEASED}

@@ -12,6 +12,8 @@ from tfvp.layers import simvp
 from tfvp.models.iam4vp import IAM4VP
 from tfvp.training import optimizers
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SHAPE = (64, 64, 1)
 
 

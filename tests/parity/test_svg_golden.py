@@ -9,6 +9,8 @@ from tfvp.importers.svg import assign
 from tfvp.layers.svg_coder import FrameDecoder, FrameEncoder
 from tfvp.models.svg import SVG, dense_recurrent
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 MODULES = ("encoder", "decoder", "predictor", "posterior", "prior")
 
 

@@ -18,6 +18,8 @@ from tfvp.models.build import resolve
 from tfvp.prediction import predict_labels, render_labels
 from tfvp.training import loop
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 STRUCTURE = {"classes": 5, "width": 4, "code_size": 8, "latents": 2, "rnn_size": 8}
 SHARED = {
     "data": {"name": "shapes", "labels": "true", "image_size": 16, "channels": 3, "clip_length": 16},

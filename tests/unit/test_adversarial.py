@@ -10,6 +10,8 @@ from tfvp import config
 from tfvp.layers import adversarial, label_maps
 from tfvp.models.hierarchical import HierarchicalVideo
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def test_temporal_triplets_are_the_published_ones():
     frames = lambda old, new, spacing: [  # noqa: E731

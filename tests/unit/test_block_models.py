@@ -13,6 +13,8 @@ from tfvp.models.convlstm import ForecasterConvLSTM, NotebookConvLSTM, OpenSTLCo
 from tfvp.models.iam4vp import IAM4VP
 from tfvp.models.simvp import SimVP
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SHAPE = (16, 16, 1)
 MODELS = {
     "simvp": (SimVP, ""),

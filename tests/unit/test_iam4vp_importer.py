@@ -14,6 +14,8 @@ from tfvp import cli, config
 from tfvp.errors import UserError
 from tfvp.importers import iam4vp as importer
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 TINY = """
 # Tests only.
 model: {name: iam4vp, context: 3, horizon: 3, filters: 4, blocks: 3}

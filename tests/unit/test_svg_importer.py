@@ -15,6 +15,8 @@ from tfvp.errors import UserError
 from tfvp.importers import svg as importer
 from tfvp.importers import torch_file
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 TINY = """
 # Tests only.
 model: {name: svg, width: 2, code_size: 6, latents: 3, rnn_size: 8, context: 2}

@@ -10,6 +10,8 @@ from tfvp import compat
 from tfvp.models.base import VideoModel
 from tfvp.training import optimizers, strategies
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SHAPE = (4, 4, 1)
 
 
