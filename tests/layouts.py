@@ -138,7 +138,7 @@ def write_human36m(root, train=4, test=2):
     lines = {"train": [], "test": []}
     for split, count, subject in (("train", train, "S1"), ("test", test, "S9")):
         for i in range(count):
-            prefix = f"images/{subject}_Walking.{i:08d}_"
+            prefix = f"images/{subject}_{('Walking', 'Sitting', 'Greeting', 'Eating')[i % 4]}.{i:08d}_"
             for first in (1, 41):
                 lines[split].append(f"{prefix},{first}")
             clip = np.repeat(marked_clip(i + (20 if split == "test" else 0), 20, 24, 24), 3, axis=-1)

@@ -352,7 +352,7 @@ class FileDataset(VideoDataset):
         return [names[n] for n in clips]
 
     def clip_sources(self, split: str, clips: np.ndarray) -> list[str]:
-        return [_SEGMENT.sub("", name) for name in self.clip_names(split, clips)]
+        return [film_of(name) for name in self.clip_names(split, clips)]
 
     def read(
         self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1
@@ -365,6 +365,11 @@ class FileDataset(VideoDataset):
             f"{count} files in {self.settings.root}, decoded into {self.store.folder}",
             *stored.sentences(self),
         ]
+
+
+def film_of(name: str) -> str:
+    """The name of the file that a segment was cut from; of other clips, their own."""
+    return _SEGMENT.sub("", name)
 
 
 def at_least_one(**options: int) -> None:

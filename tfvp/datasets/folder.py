@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import pathlib
+import re
 import typing
 
 import numpy as np
 import tensorflow as tf
 
 from tfvp import video_io
-from tfvp.datasets import base
+from tfvp.datasets import base, time_split
 from tfvp.errors import UserError
 from tfvp.pipeline import contents, listing
 from tfvp.pipeline import survey as surveys
@@ -23,6 +24,7 @@ _SUBFOLDERS = {
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
+_NOT_FILMS = {"", *(name for names in _SUBFOLDERS.values() for name in names)}
 
 
 @register("dataset", "folder")
@@ -35,9 +37,11 @@ class Folder(base.FileDataset):
     are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
-    missing or empty validation folder is replaced by some files of train. Otherwise files are assigned by
-    a hash of their names: a file keeps its split when others are added or removed, and no split is empty
-    as long as there are three files.
+    missing or empty validation folder is replaced by some films of train. Otherwise films are assigned by
+    a hash of their names: a film keeps its split when others are added or removed, and no split is empty
+    as long as there are three films. A film is a file, or the files that `data.group` puts together, which
+    are never in two splits. Of fewer films each is cut by time: its beginning is for training, then comes
+    validation, then the test, with `data.gap` frames between them that are not used.
 
     Args:
         settings: `base.Settings`.
@@ -46,8 +50,13 @@ class Folder(base.FileDataset):
         fps: frames per second to resample to, by holding frames; 0 = as they are. Arrays and
             folders of images have no rate, and are taken as they are.
         min_length: videos with fewer frames are skipped and named.
-        validation_fraction: of the files, for validation.
-        test_fraction: of the files, for the test split.
+        validation_fraction: of the films, for validation; where films are cut by time, of their frames.
+        test_fraction: of the films or frames, for the test split.
+        group: which files are of one film. "" = each file is a film; folder = the files of one folder, except those
+            that lie in no folder of their own; or a regular expression that is searched in a file's path, whose first
+            group, or whole match, names the film: "^(.*)_part" makes one of a/x_part1.mp4 and a/x_part2.mp4. A file
+            without a match is a film.
+        gap: frames that are left out between training, validation and test where films are cut by time.
         labels: label maps to go with the frames. none; kmeans = classes of colour and place,
             found on training videos; or the path of a Keras segmentation model (see
             `tfvp.pipeline.pseudo_labels`).
@@ -68,7 +77,7 @@ class Folder(base.FileDataset):
     )
 
     provides = ("video", "labels")
-    split_options = ("validation_fraction", "test_fraction")
+    split_options = ("validation_fraction", "test_fraction", "group")
 
     def __init__(
         self,
@@ -78,6 +87,8 @@ class Folder(base.FileDataset):
         min_length: int = 2,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        group: str = "",
+        gap: int = 25,
         labels: str = "none",
         classes: int = 8,
     ):
@@ -85,6 +96,7 @@ class Folder(base.FileDataset):
         super().__init__(
             settings,
             **labelled,
+            **({"group": group} if group else {}),  # folders that were decoded without it stay as they are
             resize=resize,
             fps=float(fps),
             min_length=min_length,
@@ -98,10 +110,18 @@ class Folder(base.FileDataset):
                 f"data.validation_fraction={validation_fraction} and data.test_fraction={test_fraction}"
                 " must leave something for training"
             )
+        if gap < 0:
+            raise UserError(f"data.gap={gap} must be 0 or more")
+        try:
+            self._pattern = re.compile(group)
+        except re.error as error:
+            raise UserError(f"data.group={group!r} is neither 'folder' nor a regular expression: {error}") from None
         if not 2 <= classes <= 256:
             raise UserError(f"data.classes={classes} must be between 2 and 256")
         self.info = dataclasses.replace(self.info, fps=float(fps) or None)
         self.labels = labels
+        self.group = group
+        self.gap = gap  # frames are stored whole, so that it changes nothing of what is decoded or assigned
         self.depends_on_root = labels == "kmeans"
         self._reports = []
 
@@ -133,7 +153,7 @@ class Folder(base.FileDataset):
     def _sample(self):
         """Frames of up to `SAMPLED_VIDEOS` training videos, uint8 [T, H, W, C]."""
         frames = []
-        for source in [s for s in self.sources() if s.split == "train"][:SAMPLED_VIDEOS]:
+        for source in [s for s in self.sources() if s.split.startswith("train")][:SAMPLED_VIDEOS]:
             try:
                 video = next(video_io.iterate_video(source.path, **self.preprocessing.reading))
                 frames.append(video[:: max(1, len(video) // 4)])
@@ -147,23 +167,78 @@ class Folder(base.FileDataset):
         if self.labels != "none" and not self.store.manifest_path.is_file():
             self.labeller  # noqa: B018 - made once, before files are decoded in parallel
         super().prepare(progress)
+        self.__dict__.pop("parts", None)
+        if cut := self._cut_films():
+            self.warn_once(cut)
+
+    def film(self, name):
+        """The film that a file, by its path below data.root, belongs to."""
+        if self.group == "folder":
+            folder = name.rpartition("/")[0]
+            return name if listing.plain(folder) in _NOT_FILMS else folder
+        match = self._pattern.search(name) if self.group else None
+        return (match[1] if match.re.groups else match[0]) or name if match else name
+
+    @functools.cached_property
+    def parts(self):
+        """{split: `time_split.Parts`} of the splits whose clips are cut out of films by time."""
+        stored = {clip["split"] for clip in self.store.manifest["clips"]} - set(self.splits)
+        result = {}
+        for joined in sorted(stored):
+            names = self.store.clip_names(joined)
+            fractions = {split: self.options[f"{split}_fraction"] for split in joined.split("+")[1:]}
+            films, lengths = [self.film(name) for name in names], self.store.clip_lengths(joined)
+            result.update(
+                time_split.cut(joined, names, films, lengths, fractions, self.gap, self.options["min_length"])
+            )
+        return result
+
+    def clip_lengths(self, split):
+        part = self.parts.get(split)
+        return super().clip_lengths(split) if part is None else part.lengths
+
+    def clip_names(self, split, clips):
+        part = self.parts.get(split)
+        return super().clip_names(split, clips) if part is None else [part.names[n] for n in clips]
+
+    def clip_sources(self, split, clips):
+        return [self.film(name) for name in super().clip_sources(split, clips)]
+
+    def read(self, split, clips, starts, length, stride=1):
+        part = self.parts.get(split)
+        if part is None:
+            return super().read(split, clips, starts, length, stride)
+        return self.store.read(part.stored, part.clips[clips], part.first[clips] + starts, length, stride)
 
     def sources(self):
         folders = {split: listing.find_folder(self.root, *names, depth=1) for split, names in _SUBFOLDERS.items()}
         if any(folders.values()):
             return self._from_subfolders(folders)
         paths = self._survey({"": self.root})[""]
-        if paths and len(paths) < 3:
-            raise UserError(
-                f"{self.root} holds {len(paths)} video(s), but training, validation and test need one each:"
-                " cut them into more files, or sort parts of them into subfolders train, validation and test"
-            )
-        fractions = {split: self.options[f"{split}_fraction"] for split in ("test", "validation")}
-        splits = listing.assign_splits(list(paths), **fractions)
+        splits = self._assigned(paths, "test", "validation")
         return [Source(name, splits[name], path) for name, path in paths.items()]
 
+    def _assigned(self, names, *others):
+        """{name: split} of files; "train+validation+test" where there are too few films for these splits."""
+        fractions = {split: self.options[f"{split}_fraction"] for split in others}
+        needed = ["train", *(split for split in reversed(others) if fractions[split])]
+        if len({self.film(name) for name in names}) < len(needed):
+            return dict.fromkeys(names, "+".join(needed))
+        return listing.assign_splits(list(names), self.film if self.group else None, **fractions)
+
     def notes(self):
-        return super().notes() + self._reports
+        return super().notes() + self._reports + list(filter(None, [self._cut_films()]))
+
+    def _cut_films(self):
+        """A sentence on films that are cut by time, or ""."""
+        names = {split: part.names for split, part in self.parts.items()}
+        films = {self.film(base.film_of(name)) for part in names.values() for name in part}
+        if not films:
+            return ""
+        return (
+            f"{len(films)} film{'s are' if len(films) > 1 else ' is'} cut by time into {', '.join(names)}, with"
+            f" {self.gap} frames between them that are not used: there are too few for a film in each"
+        )
 
     def decode(self, source):
         frames = 0
@@ -192,10 +267,18 @@ class Folder(base.FileDataset):
             paths = held.get(split, {})
             splits = dict.fromkeys(paths, split)
             if split == "train" and not held.get("validation"):
-                if len(paths) == 1:
-                    raise UserError(
-                        f"{folders[split]} holds one video, and there is no folder validation beside it; add one"
-                    )
-                splits = listing.assign_splits(list(paths), validation=self.options["validation_fraction"])
+                splits = self._assigned(paths, "validation")
             sources += [Source(name, splits[name], path) for name, path in paths.items()]
+        self._check_films(sources)
         return sources
+
+    def _check_films(self, sources):
+        """Raises if files of one film are in two splits."""
+        films = {}
+        for source in sources:
+            other = films.setdefault(self.film(source.name), source)
+            if other.split != source.split:
+                raise UserError(
+                    f"{other.name} and {source.name} are of one film by data.group={self.group!r}, but for"
+                    f" {other.split} and {source.split}; move them into one folder, or set another data.group"
+                )

@@ -1,11 +1,20 @@
 """Human3.6M (Ionescu et al. 2014), as OpenSTL (arXiv 2306.11249) uses its frames: 4 in, 4 out."""
 
+import re
+
 from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.pipeline import listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
+
+_TAKE_AND_CAMERA = re.compile(r"([ ._]\d+)*[ ._]*$")
+
+
+def recording(prefix):
+    """What a video is a take and a view of: "images/S11_Walking" for "images/S11_Walking 1.60457274_"."""
+    return _TAKE_AND_CAMERA.sub("", prefix)
 
 
 @register("dataset", "human36m")
@@ -14,7 +23,8 @@ class Human36M(base.FileDataset):
 
     Lists train.txt and test.txt name the clips: "images/S11_Walking.60457274_,<first frame>" a
     line, for files images/S11_Walking.60457274_001621.jpg with six digits. Validation clips are
-    the training lines of a twentieth of the videos, by a hash of their names.
+    the training lines of a twentieth of the recordings, by a hash of their names. A recording is an action of a
+    subject, with both of its takes and all four cameras, which show the same person do the same thing.
 
     Args:
         settings: `base.Settings`; 256 pixels and 3 channels are usual.
@@ -57,9 +67,9 @@ class Human36M(base.FileDataset):
                 if line.strip()
             ]
             videos = sorted({prefix for prefix, _ in clips})
-            splits = (
-                listing.assign_splits(videos, validation=0.05) if split == "train" else dict.fromkeys(videos, "test")
-            )
+            splits = dict.fromkeys(videos, split)
+            if split == "train":
+                splits = listing.assign_splits(videos, recording, validation=0.05)
             for prefix, first in sorted(set(clips)):
                 path = self._frame(lists[0].parent, prefix, first)
                 sources.append(Source(f"{split}:{prefix}{first:06d}", splits[prefix], path, member=f"{prefix},{first}"))
@@ -69,6 +79,9 @@ class Human36M(base.FileDataset):
                 f"{len(missing)} of {len(sources)} clips of {self.name} are skipped: {missing[0].path} is missing"
             )
         return [s for s in sources if s.path.is_file()]
+
+    def clip_sources(self, split, clips):
+        return [recording(name.partition(":")[2][:-6]) for name in self.clip_names(split, clips)]
 
     @staticmethod
     def _parsed(line, path):

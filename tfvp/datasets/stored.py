@@ -25,7 +25,8 @@ def store_of(dataset):
     name = f"{dataset.name}-{height}x{width}x{channels}"
     settings = {"dataset": dataset.name, "image_size": [height, width], "channels": channels}
     settings.update(dataset.decoding_options())
-    splitting = {key: dataset.options[key] for key in dataset.split_options if key not in settings}
+    splitting = [key for key in dataset.split_options if key in dataset.options and key not in settings]
+    splitting = {key: dataset.options[key] for key in splitting}
     root = pathlib.Path(dataset.settings.root).expanduser() if dataset.settings.root else dataset.root
     inside = root / ".tfvp"
     local = shards.Store(inside / name, settings, dataset.arrays(), splitting, root=root, earlier=[inside])

@@ -91,8 +91,8 @@ def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
     return sorted(paths, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
 
 
-def assign_splits(names, **fractions):
-    """Assigns names to splits, by a hash of the name.
+def assign_splits(names, group_of=None, /, **fractions):
+    """Assigns names to splits, by a hash of the name or of the group that it belongs to.
 
     A name keeps its split when others are added or removed, except at two bounds that matter in small
     folders: a split that would be empty gets the name with the lowest hash of the largest
@@ -100,11 +100,17 @@ def assign_splits(names, **fractions):
 
     Args:
         names: unique strings.
+        group_of: a function from a name to its group, whose names are in one split; fractions are then of the groups.
+            Defaults to each name by itself.
         **fractions: of the names for each split; what they leave is for "train".
 
     Returns:
         {name: split}; no split is empty if there are enough names.
     """
+    if group_of is not None:
+        groups = {name: group_of(name) for name in names}
+        splits = assign_splits(sorted(set(groups.values())), **fractions)
+        return {name: splits[group] for name, group in groups.items()}
     place = {name: float(draws.Draws(draws.keys("split", name)).uniform()[0]) for name in names}
     result, low = dict.fromkeys(names, "train"), 0.0
     for split, fraction in fractions.items():

@@ -73,7 +73,8 @@ class FlowFiles:
             )
         if not hasattr(dataset, "store"):
             raise UserError(f"data.flow: clips of {dataset.name} have no names that files could have; leave it empty")
-        self.names, self.lengths = dataset.store.clip_names(split), dataset.clip_lengths(split)
+        self.lengths = dataset.clip_lengths(split)
+        self.names = dataset.clip_names(split, np.arange(len(self.lengths)))
         self.opened = functools.lru_cache(maxsize=256)(self._opened)
         for clip in range(len(self.names)):
             for key in keys:
