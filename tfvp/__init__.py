@@ -1,6 +1,7 @@
 """tfvp: video prediction in TensorFlow 2 and Keras.
 
-`build_model(config, image_shape)` gives a built model, `load_run(path)` a trained one.
+`build_model(config, image_shape)` gives a built model, `load_run(path)` a trained one, and `load_pretrained(name)`
+one of those that come with the package.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if typing.TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["__version__", "build_model", "load_run"]
+__all__ = ["__version__", "build_model", "load_pretrained", "load_run"]
 
 # TensorFlow takes seconds to import; it is imported by the first call, so that `import tfvp` and the command's help
 # are quick.
@@ -57,3 +58,20 @@ def load_run(path: str | os.PathLike, weights: str = "best") -> VideoModel:
     from tfvp.models import build
 
     return build.load_run(path, weights)
+
+
+def load_pretrained(name: str) -> VideoModel:
+    """A trained model by its name.
+
+    Args:
+        name: one of `tfvp list trained`, such as "svg-smmnist-64".
+
+    Returns:
+        A `tfvp.models.base.VideoModel`.
+
+    Raises:
+        tfvp.errors.UserError: there is none of that name, or its weights are damaged.
+    """
+    from tfvp.models import build
+
+    return build.load_trained(name)

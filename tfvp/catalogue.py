@@ -21,16 +21,16 @@ import yaml
 
 from tfvp import config as configuration
 from tfvp import registry
+from tfvp.zoo import shelf
 
-KINDS = ("models", "datasets", "metrics", "protocols", "configs")
+KINDS = ("models", "datasets", "metrics", "protocols", "configs", "trained")
 _ARGUMENT = re.compile(r"^(?P<names>\w+(?:, \w+)*): (?P<text>.*)$")
 
 
 def entries(kind: str) -> list[dict]:
     """The entries of one of KINDS, sorted by name."""
-    return {"models": models, "datasets": datasets, "metrics": metrics, "protocols": protocols, "configs": configs}[
-        kind
-    ]()
+    makers = {"models": models, "datasets": datasets, "metrics": metrics, "protocols": protocols, "configs": configs}
+    return {**makers, "trained": trained}[kind]()
 
 
 def entry(kind: str, name: str) -> dict:
@@ -133,6 +133,22 @@ def configs() -> list[dict]:
             }
         )
     return found
+
+
+def trained() -> list[dict]:
+    """Further keys: those of the model's card, and path. Imports no TensorFlow."""
+    return [
+        {
+            **entry.card,
+            "name": name,
+            "summary": entry.card["title"],
+            "paper": "",
+            "doc": f"{entry.card['title']}\n\n{entry.card.get('limits', '')}".strip(),
+            "options": [],
+            "path": str(entry.path),
+        }
+        for name, entry in shelf.entries().items()
+    ]
 
 
 def _classes(kind):

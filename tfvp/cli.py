@@ -18,6 +18,7 @@ COMMANDS = (
     "score",
     "data",
     "export",
+    "publish",
     "client",
     "import",
     "list",

@@ -12,6 +12,7 @@ from tensorflow import keras
 from tfvp import compat, registry
 from tfvp.errors import UserError
 from tfvp.evaluation import scoring
+from tfvp.models import named_weights
 from tfvp.models.base import VideoModel
 from tfvp.serving import export
 
@@ -109,6 +110,24 @@ def test_every_layer_s_weights_are_the_model_s(case):
         if not attribute.startswith("_"):
             for layer in layers_in(value):
                 assert all(id(compat.backing_variable(v)) in weights for v in layer.variables), attribute
+
+
+def test_weights_have_names_and_come_back(case, tmp_path):
+    variables = named_weights.named(case.model)
+    weights = [v for v in case.model.variables if "seed_generator" not in getattr(v, "path", v.name)]
+    metrics = {id(compat.backing_variable(v)) for metric in case.model.metrics for v in metric.variables}
+    assert {id(compat.backing_variable(v)) for v in variables.values()} == {
+        id(compat.backing_variable(v)) for v in weights
+    } - metrics
+    named_weights.save(case.model, tmp_path / "x.weights.h5")
+    arrays = named_weights.read(tmp_path / "x.weights.h5")
+    assert list(arrays) == list(variables)
+    before = {name: np.array(v) for name, v in variables.items()}
+    for variable in variables.values():
+        variable.assign(tf.zeros_like(variable))
+    named_weights.assign(case.model, arrays, "x")
+    for name, variable in variables.items():
+        np.testing.assert_array_equal(np.array(variable), before[name])
 
 
 @pytest.mark.smoke

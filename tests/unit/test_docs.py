@@ -27,9 +27,9 @@ def pages(generator):
     return generator.pages()
 
 
-@pytest.mark.parametrize("name", ["models.md", "configs.md", "datasets.md", "metrics.md", "options.md"])
+@pytest.mark.parametrize("name", ["models.md", "configs.md", "datasets.md", "metrics.md", "options.md", "trained.md"])
 def test_generated_pages_are_current(pages, name):
-    assert set(pages) == {"models.md", "configs.md", "datasets.md", "metrics.md", "options.md"}
+    assert set(pages) == {"models.md", "configs.md", "datasets.md", "metrics.md", "options.md", "trained.md"}
     assert (DOCS / name).read_text(encoding="utf-8") == pages[name], "run: python docs/generate.py"
 
 

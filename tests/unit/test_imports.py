@@ -21,7 +21,7 @@ ROWS = [
     {"models", "datasets", "metrics"},
     {"pipeline"},
     {"layers"},
-    {"preprocessing"},
+    {"preprocessing", "zoo"},
     {"run", "weights", "video_io"},
     {"changes"},
     {"config", "frames", "video_decoding"},

@@ -31,6 +31,28 @@ def add_run(parser, kind="a run"):
     )
 
 
+def add_run_or_trained(parser):
+    """Adds --logdir and --model of a command that reads a run or a trained model."""
+    add_run(parser)
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a trained model in place of a run, one of `tfvp list trained`; what is written goes to <logdir>/NAME",
+    )
+
+
+def run_of(options):
+    """The `tfvp.run.Run` that --logdir or --model names.
+
+    Raises:
+        UserError: there is none.
+    """
+    from tfvp import run as runs
+    from tfvp.zoo import shelf
+
+    return shelf.run_of(options.model, options.logdir) if options.model else runs.find(options.logdir)
+
+
 def add_weights(parser):
     """Adds --weights."""
     parser.add_argument("--weights", choices=("best", "last"), default="best", help="which weights of the run")

@@ -3,6 +3,7 @@
 examples:
   tfvp evaluate --logdir logs/kth --open-loop-ctx 36 --eval-seq-len 300
   tfvp evaluate --logdir logs/svg_smmnist --protocol svg_smmnist --metrics fvd,kvd
+  tfvp evaluate --model convlstm-mmnist-32
 
 Numbers, curves, a report and GIFs are written to <run>/eval/<protocol>. What differs from the protocol as it is named
 is appended to the folder's name (default-ctx36-len300), so that no result overwrites another. Rerun the same command to
@@ -14,7 +15,7 @@ from tfvp.commands import arguments
 
 
 def add_arguments(parser):
-    arguments.add_run(parser)
+    arguments.add_run_or_trained(parser)
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames")
     parser.add_argument("--eval-seq-len", type=int, help="frames in all, observed and predicted")
     parser.add_argument("--num-examples", type=int, help="clips; 0 = the whole split")
@@ -38,10 +39,9 @@ def add_arguments(parser):
 
 def run(options):
     quiet.import_tensorflow()
-    from tfvp import run as runs
     from tfvp.evaluation import evaluator, tables
 
-    evaluated = runs.find(options.logdir)
+    evaluated = arguments.run_of(options)
     protocol = evaluator.choose_protocol(
         evaluated.config,
         options.protocol,

@@ -3,6 +3,7 @@
 examples:
   tfvp export --logdir logs/demo
   tfvp export --logdir logs/demo --format onnx --batch 1 --horizon 20
+  tfvp export --model svg-smmnist-64
 
 The next version of the SavedModel is written to <run>/export/<n>; a file, with the numbers of clips
 and frames that it is for in its name, to <run>/export.
@@ -16,7 +17,7 @@ from tfvp.errors import UserError
 
 
 def add_arguments(parser):
-    arguments.add_run(parser)
+    arguments.add_run_or_trained(parser)
     arguments.add_weights(parser)
     parser.add_argument(
         "--format", choices=("saved_model", "tflite", "onnx"), default="saved_model", help="default: saved_model"
@@ -48,11 +49,10 @@ def run(options):
     if options.format != "saved_model":
         _write_file(options)
         return
-    from tfvp import run as runs
     from tfvp.serving import description, export
 
     limits = {name: getattr(options, name) for name in limits}
-    path = export.export(runs.find(options.logdir), options.weights, **limits)
+    path = export.export(arguments.run_of(options), options.weights, **limits)
     about = json.loads((path / description.FILE).read_text(encoding="utf-8"))
     height, width = about["image_size"]
     _print_model(path, about)
@@ -64,11 +64,10 @@ def run(options):
 
 
 def _write_file(options):
-    from tfvp import run as runs
     from tfvp.serving import portable
 
     path, about = portable.export(
-        runs.find(options.logdir),
+        arguments.run_of(options),
         options.format,
         options.weights,
         1 if options.batch is None else options.batch,

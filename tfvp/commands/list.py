@@ -4,6 +4,7 @@ examples:
   tfvp list models
   tfvp list models svg
   tfvp list configs --json
+  tfvp list models --trained
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import textwrap
 
 from tfvp import catalogue, quiet
+from tfvp.errors import UserError
 
 # What is shown of one entry below its description, where it has it.
 FACTS = {
@@ -21,17 +23,23 @@ FACTS = {
     "metrics": ("class", "convention", "unit", "higher_is_better", "broken", "needs_weights", "protocols"),
     "protocols": ("dataset", "split", "context", "seq_len", "num_examples", "samples", "mode", "windows", "metrics"),
     "configs": ("path", "model", "dataset"),
+    "trained": ("path", "model", "data", "training", "evaluation", "weights", "licence"),
 }
 
 
 def add_arguments(parser):
     parser.add_argument("kind", choices=catalogue.KINDS, help="what to list")
     parser.add_argument("name", nargs="?", help="show this one in full")
+    parser.add_argument("--trained", action="store_true", help="with models: those that come trained")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(options):
-    if options.kind != "configs":
+    if options.trained:
+        if options.kind not in ("models", "trained"):
+            raise UserError(f"--trained is for models; there are no trained {options.kind}")
+        options.kind = "trained"
+    if options.kind not in ("configs", "trained"):
         quiet.import_tensorflow()
     if options.name:
         shown = catalogue.entry(options.kind, options.name)

@@ -3,6 +3,7 @@
 examples:
   tfvp predict --logdir logs/demo --video clip.mp4 --horizon 60 --out future.mp4
   tfvp predict --logdir logs/demo --video clip.mp4 --start 30
+  tfvp predict --model svg-smmnist-64 --samples 5 --horizon 40
 
 The last frames of the video are observed, and what comes after its end is predicted. With --start the frames from that
 one on are observed; the truth is then drawn beside the prediction, which is scored as far as the video goes.
@@ -10,21 +11,29 @@ one on are observed; the truth is then drawn beside the prediction, which is sco
 
 from tfvp import quiet
 from tfvp.commands import arguments
+from tfvp.errors import UserError
+from tfvp.zoo import shelf
 
 
 def add_arguments(parser):
-    arguments.add_run(parser)
-    parser.add_argument("--video", required=True, help="a video file, a folder of images or an array")
+    arguments.add_run_or_trained(parser)
+    parser.add_argument(
+        "--video",
+        "--clip",
+        help="a video file, a folder of images or an array; default with --model: the clip that comes with it",
+    )
     parser.add_argument(
         "--start", type=int, metavar="FRAME", help="first observed frame, from 0; default: observe the last ones"
     )
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames; default: as in the run's evaluation")
     parser.add_argument("--horizon", type=int, help="frames to predict; default: as in the run's evaluation")
-    parser.add_argument("--num-samples", type=int, help="futures side by side, for stochastic models; default: 1")
+    parser.add_argument(
+        "--num-samples", "--samples", type=int, help="futures side by side, for stochastic models; default: 1"
+    )
     parser.add_argument(
         "--out",
         help=".mp4, .avi, .gif or .png to draw, or .npy for the predictions alone, uint8 [samples * horizon, H, W, C];"
-        " default: <video>_future.mp4",
+        " default: <video>_future.mp4, or NAME_future.mp4 with --model",
     )
     arguments.add_weights(parser)
 
@@ -34,13 +43,14 @@ def run(options):
     from tfvp.evaluation import tables
     from tfvp.prediction import forecast
 
+    source, video, out = _read(options)
     result = forecast.forecast(
-        options.logdir,
-        options.video,
+        source,
+        video,
         options.open_loop_ctx,
         options.horizon,
         1 if options.num_samples is None else options.num_samples,
-        options.out,
+        out,
         options.weights or "best",
         options.start,
     )
@@ -50,3 +60,16 @@ def run(options):
     for note in result.notes:
         print(note)
     print(f"written: {result.path}")
+
+
+def _read(options):
+    """(the run or trained model, the video, the file to write)."""
+    if not options.model:
+        if not options.video:
+            raise UserError("--video names nothing to observe; give a video file, a folder of images or an array")
+        return options.logdir, options.video, options.out
+    trained = shelf.find(options.model)
+    video = options.video or trained.clip
+    if video is None:
+        raise UserError(f"no clip comes with {trained.name}; name a video with --video")
+    return trained.path, video, options.out or f"{trained.name}_future.mp4"

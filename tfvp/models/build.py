@@ -1,6 +1,7 @@
 """Models from configurations, and trained ones from runs."""
 
 import contextlib
+import pathlib
 
 import tensorflow as tf
 from tensorflow import keras
@@ -10,6 +11,8 @@ from tfvp import registry
 from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
+from tfvp.models import named_weights
+from tfvp.zoo import shelf
 
 
 def make_model(config, image_shape):
@@ -108,5 +111,38 @@ def load_run(path, weights="best"):
     run = runs.find(path)
     with precision(run.config.train.precision):
         model = build_model(run.config)
-    runs.load_weights(model, run.weights_file(weights))
+    file = run.weights_file(weights)
+    if named_weights.is_named(file):
+        named_weights.assign(model, named_weights.read(file), str(file))
+    else:
+        runs.load_weights(model, file)
     return model
+
+
+def read_weights(source):
+    """The weights of a run or of a trained model, by name.
+
+    Args:
+        source: the name of a trained model (`tfvp list trained`), a run, or a file that `named_weights.save` wrote.
+
+    Returns:
+        {name: array}; see `named_weights.named`.
+
+    Raises:
+        UserError: there is none of that name, or it is damaged.
+    """
+    path = pathlib.Path(source).expanduser()
+    if path.is_file():
+        return named_weights.read(path)
+    if not path.exists():
+        path = shelf.find(str(source)).path
+    return {name: tf.convert_to_tensor(v).numpy() for name, v in named_weights.named(load_run(path)).items()}
+
+
+def load_trained(name):
+    """The trained model of a name; see `load_run`.
+
+    Raises:
+        UserError: there is none of that name, or its weights are damaged.
+    """
+    return load_run(shelf.find(name).path)

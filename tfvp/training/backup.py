@@ -14,6 +14,11 @@ from tfvp.errors import UserError
 KEPT = 2
 
 
+def backups(folder):
+    """The backups in a folder, newest first; those of 0.1 are called epoch-<n>.npz."""
+    return sorted([*folder.glob("step-*.npz"), *folder.glob("epoch-*.npz")], reverse=True)
+
+
 class Backup:
     """Saves a training run at any step, and restores it.
 
@@ -133,5 +138,4 @@ class Backup:
             variable.assign(tf.cast(arrays[key], variable.dtype))
 
     def _files(self):
-        """The backups, newest first; those of 0.1 are called epoch-<n>.npz."""
-        return sorted([*self.folder.glob("step-*.npz"), *self.folder.glob("epoch-*.npz")], reverse=True)
+        return backups(self.folder)

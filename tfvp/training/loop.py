@@ -20,8 +20,8 @@ from tfvp.errors import UserError
 from tfvp.models.build import build_model, load_run, resolve
 from tfvp.pipeline import batching
 from tfvp.run import Run
-from tfvp.training import checks, loggers, optimizers, strategies
-from tfvp.training.backup import Backup
+from tfvp.training import checks, initial, loggers, optimizers, strategies
+from tfvp.training.backup import Backup, backups
 from tfvp.training.records import Progress, Records
 from tfvp.training.session import Profile, Session
 from tfvp.training.steps import Stepper
@@ -87,8 +87,12 @@ class Plan(typing.NamedTuple):
     average: object
 
 
-def plan(config):
+def plan(config, fresh=True):
     """Checks a configuration, and makes the model and the data that it asks for.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        fresh: whether training starts, and does not resume.
 
     Returns:
         A `Plan`.
@@ -102,6 +106,7 @@ def plan(config):
     strategy = strategies.make_strategy(settings.devices, settings.memory_growth)
     checks.check(config, strategy.num_replicas_in_sync)
     loggers.check(settings.loggers)
+    initial.check(settings)
     config = resolve(config)
     keras.mixed_precision.set_global_policy(settings.precision)
     keras.utils.set_random_seed(settings.seed)
@@ -110,6 +115,9 @@ def plan(config):
         model = build_model(config, dataset.frame_shape, settings.batch_size // strategy.num_replicas_in_sync)
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     checks.check_monitor(settings.monitor, model)
+    if fresh:
+        with strategy.scope():
+            initial.start_from(settings, model)
     dataset.prepare()
     training_set = _larger(config, dataset)
     one_pass = batching.steps_in_one_pass(
@@ -144,12 +152,12 @@ def training_batches(planned, first_step=0, worker=(0, 1)):
 
 def _train(config, logdir, worker):
     files.writable_folder(logdir)
-    planned = plan(config)
+    shared = pathlib.Path(logdir) / config.name
+    planned = plan(config, fresh=not backups(shared / "backup"))
     config, model = planned.config, planned.model
     validation = make_validation(config, model, planned.dataset)
     with _run_folder(logdir, config, worker) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
-        shared = pathlib.Path(logdir) / config.name
         backup = Backup(shared / "backup", model, planned.average, writes=worker.chief)
         _fit(run, planned, validation, backup, worker)
     return run if worker.chief else Run(shared)

@@ -1,0 +1,154 @@
+"""Trained models: found by name, checked, the same numbers as on their cards, a start for other trainings."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import tfvp
+from tests.golden import ROOT
+from tfvp import cli, config, video_io
+from tfvp.errors import UserError
+from tfvp.models import named_weights
+from tfvp.training import initial
+from tfvp.zoo import shelf
+
+SHIPPED = sorted(path.parent.name for path in shelf.SHIPPED.glob("*/card.yml"))
+LARGEST = 60 * 2**20  # bytes of all of them, so that the wheel stays small
+QUICK = "convlstm-mmnist-32"
+
+
+def test_some_come_with_the_package():
+    assert QUICK in SHIPPED
+    assert sum(path.stat().st_size for path in shelf.SHIPPED.rglob("*") if path.is_file()) < LARGEST
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_what_its_card_says(name):
+    entry = shelf.find(name)
+    card, folder = entry.card, entry.path
+    settings = config.load(folder / "config.yml")
+    assert settings.name == card["name"] == name and settings.model.name == card["model"]
+    assert card["limits"] and card["licence"]["weights"] and card["licence"]["data"] and card["training"]["steps"]
+    assert not settings.data.root and settings.data.name == card["data"]
+    assert (folder / shelf.WEIGHTS).stat().st_size == card["weights"]["bytes"]
+    assert card["weights"]["rounding"] <= 1e-3
+    assert all(np.isfinite(array).all() for array in named_weights.read(folder / shelf.WEIGHTS).values())
+    assert set(card["evaluation"]["scores"]["model"]) >= {"psnr", "ssim"}
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return tfvp.load_pretrained(QUICK)
+
+
+@pytest.mark.slow
+def test_the_command_reproduces_a_card(tmp_path):
+    """To the digit on the stack that wrote the card, and within .1 % on the other; with LPIPS where it is installed."""
+    cli.execute(["evaluate", "--model", QUICK, "--logdir", str(tmp_path), "--no-save-grid"])
+    document = json.loads((tmp_path / QUICK / "eval" / "default" / "metrics.json").read_text(encoding="utf-8"))
+    card = shelf.find(QUICK).card["evaluation"]
+    same = document["run"]["versions"]["tensorflow"] == card["versions"]["tensorflow"]
+    compared = 0
+    for predictor, scores in card["scores"].items():
+        for metric, score in scores.items():
+            if metric in document[predictor]:
+                mean = document[predictor][metric]["mean"]
+                assert mean == pytest.approx(score["mean"], rel=1e-6 if same else 1e-3), (predictor, metric)
+                compared += 1
+    assert compared >= 12
+
+
+@pytest.mark.smoke
+def test_a_shipped_model_predicts_its_clip(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.execute(["predict", "--model", QUICK, "--horizon", "12", "--out", "future.npy"])
+    future = np.load(tmp_path / "future.npy")
+    assert future.shape == (12, 32, 32, 1) and future.max() > 100
+
+
+def test_names_are_those_of_attributes(quick):
+    assert list(named_weights.named(quick)) == [
+        "output_conv/kernel",
+        "recurrent/00/kernel",
+        "recurrent/00/recurrent_kernel",
+        "recurrent/01/kernel",
+        "recurrent/01/recurrent_kernel",
+    ]
+
+
+def test_damage_and_wrong_names_get_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFVP_ZOO", str(tmp_path))
+    shutil.copytree(shelf.SHIPPED / QUICK, tmp_path / "mine")
+    weights = tmp_path / "mine" / shelf.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match="weights of mine are damaged"):
+        tfvp.load_pretrained("mine")
+    with pytest.raises(UserError, match=f"did you mean '?{QUICK}"):
+        tfvp.load_pretrained("convlstm-mmnist-23")
+    (tmp_path / "mine" / "card.yml").write_text("- no card", encoding="utf-8")
+    with pytest.raises(UserError, match="card.yml cannot be read"):
+        shelf.entries()
+
+
+def test_another_model_s_run_is_not_overwritten(tmp_path):
+    run = shelf.run_of(QUICK, tmp_path)
+    assert run.config.name == QUICK and shelf.run_of(QUICK, tmp_path).path == run.path
+    (run.path / shelf.WEIGHTS).write_bytes(b"trained on")
+    with pytest.raises(UserError, match="holds another model"):
+        shelf.run_of(QUICK, tmp_path)
+
+
+def test_training_starts_from_a_trained_model(quick):
+    settings = config.load("demo", [f"train.initial_weights={QUICK}", "train.initial_weights_skip=['output_*']"])
+    model = tfvp.build_model(settings)
+    fresh = np.array(named_weights.named(model)["output_conv/kernel"])
+    initial.start_from(settings.train, model)
+    for name, variable in named_weights.named(model).items():
+        wanted = fresh if name == "output_conv/kernel" else np.array(named_weights.named(quick)[name])
+        np.testing.assert_array_equal(np.array(variable), wanted)
+
+
+def test_every_variable_that_does_not_fit_is_named():
+    settings = config.load("demo", [f"train.initial_weights={QUICK}", "model.hidden=[64, 32]"])
+    with pytest.raises(UserError, match=r"recurrent/01/kernel is \[3, 3, 64, 128\] here and \[3, 3, 64, 256\]"):
+        initial.start_from(settings.train, tfvp.build_model(settings))
+    settings = config.load("demo", [f"train.initial_weights={QUICK}", "train.initial_weights_skip=[encoder/*]"])
+    with pytest.raises(UserError, match="'encoder/.' fits no variable"):
+        initial.start_from(settings.train, tfvp.build_model(settings))
+    with pytest.raises(UserError, match="names no weights"):
+        initial.check(config.load("demo", ["train.initial_weights_skip=[x]"]).train)
+
+
+@pytest.mark.slow
+def test_a_run_is_published_and_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFVP_ZOO", str(tmp_path / "zoo"))
+    run = shelf.run_of(QUICK, tmp_path / "logs")
+    values = yaml.safe_load((run.path / "config.yml").read_text(encoding="utf-8"))
+    values["eval"] |= {"num_examples": 4, "metrics": ["psnr"]}
+    (run.path / "config.yml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    arguments = ["--logdir", str(run.path), "--name", "my-own", "--title", "Mine", "--clip"]
+    cli.execute(["publish", *arguments])
+    entry = shelf.find("my-own")
+    assert entry.path == tmp_path / "zoo" / "my-own" and entry.card["title"] == "Mine"
+    assert entry.card["weights"]["dtype"] == "float16" and entry.card["weights"]["rounding"] == 0.0
+    assert entry.card["evaluation"]["clips"] == 4
+    assert 15 < entry.card["evaluation"]["scores"]["model"]["psnr"]["mean"] < 22
+    frames = video_io.read_video(entry.clip, channels=1)
+    np.testing.assert_array_equal(frames, video_io.read_video(shelf.find(QUICK).clip, channels=1))
+    for wrong, sentence in (("My Own", "lower-case letters"), ("my-own", "exists")):
+        with pytest.raises(UserError, match=sentence):
+            cli.execute(["publish", *arguments[:3], wrong])
+
+
+def test_a_list_of_trained_models_needs_no_tensorflow():
+    code = "import sys; from tfvp import cli; cli.execute(['list', 'models', '--trained']);"
+    code += "print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert QUICK in done.stdout and done.stdout.strip().endswith("False")

@@ -1,0 +1,36 @@
+"""Give a run a name and a card, so that it is listed and loaded as the trained models that come with tfvp are.
+
+examples:
+  tfvp publish --logdir logs/kth --name convlstm-kth-64 --title "ConvLSTM on KTH, 64x64"
+  tfvp predict --model convlstm-kth-64 --video clip.mp4
+
+The weights are evaluated as they are kept, and the numbers go on the card. Imported checkpoints are runs, too. The
+models lie in TFVP_ZOO, or in ~/.local/share/tfvp/zoo.
+"""
+
+from tfvp import quiet
+from tfvp.commands import arguments
+
+
+def add_arguments(parser):
+    arguments.add_run(parser)
+    parser.add_argument("--name", required=True, help="lower-case letters, digits and hyphens: svg-kth-64")
+    parser.add_argument("--title", default="", help="one line on what it is")
+    parser.add_argument("--limits", default="", help="what it cannot do, or should not be used for")
+    parser.add_argument("--licence", default="", help="of the weights; the data set's is on the card besides")
+    parser.add_argument("--zoo", help="folder of trained models; default: TFVP_ZOO, or ~/.local/share/tfvp/zoo")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--clip", action="store_true", default=None, help="a clip of the test split comes with it")
+    group.add_argument("--no-clip", action="store_false", dest="clip", help="none does; default for real video")
+
+
+def run(options):
+    quiet.import_tensorflow()
+    from tfvp import run as runs
+    from tfvp.prediction import publish
+
+    run = runs.find(options.logdir)
+    made = publish.publish(run, options.name, options.zoo, options.title, options.limits, options.licence, options.clip)
+    weights = made.card["weights"]
+    print(f"written: {made.path} ({weights['bytes'] / 1e6:.1f} MB, {weights['dtype']})")
+    print(f"next: tfvp predict --model {made.name}")
