@@ -23,7 +23,10 @@ CONFIGS = ROOT / "configs"
 COUNTS = DOCS / "parameters.json"
 NOTICE = "<!-- Written by docs/generate.py; edit the docstrings and configurations that it reads instead. -->\n\n"
 
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+import cards  # noqa: E402
+from markup import anchor, paragraphs, prose, table, value_of  # noqa: E402
 
 from tfvp import catalogue, registry  # noqa: E402
 from tfvp import config as configuration  # noqa: E402
@@ -31,7 +34,6 @@ from tfvp.datasets.base import GeneratedDataset, Settings  # noqa: E402
 from tfvp.errors import UserError  # noqa: E402
 from tfvp.metrics import protocols  # noqa: E402
 from tfvp.metrics.base import SetMetric  # noqa: E402
-from tfvp.zoo import shelf  # noqa: E402
 
 
 def pages():
@@ -43,51 +45,8 @@ def pages():
         "datasets.md": datasets_page(),
         "metrics.md": metrics_page(),
         "options.md": options_page(),
-        "trained.md": trained_page(),
+        "trained.md": NOTICE + cards.trained_page(DOCS),
     }
-
-
-# Text.
-
-
-def paragraphs(doc):
-    """The paragraphs of a description, each as one line of Markdown."""
-    return [prose(" ".join(paragraph.split())) for paragraph in re.split(r"\n\s*\n", doc.strip())]
-
-
-def prose(text):
-    """Text in which only backticks mean something to Markdown; addresses and arXiv numbers become links."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else _plain(part) for part in parts)
-
-
-def _plain(text):
-    text = re.sub(r"\\|\*|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text.replace("<", "&lt;"))
-    text = re.sub(r"https?://[^\s,;]*[\w/]", r"<\g<0>>", text)
-    return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
-
-
-def cell(text):
-    """Text for a cell of a table, as Markdown."""
-    return " ".join(str(text).split()).replace("|", "\\|")
-
-
-def table(header, rows):
-    """A Markdown table; columns that are empty in every row are left out."""
-    kept = [i for i, _ in enumerate(header) if any(str(row[i]) for row in rows)]
-    lines = [[header[i] for i in kept], ["---"] * len(kept), *([row[i] for i in kept] for row in rows)]
-    return "".join("| " + " | ".join(cell(value) for value in line) + " |\n" for line in lines) + "\n"
-
-
-def value_of(default):
-    """A default value as YAML would write it."""
-    if isinstance(default, bool) or default is None:
-        return {True: "true", False: "false", None: "null"}[default]
-    if isinstance(default, str):
-        return default or '""'
-    if isinstance(default, (list, tuple)):
-        return f"[{', '.join(value_of(item) for item in default)}]"
-    return repr(default)
 
 
 def option_table(entry, section):
@@ -181,11 +140,6 @@ def count_parameters(shipped):
 # Pages.
 
 
-def anchor(text):
-    """The anchor that Python-Markdown gives a heading."""
-    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower())
-
-
 def config_link(name):
     return f"[{name}](configs.md#{anchor(name)})"
 
@@ -248,65 +202,6 @@ def configs_page(shipped):
             f" {config.eval.eval_seq_len - config.eval.open_loop_ctx} predicted in evaluation.\n\n"
         )
     return text.rstrip() + "\n"
-
-
-def trained_page():
-    text = NOTICE + (DOCS / "trained.in").read_text(encoding="utf-8").rstrip() + "\n\n"
-    shipped = [entry for entry in catalogue.trained() if pathlib.Path(entry["path"]).parent == shelf.SHIPPED]
-    rows = []
-    for entry in shipped:
-        evaluation, scores = entry["evaluation"], entry["evaluation"]["scores"]["model"]
-        predicted = f"{evaluation['context']} and {evaluation['seq_len'] - evaluation['context']}"
-        means = [f"{scores[key]['mean']:.3g}" if key in scores else "" for key in ("psnr", "ssim", "lpips")]
-        link = f"[`{entry['name']}`](#{anchor(entry['name'])})"
-        rows.append((link, f"{entry['parameters']:,}", f"{entry['weights']['bytes'] / 1e6:.1f}", predicted, *means))
-    text += table(("name", "parameters", "MB", "observed and predicted", "PSNR", "SSIM", "LPIPS"), rows)
-    for entry in shipped:
-        text += card_section(entry)
-    return text.rstrip() + "\n"
-
-
-def card_section(entry):
-    """The section of one trained model: its picture, scores and facts."""
-    training, evaluation, weights = entry["training"], entry["evaluation"], entry["weights"]
-    text = f"## {entry['name']}\n\n{prose(entry['title'])}.\n\n"
-    picture = f"trained/{entry['name']}.gif"
-    if (DOCS / picture).is_file():
-        text += f'<img src="{picture}" width="264" alt="truth and prediction of {entry["name"]}">\n\n'
-    rows = [
-        (predictor, *(f"{score['mean']:.4g} ± {score['ci95']:.2g}" for score in scores.values()))
-        for predictor, scores in evaluation["scores"].items()
-    ]
-    text += table(("predictor", *evaluation["scores"]["model"]), rows)
-    samples = f", {evaluation['samples']} futures each" if evaluation["samples"] > 1 else ""
-    text += (
-        f"Protocol `{evaluation['name']}`: {evaluation['context']} frames observed,"
-        f" {evaluation['seq_len'] - evaluation['context']} predicted, {evaluation['clips']} clips of the"
-        f" {evaluation['split']} split{samples}; ± is half of the 95 % interval."
-        f" `{evaluation['command']}` repeats it.\n\n"
-    )
-    trained = f" at commit {training['commit']}" if training["commit"] else ""
-    facts = [
-        (
-            "Model, data set",
-            f"[`{entry['model']}`](models.md#{anchor(entry['model'])}), "
-            f"[`{entry['data']}`](datasets.md#{anchor(entry['data'])})",
-        ),
-        (
-            "Trained",
-            f"{training['steps']:,} steps of {training['clips a step']} clips of {training['frames a clip']} frames,"
-            f" {training['hours']:g} hours of training steps on {training['hardware']}, TensorFlow"
-            f" {training['versions']['tensorflow']}{trained}: `{training['command']}`",
-        ),
-        (
-            "Weights",
-            f"{entry['parameters']:,} parameters, {weights['bytes'] / 1e6:.1f} MB of {weights['dtype']}, SHA-256"
-            f" `{weights['sha256'][:16]}...`",
-        ),
-        ("Limits", prose(entry["limits"])),
-        ("Licences", prose(f"weights {entry['licence']['weights']}; data {entry['licence']['data']}")),
-    ]
-    return text + "".join(f"- **{key}:** {value}\n" for key, value in facts if value) + "\n"
 
 
 def clips_of(cls):
