@@ -7,6 +7,7 @@ FREE_TO_CHANGE = (
     "data.root",
     "data.cache",
     "data.flow",
+    "data.max_damaged",
     "train.devices",
     "train.xla",
     "train.recompute",

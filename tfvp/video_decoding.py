@@ -19,6 +19,18 @@ _SEARCHABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")  # containers 
 _MARGIN = 2  # frames that are searched for beyond those that are needed
 
 
+class Truncated(UserError):
+    """Frames end before the file's header says so, or before the first damage.
+
+    Attributes:
+        extent: how much can be read of how much the header promises, in words.
+    """
+
+    def __init__(self, message, extent):
+        super().__init__(message)
+        self.extent = extent
+
+
 def whole(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collections.abc.Iterator[tuple]:
     """Yields all frames of a video file, (start, end, PyAV frame), times in seconds.
 
@@ -27,25 +39,83 @@ def whole(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collection
         file: an open binary file to read in its place.
 
     Raises:
-        UserError: there is no video in it, or less than its header promises.
+        Truncated: frames end early. Those that were yielded are good.
+        UserError: there is no video in it.
     """
     with av.open(file or str(path)) as container:
         stream = _stream(path, container)
         duration = 1.0 / float(stream.average_rate or 25)
-        count, placeholders, end = 0, 0, 0.0
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise UserError(f"{path} is truncated or damaged after frame {count}; replace or remove it")
-            placeholders += 0 < packet.size <= _PLACEHOLDER_BYTES
-            for frame in packet.decode():
-                start = frame.time if frame.time is not None else count * duration
-                count, end = count + 1, start + duration
-                yield start, end, frame
-        promised = _promised_frames(container, stream, duration)
-        if count + placeholders < promised:
-            raise UserError(
-                f"{path} is truncated: its header promises {promised} frames, it holds {count}; replace or remove it"
-            )
+        count, promise = 0, _Promise(container, stream, duration)
+        try:
+            for packet in container.demux(*promise.streams):
+                promise.read(packet)
+                if packet.stream.index != stream.index:
+                    continue
+                if packet.is_corrupt:
+                    message = f"{path} is truncated or damaged after frame {count}; replace or remove it"
+                    raise Truncated(message, promise.extent(count))
+                for frame in packet.decode():
+                    start = frame.time if frame.time is not None else count * duration
+                    count += 1
+                    yield start, start + duration, frame
+        except av.FFmpegError as error:
+            if not count:
+                raise
+            reason = error.strerror or type(error).__name__
+            message = f"{path} is damaged after frame {count} ({reason}); replace or remove it"
+            raise Truncated(message, promise.extent(count)) from error
+        missing = promise.missing(count)
+        if missing:
+            raise Truncated(f"{path} is truncated: {missing}; replace or remove it", promise.extent(count))
+
+
+class _Promise:
+    """What the header says of how much there is, and what there is of it.
+
+    Some containers count their frames (mp4, avi), others say how long they last (Matroska, WebM): there, the ends of
+    the packets are what counts, as the number of frames does not follow from the time where the rate varies.
+
+    Attributes:
+        streams: those whose packets `read` has to be given.
+    """
+
+    def __init__(self, container, stream, frame_time):
+        self.stream = stream
+        self.frame_time = frame_time
+        self.exact = container.format.name == "avi"
+        self.placeholders = 0
+        self.end = 0.0
+        self.frames = stream.frames
+        lasts = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        # An edit list may show less than the file holds, so the time that is to be shown counts too.
+        if self.frames and lasts and not self.exact:
+            self.frames = min(self.frames, round(lasts / frame_time) - 1)
+        if not lasts and container.duration:
+            lasts = container.duration / av.time_base
+        self.seconds = 0.0 if self.exact or stream.frames else lasts
+        # The time of a container without times of its streams is that of the longest of them.
+        self.streams = container.streams if self.seconds and not stream.duration else [stream]
+
+    def read(self, packet):
+        if packet.stream.index == self.stream.index:
+            self.placeholders += 0 < packet.size <= _PLACEHOLDER_BYTES
+        if packet.pts is not None:
+            lasts = packet.duration * packet.time_base if packet.duration else self.frame_time
+            self.end = max(self.end, float(packet.pts * packet.time_base) + float(lasts))
+
+    def missing(self, count):
+        """What is missing after `count` frames, in words; "" if nothing is."""
+        if count + self.placeholders < self.frames:
+            return f"its header promises {self.stream.frames} frames, it holds {count}"
+        if self.end < self.seconds - 0.5 * self.frame_time:
+            return f"its header promises {self.seconds:.2f} seconds, its {count} frames end after {self.end:.2f}"
+        return ""
+
+    def extent(self, count):
+        """How much `count` frames are of how much, in words."""
+        if self.stream.frames:
+            return f"{count} of {self.stream.frames} frames"
+        return f"{count} frames, {self.end:.2f} of {self.seconds:.2f} seconds" if self.seconds else f"{count} frames"
 
 
 def tail(path: pathlib.Path, count: int) -> collections.abc.Iterator[tuple] | None:
@@ -108,19 +178,6 @@ def _stream(path, container):
     stream.codec_context.thread_count = 1
     stream.codec_context.options = {"err_detect": "explode"}
     return stream
-
-
-def _promised_frames(container, stream, duration):
-    """How many frames the header promises at least; 0 where it does not say."""
-    if container.format.name == "avi":
-        return stream.frames
-    counts = [stream.frames] if stream.frames else []
-    if stream.duration:
-        # An edit list may show less than the file holds, so the time that is to be shown counts too.
-        counts.append(round(float(stream.duration * stream.time_base) / duration) - 1)
-    elif container.duration and len(container.streams) == 1:
-        counts.append(round(container.duration / 1e6 / duration) - 1)
-    return min(counts, default=0)
 
 
 def gif(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collections.abc.Iterator[tuple]:

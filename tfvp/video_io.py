@@ -92,8 +92,8 @@ def iterate_video(
 ) -> collections.abc.Iterator[np.ndarray]:
     """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
 
-    Damage is reported where it is met, so pieces that came before the error are good frames
-    of an incomplete file.
+    Damage is reported after all frames before it, so pieces that came before the error are good frames
+    of an incomplete file (`tfvp.video_decoding.Truncated`).
 
     Args:
         path: also frames, [T, H, W] or [T, H, W, C], which are taken as a .npy file of them would be.
@@ -106,13 +106,13 @@ def iterate_video(
     if resize not in RESIZE_MODES:
         raise ValueError(f"resize must be one of {', '.join(RESIZE_MODES)}, not {resize!r}")
     convert = Converter(image_size, channels, resize)
-    pending = []
+    pending, damage = [], []
     with _readable(path, file) if array is None else contextlib.nullcontext():
         if array is None:
             frames = _open(path, file, 0 if fps else last)  # resampling counts time from the first frame
         else:
             frames = ((None, None, frame) for frame in _array_frames(path, array[-last:]))
-        for frame in select(_at_rate(_some(frames, path), fps)):
+        for frame in select(_at_rate(_some(_good(frames, damage), path), fps)):
             frame = convert(frame() if callable(frame) else frame)
             if pending and frame.shape != pending[0].shape:
                 raise UserError(f"{path} has frames of different sizes; set data.image_size to make them equal")
@@ -122,6 +122,8 @@ def iterate_video(
                 pending = []
     if pending:
         yield convert.colours(np.stack(pending))
+    if damage:
+        raise damage[0]
 
 
 def read_image(
@@ -216,6 +218,19 @@ def _open(path, file, last):
     if suffix == ".gif":
         return video_decoding.gif(path, file)
     return (last and not file and video_decoding.tail(path, last)) or video_decoding.whole(path, file)
+
+
+def _good(frames, damage):
+    """The frames before the first damage, which is added to the list `damage` if there are any."""
+    some = False
+    try:
+        for frame in frames:
+            some = True
+            yield frame
+    except video_decoding.Truncated as error:
+        if not some:
+            raise
+        damage.append(error)
 
 
 def _some(frames, path):

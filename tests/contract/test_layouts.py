@@ -205,10 +205,16 @@ def test_truncated_files_in_a_folder(tmp_path, capsys):
     bad.write_bytes(layouts.truncated(bad.read_bytes(), 0.6))
     (tmp_path / "5.avi").write_bytes(b"")
     dataset = prepared("folder", tmp_path)
-    assert set().union(*(shown(dataset, s) for s in dataset.splits)) == {0, 1, 2, 4, 6, 7}
+    clips = {n: frames for s in dataset.splits for n, frames in shown(dataset, s).items()}
+    assert set(clips) == {0, 1, 2, 3, 4, 6, 7} and 5 < clips[3] < 23
     said = capsys.readouterr().out
-    assert "2 of 8 files" in said and "3.avi" in said and "5.avi" in said
-    assert any("2 of 8 files" in note for note in dataset.notes())
+    assert "1 of 8 files of folder cannot be read" in said and "5.avi" in said
+    assert f"3.avi ({clips[3]} of 23 frames)" in said
+    assert any("1 of 8 files" in note and "3.avi" in note for note in dataset.notes())
+    with pytest.raises(UserError, match=r"2 of 8 files of folder .*3\.avi.*5\.avi.*data\.max_damaged=0\.25"):
+        prepared("folder", tmp_path, {"truncated": "skip"})
+    dataset = prepared("folder", tmp_path, {"truncated": "skip"}, max_damaged=0.25)
+    assert set().union(*(shown(dataset, s) for s in dataset.splits)) == {0, 1, 2, 4, 6, 7}
 
 
 @settings(max_examples=60, deadline=None)

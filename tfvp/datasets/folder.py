@@ -9,12 +9,12 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tfvp import video_io
+from tfvp import video_decoding, video_io
 from tfvp.datasets import base, time_split
 from tfvp.errors import UserError
 from tfvp.pipeline import contents, listing
 from tfvp.pipeline import survey as surveys
-from tfvp.pipeline.decoding import Source
+from tfvp.pipeline.decoding import Excluded, Incomplete, Source
 from tfvp.pipeline.pseudo_labels import KMeansLabels, ModelLabels
 from tfvp.registry import register
 
@@ -50,6 +50,8 @@ class Folder(base.FileDataset):
         fps: frames per second to resample to, by holding frames; 0 = as they are. Arrays and
             folders of images have no rate, and are taken as they are.
         min_length: videos with fewer frames are skipped and named.
+        truncated: use = a video file whose frames end early, or are damaged from some place on, is used as far as it
+            can be read, and named; skip = it counts as damaged.
         validation_fraction: of the films, for validation; where films are cut by time, of their frames.
         test_fraction: of the films or frames, for the test split.
         group: which files are of one film. "" = each file is a film; folder = the files of one folder, except those
@@ -85,6 +87,7 @@ class Folder(base.FileDataset):
         resize: typing.Literal["crop", "area", "squash"] = "crop",
         fps: float = 0.0,
         min_length: int = 2,
+        truncated: typing.Literal["use", "skip"] = "use",
         validation_fraction: float = 0.1,
         test_fraction: float = 0.1,
         group: str = "",
@@ -100,6 +103,7 @@ class Folder(base.FileDataset):
             resize=resize,
             fps=float(fps),
             min_length=min_length,
+            truncated=truncated,
             validation_fraction=float(validation_fraction),
             test_fraction=float(test_fraction),
         )
@@ -241,13 +245,19 @@ class Folder(base.FileDataset):
         )
 
     def decode(self, source):
-        frames = 0
-        for name, pieces in super().decode(source):
-            frames += len(pieces["video"])
-            yield name, pieces if self.labels == "none" else {**pieces, "labels": self.labeller(pieces["video"])}
-        least = self.options["min_length"]
+        frames, damage, least = 0, None, self.options["min_length"]
+        try:
+            for name, pieces in super().decode(source):
+                frames += len(pieces["video"])
+                yield name, pieces if self.labels == "none" else {**pieces, "labels": self.labeller(pieces["video"])}
+        except video_decoding.Truncated as error:
+            if self.options["truncated"] == "skip" or frames < max(1, least):
+                raise
+            damage = error
         if frames < least:
-            raise UserError(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
+            raise Excluded(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
+        if damage:
+            raise Incomplete(f"{source.path} ({damage.extent})") from damage
 
     def _survey(self, folders):
         """{split: {name: path}} of folders; says what else they hold."""

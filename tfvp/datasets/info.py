@@ -15,6 +15,7 @@ class Settings:
         channels: 1 = grey, 3 = RGB.
         seed: of generated training clips. Validation and test clips are always the same.
         flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
+        max_damaged: share of the files that may be damaged; one file may be, in any case.
     """
 
     root: str = ""
@@ -23,6 +24,7 @@ class Settings:
     channels: int = 1
     seed: int = 1
     flow: str = ""
+    max_damaged: float = 0.01
 
 
 @dataclasses.dataclass(frozen=True)

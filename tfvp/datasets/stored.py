@@ -4,6 +4,7 @@ import hashlib
 import os
 import pathlib
 
+from tfvp.datasets import losses
 from tfvp.errors import UserError
 from tfvp.pipeline import shards
 
@@ -53,17 +54,14 @@ def prepare(dataset, progress, prune=False):
         raise KeyboardInterrupt(
             "stopped; the files that were decoded are kept; rerun the same command to decode the others"
         ) from None
+    losses.check(dataset)
     for sentence in sentences(dataset):
         dataset.warn_once(sentence)
 
 
 def sentences(dataset):
-    """What there is to say of files that are not used, or are used no more than once."""
-    manifest, result = dataset.store.manifest, []
-    if unreadable := manifest["unreadable"]:
-        reasons = list(unreadable.values())
-        files = f"{len(reasons)} of {len(manifest['sources'])} files"
-        result.append(f"{files} of {dataset.name} cannot be read and are skipped: {_some(reasons, '; ', '; and ')}")
+    """What there is to say of files that are not used, or only in part, or are used no more than once."""
+    manifest, result = dataset.store.manifest, losses.sentences(dataset)
     if lost := dataset.store.lost:
         result.append(
             f"{len(lost)} of {len(manifest['sources'])} files of {dataset.name} are gone from {dataset.settings.root}"
@@ -72,9 +70,9 @@ def sentences(dataset):
     return result
 
 
-def _some(names, comma=", ", last=" and "):
-    more = f"{last}{len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return comma.join(names[:SHOWN]) + more
+def _some(names):
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _sources(dataset, store):

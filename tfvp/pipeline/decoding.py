@@ -15,9 +15,11 @@ from concurrent import futures
 from tqdm import tqdm
 
 from tfvp.errors import UserError
-from tfvp.pipeline import shard_files
+from tfvp.pipeline import passing_errors, shard_files
 
 SHARD_BYTES = 256 * 2**20
+PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before a file is read again, after errors that may pass
+NO_PROBLEMS = {"unreadable": {}, "excluded": {}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,14 @@ class Source:
     member: str = ""
     segments: tuple = ()
     state: tuple = ()
+
+
+class Incomplete(UserError):
+    """Raised by `decode` at the end of a file whose frames end early: what it yielded is kept, and the file named."""
+
+
+class Excluded(UserError):
+    """Raised by `decode` for a file that is whole, but not to be used. It does not count as lost."""
 
 
 def unzipped(source):
@@ -70,12 +80,17 @@ class Decoding:
             self.queue.put(source)
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.unreadable = {}
+        self.report = {kind: {} for kind in NO_PROBLEMS}
         self.threads = max(1, min(os.cpu_count() or 1, len(todo), 8))
         title = f"decoding {store.settings['dataset']}"
         self.bar = tqdm(total=len(todo), desc=title, unit="file", disable=not progress)
 
     def run(self):
+        """Returns what was wrong, {"unreadable" or "excluded": {source name: a sentence}}.
+
+        Raises:
+            UserError: a file cannot be read for now, however often it is tried. Finished sources are kept.
+        """
         with self.bar, futures.ThreadPoolExecutor(self.threads) as pool:
             running = [pool.submit(self.work) for _ in range(self.threads)]
             try:
@@ -83,7 +98,7 @@ class Decoding:
                     future.result()
             finally:
                 self.stopping.set()
-        return dict(sorted(self.unreadable.items()))
+        return {kind: dict(sorted(files.items())) for kind, files in self.report.items()}
 
     def work(self):
         shard = None
@@ -110,17 +125,70 @@ class Decoding:
             return shard_files.ShardWriter(self.store, f"shard-{self.number - 1:05d}")
 
     def add(self, shard, source):
-        try:
-            for name, pieces in self.decode(source):
-                if self.stopping.is_set():
-                    return shard.discard()
-                shard.append(name, pieces)
-            shard.keep(source, self.wanted[source.name])
-        except UserError as error:
+        """Decodes a source into a shard.
+
+        Raises:
+            UserError: the file cannot be read for now.
+        """
+        doubted, pauses = False, iter(PAUSES)
+        while (problem := self.attempt(shard, source)) is not None:
+            passing = passing_errors.passing(problem)
+            if passing_errors.is_ambiguous(passing) and passing_errors.can_be_read(source.path):
+                if doubted:
+                    passing = None
+                doubted = True
+            elif passing is None and not source.path.exists():
+                passing = problem  # it was there when the files were listed
+            if passing is None:
+                self.give_up(shard, source, problem)
+                break
             shard.discard()
-            with self.lock:
-                self.unreadable[source.name] = str(error)
-        except BaseException:
-            shard.discard()
-            raise
+            pause = next(pauses, None)
+            if pause is None:
+                raise UserError(
+                    f"{source.path} cannot be read at the moment ({_reason(passing)}), tried {len(PAUSES) + 1} times;"
+                    " what is decoded is kept: once it can be read again, repeat the same command"
+                ) from problem
+            if self.stopping.wait(0 if doubted else pause):
+                return
         self.bar.update()
+
+    def attempt(self, shard, source):
+        """Decodes a source once; returns what was wrong with the file, or None. Other errors are raised."""
+        pieces = self.pieces(source)
+        while True:
+            try:
+                name, piece = next(pieces)
+            except StopIteration:
+                break
+            except (UserError, OSError, MemoryError) as error:
+                return error
+            except Exception as error:
+                if passing_errors.passing(error) is None:
+                    raise
+                return error
+            if self.stopping.is_set():
+                shard.discard()
+                return None
+            shard.append(name, piece)
+        shard.keep(source, self.wanted[source.name])
+        return None
+
+    def pieces(self, source):
+        yield from self.decode(source)
+
+    def give_up(self, shard, source, problem):
+        """Records what is wrong with a file."""
+        if isinstance(problem, Incomplete):
+            shard.keep(source, self.wanted[source.name], note=str(problem))
+            return
+        shard.discard()
+        sentence = str(problem)
+        if not isinstance(problem, UserError):
+            sentence = f"{source.path} cannot be read ({_reason(problem)}); replace or remove it"
+        with self.lock:
+            self.report["excluded" if isinstance(problem, Excluded) else "unreadable"][source.name] = sentence
+
+
+def _reason(error):
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -25,8 +25,9 @@ class Entries:
     """The entries of all whole shards.
 
     An entry says where the clips of a source lie in one shard: {"source", "fingerprint", "clips": [{"name",
-    "offset", "length"}, ...]}. Where a source is spread over several entries, each has its number, "part", and the
-    last one their number, "parts"; clips of the same name follow each other in the order of parts.
+    "offset", "length"}, ...]}, and perhaps a "note" for readers. Where a source is spread over several entries, each
+    has "plan", which says how it was divided, "parts", how many there are in it, and "part", its place; clips of the same
+    name follow each other in the order of parts.
 
     Args:
         folder: a `pathlib.Path`.
@@ -46,12 +47,19 @@ class Entries:
             self.shards[shard["name"]] = {key: shard[key] for key in ("name", "frames", "files")}
             for entry in shard["sources"]:
                 key = entry["source"], entry["fingerprint"]
-                self._parts.setdefault(key, {})[entry.get("part", 0)] = (entry, shard["name"])
+                place = entry.get("plan", ""), entry.get("part", 0)
+                self._parts.setdefault(key, {})[place] = (entry, shard["name"])
                 self._names.setdefault(entry["fingerprint"], []).append(entry["source"])
 
-    def parts(self, name, fingerprint):
-        """The finished parts of a source: {number: (entry, shard name)}."""
-        return self._parts.get((name, fingerprint), {})
+    def parts(self, name, fingerprint, plan=""):
+        """The finished parts of a source in one plan: {number: (entry, shard name)}."""
+        parts = self._parts.get((name, fingerprint), {})
+        return {part: entry for (division, part), entry in parts.items() if division == plan}
+
+    def note(self, name, fingerprint):
+        """What readers of a source should know, or ""."""
+        entry, _ = self.parts(name, fingerprint).get(0, ({}, ""))
+        return entry.get("note", "")
 
     def clips(self, name, fingerprint):
         """The clips of a source, or None if it is not complete.
@@ -63,10 +71,11 @@ class Entries:
             of the last two where a clip lies in several shards.
         """
         for old in (name, *self._names.get(fingerprint, ())):
-            clips = self._joined(self.parts(old, fingerprint))
-            names = [_renamed(clip["name"], old, name) for clip in clips or ()]
-            if clips is not None and None not in names:
-                return [{**clip, "name": new} for clip, new in zip(clips, names)]
+            for plan in sorted({plan for plan, _ in self._parts.get((old, fingerprint), {})}):
+                clips = self._joined(self.parts(old, fingerprint, plan))
+                names = [_renamed(clip["name"], old, name) for clip in clips or ()]
+                if clips is not None and None not in names:
+                    return [{**clip, "name": new} for clip, new in zip(clips, names)]
         return None
 
     @staticmethod

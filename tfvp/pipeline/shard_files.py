@@ -49,8 +49,10 @@ class ShardWriter:
         clip["length"] += count
         self.added += count
 
-    def keep(self, source, fingerprint):
-        self.sources.append({"source": source.name, "fingerprint": fingerprint, "clips": list(self.clips.values())})
+    def keep(self, source, fingerprint, note=""):
+        """Ends a source; `note` says what its readers should know."""
+        entry = {"source": source.name, "fingerprint": fingerprint, "clips": list(self.clips.values())}
+        self.sources.append({**entry, **({"note": note} if note else {})})
         self.frames, self.clips, self.added = self.frames + self.added, {}, 0
 
     def discard(self):

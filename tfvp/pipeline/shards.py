@@ -141,7 +141,7 @@ class Store:
             return False
         former = self._read_manifest()
         lost = self._lost(former, wanted, entries)
-        self.manifest = self._assembled(wanted, lost, former, entries, {})
+        self.manifest = self._assembled(wanted, lost, former, entries, decoding.NO_PROBLEMS)
         with contextlib.suppress(UserError):
             files.write_json(self.manifest_path, self.manifest)
         return True
@@ -170,8 +170,9 @@ class Store:
         lost = {} if prune else self._lost(former, wanted, entries)
         todo = [source for source in sources if entries.clips(source.name, prints[source.name]) is None]
         number = next_number(self.folder)
-        unreadable = decoding.Decoding(self, todo, prints, decode, number, progress).run() if todo else {}
-        files.write_json(self.manifest_path, self._assembled(wanted, lost, former, Entries(self.folder), unreadable))
+        work = decoding.Decoding(self, todo, prints, decode, number, progress)
+        report = work.run() if todo else decoding.NO_PROBLEMS
+        files.write_json(self.manifest_path, self._assembled(wanted, lost, former, Entries(self.folder), report))
         if prune:
             self._remove_unused()
 
@@ -196,13 +197,14 @@ class Store:
                 )
         return lost
 
-    def _assembled(self, wanted, lost, former, entries, unreadable):
+    def _assembled(self, wanted, lost, former, entries, report):
         """The manifest: every source that has frames."""
         listed, clips = _merged(wanted, lost, former), []
         for name, (fingerprint, split) in listed.items():
             clips += [{"source": name, "split": split, **clip} for clip in entries.clips(name, fingerprint) or ()]
         if not clips:
-            first = next(iter(unreadable.values()), "they hold no frames")
+            reasons = [reason for problems in report.values() for reason in problems.values()]
+            first = next(iter(reasons), "they hold no frames")
             raise UserError(
                 f"none of the {len(wanted)} files of {self.settings['dataset']} can be read; the first: {first}"
             )
@@ -216,7 +218,8 @@ class Store:
             "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
             "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
             "frames": sum(clip["length"] for clip in clips),
-            "unreadable": unreadable,
+            **report,
+            "truncated": {n: note for n, (fingerprint, _) in listed.items() if (note := entries.note(n, fingerprint))},
             "shards": [shard for name, shard in entries.shards.items() if name in used],
             "sources": listed,
             "clips": clips,
