@@ -15,7 +15,7 @@ from tfvp.errors import UserError
 
 # MPEG-4 codes "the last picture again" in a packet of this many bytes at most; a decoder may leave it out.
 _PLACEHOLDER_BYTES = 8
-_SEARCHABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")  # containers with an index of key frames
+SEARCHABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")  # containers with an index of key frames
 _MARGIN = 2  # frames that are searched for beyond those that are needed
 
 
@@ -43,9 +43,9 @@ def whole(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collection
         UserError: there is no video in it.
     """
     with av.open(file or str(path)) as container:
-        stream = _stream(path, container)
+        stream = stream_of(path, container)
         duration = 1.0 / float(stream.average_rate or 25)
-        count, promise = 0, _Promise(container, stream, duration)
+        count, promise = 0, Promise(container, stream)
         try:
             for packet in container.demux(*promise.streams):
                 promise.read(packet)
@@ -69,17 +69,19 @@ def whole(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collection
             raise Truncated(f"{path} is truncated: {missing}; replace or remove it", promise.extent(count))
 
 
-class _Promise:
-    """What the header says of how much there is, and what there is of it.
+class Promise:
+    """What a file's header says of how much there is, and what there is of it.
 
     Some containers count their frames (mp4, avi), others say how long they last (Matroska, WebM): there, the ends of
     the packets are what counts, as the number of frames does not follow from the time where the rate varies.
 
     Attributes:
         streams: those whose packets `read` has to be given.
+        estimate: of the number of frames; 0 where the header does not say.
     """
 
-    def __init__(self, container, stream, frame_time):
+    def __init__(self, container, stream):
+        frame_time = 1.0 / float(stream.average_rate or 25)
         self.stream = stream
         self.frame_time = frame_time
         self.exact = container.format.name == "avi"
@@ -93,6 +95,7 @@ class _Promise:
         if not lasts and container.duration:
             lasts = container.duration / av.time_base
         self.seconds = 0.0 if self.exact or stream.frames else lasts
+        self.estimate = stream.frames or round(self.seconds / frame_time)
         # The time of a container without times of its streams is that of the longest of them.
         self.streams = container.streams if self.seconds and not stream.duration else [stream]
 
@@ -131,9 +134,9 @@ def tail(path: pathlib.Path, count: int) -> collections.abc.Iterator[tuple] | No
     """
     try:
         with av.open(str(path)) as container:
-            stream = _stream(path, container)
+            stream = stream_of(path, container)
             duration = _duration(container, stream)
-            if container.format.name not in _SEARCHABLE or not duration or not stream.average_rate:
+            if container.format.name not in SEARCHABLE or not duration or not stream.average_rate:
                 return None
             begin, unit, frame_time = stream.start_time or 0, stream.time_base, 1.0 / float(stream.average_rate)
             wanted = duration - (count + _MARGIN) * frame_time
@@ -169,7 +172,8 @@ class _Uncertain(Exception):
     """Frames may have been decoded from others that are missing."""
 
 
-def _stream(path, container):
+def stream_of(path, container):
+    """The video stream of an open file, set to decode in one thread and to make damage an error."""
     if not container.streams.video or container.streams.video[0].codec_context is None:
         raise UserError(f"{path} has no video stream that can be decoded; replace or remove it")
     stream = container.streams.video[0]

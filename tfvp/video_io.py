@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tfvp import files, video_decoding
+from tfvp import files, video_decoding, video_parts
 from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
@@ -89,6 +89,7 @@ def iterate_video(
     chunk: int = 64,
     select: collections.abc.Callable[[collections.abc.Iterator], collections.abc.Iterable] = iter,
     last: int = 0,
+    part: video_parts.Part | None = None,
 ) -> collections.abc.Iterator[np.ndarray]:
     """Yields a video in pieces, uint8 [at most `chunk`, H, W, C]; see `read_video`.
 
@@ -101,6 +102,11 @@ def iterate_video(
             decides how far the file is decoded, and for which frames the rest of the work is done.
         last: of how many frames at the end at least it is given; 0 = of all. Where a file can be searched for them, the
             rest is not decoded, and damage there is not met.
+        part: one of `tfvp.video_parts.divide`, to read in place of the whole film.
+
+    Raises:
+        UserError: as for `read_video`; `tfvp.video_parts.Indivisible` where `part` may not be what the whole film holds
+            there.
     """
     array, path = (path, "the array") if isinstance(path, np.ndarray) else (None, pathlib.Path(path))
     if resize not in RESIZE_MODES:
@@ -108,11 +114,13 @@ def iterate_video(
     convert = Converter(image_size, channels, resize)
     pending, damage = [], []
     with _readable(path, file) if array is None else contextlib.nullcontext():
-        if array is None:
+        if part is not None:
+            frames = video_parts.frames_of(path, part)
+        elif array is None:
             frames = _open(path, file, 0 if fps else last)  # resampling counts time from the first frame
         else:
             frames = ((None, None, frame) for frame in _array_frames(path, array[-last:]))
-        for frame in select(_at_rate(_some(_good(frames, damage), path), fps)):
+        for frame in select(_at_rate(_some(_good(frames, damage), path), fps, part)):
             frame = convert(frame() if callable(frame) else frame)
             if pending and frame.shape != pending[0].shape:
                 raise UserError(f"{path} has frames of different sizes; set data.image_size to make them equal")
@@ -242,21 +250,26 @@ def _some(frames, path):
     yield from frames
 
 
-def _at_rate(frames, fps):
+def _at_rate(frames, fps, part=None):
     if not fps:
         yield from (frame for _, _, frame in frames)
         return
-    emitted, first, previous = 0, None, None
+    emitted, first, previous = 0, part and part.origin, None
     for start, end, frame in frames:
         if start is None:
             yield frame
             continue
         first = start if first is None else first
+        if part and previous is None:  # go on with the numbers of the parts before
+            emitted = max(0, int((start - first) * fps) - 2)
+            while emitted / fps < start - first - 1e-4:
+                emitted += 1
         while previous is not None and emitted / fps < start - first - 1e-4:
             yield previous[1]
             emitted += 1
         previous = (end - first, frame)
-    while previous is not None and emitted / fps < previous[0] - 1e-4:
+    until = part.until - first if part and part.until is not None else previous and previous[0]
+    while previous is not None and emitted / fps < until - 1e-4:
         yield previous[1]
         emitted += 1
 

@@ -116,18 +116,18 @@ def test_cityscapes_tells_snippets_apart(tmp_path):
 def test_sequences_of_jpegs(tmp_path, extra):
     clip, path = layouts.marked_clip(3, 7, 48, 64), tmp_path / "V000.seq"
     layouts.write_seq(path, clip, extra)
-    frames = kitti_caltech.read_seq(path)
+    frames = list(kitti_caltech.read_seq(path))
     assert len(frames) == 7 and layouts.marks(np.stack(frames))[1].tolist() == list(range(7))
     content = path.read_bytes()
     for cut in (100, 1024, len(content) // 2):
         path.write_bytes(content[:cut])
         with pytest.raises(UserError, match="V000.seq"):
-            kitti_caltech.read_seq(path)
+            list(kitti_caltech.read_seq(path))
     other = bytearray(content)
     other[564:568] = (1).to_bytes(4, "little")
     path.write_bytes(bytes(other))
     with pytest.raises(UserError, match="format 1"):
-        kitti_caltech.read_seq(path)
+        list(kitti_caltech.read_seq(path))
 
 
 def test_every_third_frame_of_caltech(tmp_path):

@@ -24,7 +24,8 @@ ROWS = [
     {"preprocessing", "zoo"},
     {"run", "weights", "video_io"},
     {"changes"},
-    {"config", "frames", "video_decoding"},
+    {"config", "frames", "video_parts"},
+    {"video_decoding"},
     {"registry", "files", "locks", "compat", "devices"},
     {"errors", "quiet"},
 ]

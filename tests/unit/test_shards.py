@@ -130,7 +130,7 @@ def test_only_what_changed_is_decoded_again(tmp_path, small_shards):
     assert store.clip_lengths("train").tolist() == [20, 15, 23, 24]
     assert (layouts.marks(whole_clips(store, "train")[1])[0] == 9).all()
     names = {clip["shard"] for clip in store.manifest["clips"]}
-    assert {p.name.split(".")[0] for p in store.folder.glob("shard-*.npy")} == names
+    assert {p.name.split(".")[0] for p in store.folder.glob("shard-*.npy")} >= names
 
 
 def test_shards_outlive_the_raw_files(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfvp import registry, video_io
+from tfvp import registry, video_io, video_parts
 from tfvp.datasets import stored
 from tfvp.datasets.info import DatasetInfo, Settings  # noqa: F401 - data sets take them from here
 from tfvp.errors import UserError
@@ -304,13 +304,23 @@ class FileDataset(VideoDataset):
         path, options = source.path, self.preprocessing.reading
         if source.member:
             path, options["file"] = pathlib.Path(source.member), io.BytesIO(decoding.unzipped(source))
-        if not source.segments:
-            yield from ((source.name, {"video": piece}) for piece in video_io.iterate_video(path, **options))
-            return
-        video = video_io.read_video(path, **options)
-        for first, end in source.segments:
-            if len(video[first:end]):
-                yield f"{source.name}#{first + 1}-{end}", {"video": video[first:end]}
+        pieces = video_io.iterate_video(path, **options, part=source.part)
+        for name, piece in decoding.in_segments(source, pieces):
+            yield name, {"video": piece}
+
+    def divided(self, source: decoding.Source, frames: int) -> list[video_parts.Part]:
+        """How a long film is divided, so that several threads decode it and a stopped preparation goes on inside it.
+
+        An author whose `decode` heeds `source.part` may return `tfvp.video_parts.divide(source.path, frames)`.
+
+        Args:
+            source: of `sources`.
+            frames: about so many for each part.
+
+        Returns:
+            The parts; [] for a file that is decoded in one go.
+        """
+        return []
 
     @property
     def root(self) -> pathlib.Path:

@@ -9,7 +9,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tfvp import video_decoding, video_io
+from tfvp import video_decoding, video_io, video_parts
 from tfvp.datasets import base, time_split
 from tfvp.errors import UserError
 from tfvp.pipeline import contents, listing
@@ -245,7 +245,8 @@ class Folder(base.FileDataset):
         )
 
     def decode(self, source):
-        frames, damage, least = 0, None, self.options["min_length"]
+        frames, damage = 0, None
+        least = self.options["min_length"] if source.part is None else 0
         try:
             for name, pieces in super().decode(source):
                 frames += len(pieces["video"])
@@ -258,6 +259,11 @@ class Folder(base.FileDataset):
             raise Excluded(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
         if damage:
             raise Incomplete(f"{source.path} ({damage.extent})") from damage
+
+    def divided(self, source, frames):
+        if source.path.suffix.lower() not in video_io.VIDEO_SUFFIXES or self.options["min_length"] > frames:
+            return []
+        return video_parts.divide(source.path, frames)
 
     def _survey(self, folders):
         """{split: {name: path}} of folders; says what else they hold."""

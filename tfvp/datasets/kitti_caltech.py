@@ -1,6 +1,8 @@
 """Trained on KITTI, tested on Caltech Pedestrian (Dollar et al. 2009), since PredNet (arXiv 1605.08104)."""
 
 import io
+import itertools
+import os
 import struct
 
 import numpy as np
@@ -16,6 +18,7 @@ from tfvp.registry import register
 
 KEPT_EVERY = 3  # of Caltech's 30 frames a second, the third, sixth, ...
 HEADER_BYTES, JPEG_FORMATS = 1024, (102, 201)
+CHUNK = 16  # frames of full size in memory
 
 
 @register("dataset", "kitti_caltech")
@@ -67,14 +70,21 @@ class KITTICaltech(KITTI):
             return
         if self.options["labels"] == "disk":
             raise UserError(f"{source.path} has no label maps; set data.labels=none")
-        recording = read_seq(source.path) if source.path.suffix.lower() == ".seq" else video_io.read_video(source.path)
-        frames = recording[KEPT_EVERY - 1 :: KEPT_EVERY]
-        if len(frames):
-            yield source.name, {"video": self.preprocessing.convert(frames)}
+        if source.path.suffix.lower() == ".seq":
+            frames = _every(read_seq(source.path))
+            pieces = iter(lambda: list(itertools.islice(frames, CHUNK)), [])
+        else:
+            pieces = video_io.iterate_video(source.path, chunk=CHUNK, select=_every)
+        for piece in pieces:
+            yield source.name, {"video": self.preprocessing.convert(piece)}
+
+
+def _every(frames):
+    return itertools.islice(frames, KEPT_EVERY - 1, None, KEPT_EVERY)
 
 
 def read_seq(path):
-    """The frames of a StreamPix sequence of JPEGs, Caltech's .seq: a list of uint8 [h, w, 3].
+    """Yields the frames of a StreamPix sequence of JPEGs, Caltech's .seq: uint8 [h, w, 3].
 
     A header of 1,024 bytes holds, little-endian, the image format at 564 and the number of
     frames at 572; each frame is its size (4 bytes, these included), the JPEG, and 8 or 16
@@ -83,23 +93,30 @@ def read_seq(path):
     Raises:
         UserError: another kind of file, or a truncated one.
     """
-    content = path.read_bytes()
-    if len(content) < HEADER_BYTES:
-        raise UserError(f"{path} is not a .seq file: it has {len(content)} bytes; download it again")
-    kind, count = struct.unpack_from("<I", content, 564)[0], struct.unpack_from("<I", content, 572)[0]
-    if kind not in JPEG_FORMATS:
-        raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")
-    frames, place, extra = [], HEADER_BYTES, None
-    for number in range(count):
-        size = struct.unpack_from("<I", content, place)[0] if place + 4 <= len(content) else 0
-        jpeg = content[place + 4 : place + size]
-        if size <= 4 or place + size > len(content) or jpeg[:2] != b"\xff\xd8":
-            raise UserError(f"{path} is truncated or damaged after frame {number} of {count}; download it again")
-        try:
-            frames.append(np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{path}: frame {number} is damaged ({error}); download it again") from None
-        if extra is None:  # the JPEG of the next frame tells how long the time is
-            extra = next((n for n in (8, 16) if content[place + size + n + 4 :][:2] == b"\xff\xd8"), 8)
-        place += size + extra
-    return frames
+    with open(path, "rb") as file:
+        total = file.seek(0, os.SEEK_END)
+        header = _at(file, 0, HEADER_BYTES)
+        if len(header) < HEADER_BYTES:
+            raise UserError(f"{path} is not a .seq file: it has {len(header)} bytes; download it again")
+        kind, count = struct.unpack_from("<I", header, 564)[0], struct.unpack_from("<I", header, 572)[0]
+        if kind not in JPEG_FORMATS:
+            raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")
+        place, extra = HEADER_BYTES, None
+        for number in range(count):
+            size = struct.unpack("<I", _at(file, place, 4))[0] if place + 4 <= total else 0
+            jpeg = _at(file, place + 4, size - 4) if 4 < size <= total - place else b""
+            if jpeg[:2] != b"\xff\xd8":
+                raise UserError(f"{path} is truncated or damaged after frame {number} of {count}; download it again")
+            try:
+                frame = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+            except (OSError, SyntaxError, ValueError) as error:
+                raise UserError(f"{path}: frame {number} is damaged ({error}); download it again") from None
+            yield frame
+            if extra is None:  # the JPEG of the next frame tells how long the time is
+                extra = next((n for n in (8, 16) if _at(file, place + size + n + 4, 2) == b"\xff\xd8"), 8)
+            place += size + extra
+
+
+def _at(file, place, count):
+    file.seek(place)
+    return file.read(count)

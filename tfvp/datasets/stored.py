@@ -49,7 +49,7 @@ def prepare(dataset, progress, prune=False):
     if not sources and (prune or not store.manifest_path.exists()):
         raise UserError(f"{dataset.root} contains nothing that {dataset.name} can read; {dataset.info.download}")
     try:
-        store.prepare(sources, dataset.decode, progress, prune)
+        store.prepare(sources, dataset.decode, progress, prune, dataset.divided)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; the files that were decoded are kept; rerun the same command to decode the others"

@@ -26,8 +26,8 @@ class Entries:
 
     An entry says where the clips of a source lie in one shard: {"source", "fingerprint", "clips": [{"name",
     "offset", "length"}, ...]}, and perhaps a "note" for readers. Where a source is spread over several entries, each
-    has "plan", which says how it was divided, "parts", how many there are in it, and "part", its place; clips of the same
-    name follow each other in the order of parts.
+    has "plan", which says how it was divided, "parts", how many there are in it, and "part", its place; clips of
+    the same name follow each other in the order of parts.
 
     Args:
         folder: a `pathlib.Path`.

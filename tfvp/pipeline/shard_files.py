@@ -50,8 +50,10 @@ class ShardWriter:
         self.added += count
 
     def keep(self, source, fingerprint, note=""):
-        """Ends a source; `note` says what its readers should know."""
+        """Ends a source, or a part of one; `note` says what its readers should know."""
         entry = {"source": source.name, "fingerprint": fingerprint, "clips": list(self.clips.values())}
+        if source.part is not None:
+            entry.update(plan=source.part.plan, part=source.part.number, parts=source.part.total)
         self.sources.append({**entry, **({"note": note} if note else {})})
         self.frames, self.clips, self.added = self.frames + self.added, {}, 0
 

@@ -68,7 +68,7 @@ class Store:
 
     # Writing.
 
-    def prepare(self, sources, decode, progress=True, prune=False):
+    def prepare(self, sources, decode, progress=True, prune=False, parts=None):
         """Makes the folder complete and up to date; returns at once if it already is.
 
         Args:
@@ -79,6 +79,7 @@ class Store:
             progress: whether to show a progress bar.
             prune: delete frames whose raw files are gone or were replaced, unless another folder of raw files needs
                 them.
+            parts: divides long films, as `decoding.Decoding` takes it.
 
         Raises:
             UserError: nothing can be read, the folder cannot be written, or files are gone that would have to be
@@ -101,7 +102,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 if prune or not self._is_current(wanted):
-                    self._build(sources, wanted, decode, progress, prune)
+                    self._build(sources, wanted, decode, progress, prune, parts)
         except OSError as error:
             raise UserError(
                 f"cannot write the decoded frames to {self.folder} ({error.strerror or error});"
@@ -160,7 +161,7 @@ class Store:
         with locks.locked(self.folder, waiting=waiting):
             yield
 
-    def _build(self, sources, wanted, decode, progress, prune):
+    def _build(self, sources, wanted, decode, progress, prune, parts):
         files.remove_leftovers(self.folder)
         prints = {name: fingerprint for name, (fingerprint, _) in wanted.items()}
         former = self._read_manifest()
@@ -170,8 +171,9 @@ class Store:
         lost = {} if prune else self._lost(former, wanted, entries)
         todo = [source for source in sources if entries.clips(source.name, prints[source.name]) is None]
         number = next_number(self.folder)
-        work = decoding.Decoding(self, todo, prints, decode, number, progress)
-        report = work.run() if todo else decoding.NO_PROBLEMS
+        report = decoding.NO_PROBLEMS
+        if todo:
+            report = decoding.Decoding(self, todo, prints, decode, number, progress, parts, entries.parts).run()
         files.write_json(self.manifest_path, self._assembled(wanted, lost, former, Entries(self.folder), report))
         if prune:
             self._remove_unused()
