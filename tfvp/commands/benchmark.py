@@ -13,7 +13,14 @@ import sys
 import tfvp
 from tfvp import quiet
 
-MODULES = {"models": "tables", "loader": "loader", "faults": "faults", "svg-prior": "svg_prior", "exports": "exports"}
+MODULES = {
+    "models": "tables",
+    "loader": "loader",
+    "film": "film",
+    "faults": "faults",
+    "svg-prior": "svg_prior",
+    "exports": "exports",
+}
 
 
 def add_arguments(parser):
@@ -31,6 +38,10 @@ def add_arguments(parser):
     loader = _add(kinds, "loader", "frames per second of every loader")
     loader.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     loader.add_argument("--clips", type=int, default=48, help="AVI files to write")
+
+    film = _add(kinds, "film", "how fast a long film is decoded, the memory that takes, and what a kill costs")
+    film.add_argument("--minutes", type=int, default=120, help="that it lasts")
+    film.add_argument("--size", type=int, default=128, help="pixels of a side that frames are brought to")
 
     faults = _add(kinds, "faults", "commands that are killed at random moments: does the next try end as if not?")
     faults.add_argument("--kills", type=int, default=20, help="how many")
