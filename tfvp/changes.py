@@ -52,8 +52,9 @@ def resumable(old: Config, new: Config) -> tuple[list[str], list[str]]:
     forbidden, allowed = [], []
     for line in differences(old, new):
         key = line.partition(":")[0]
+        same_pixels = key == "data.storage" and "jpeg" not in line
         later = key.startswith("eval.") and key != "eval.open_loop_ctx"  # validation observes as many frames
-        (allowed if key in free or later else forbidden).append(line)
+        (allowed if key in free or same_pixels or later else forbidden).append(line)
     return forbidden, allowed
 
 

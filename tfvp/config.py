@@ -27,6 +27,7 @@ BASE_FILE = SHIPPED / "base.yml"
 # The values that a word may take, where base.yml can only show one of them.
 CHOICES = {
     "train.adam_rule": ("keras", "pytorch"),
+    "data.storage": ("raw", "lossless", "jpeg"),
     "data.window": ("random", "by_length", "split", "first"),
     "train.precision": ("float32", "mixed_bfloat16"),
     "train.schedule": ("constant", "cosine", "linear", "one_cycle", "plateau"),

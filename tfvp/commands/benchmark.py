@@ -3,6 +3,7 @@
 examples:
   tfvp benchmark models --only demo svg --skip-published
   tfvp benchmark loader
+  tfvp benchmark storage --videos clip.avi film.mp4
   tfvp benchmark faults --kills 20
 """
 
@@ -17,6 +18,7 @@ MODULES = {
     "models": "tables",
     "loader": "loader",
     "film": "film",
+    "storage": "storage",
     "faults": "faults",
     "svg-prior": "svg_prior",
     "exports": "exports",
@@ -42,6 +44,12 @@ def add_arguments(parser):
     film = _add(kinds, "film", "how fast a long film is decoded, the memory that takes, and what a kill costs")
     film.add_argument("--minutes", type=int, default=120, help="that it lasts")
     film.add_argument("--size", type=int, default=128, help="pixels of a side that frames are brought to")
+
+    storage = _add(kinds, "storage", "bytes and frames per second of the kinds of data.storage, and of others")
+    storage.add_argument("--videos", nargs="+", default=[], metavar="PATH", help="files; default: drawn frames")
+    storage.add_argument("--sizes", nargs="+", type=int, default=[64, 128], metavar="PIXELS", help="of the frames")
+    storage.add_argument("--frames", type=int, default=120, help="of each video, at most")
+    storage.add_argument("--seconds", type=float, default=1.0, help="per measurement")
 
     faults = _add(kinds, "faults", "commands that are killed at random moments: does the next try end as if not?")
     faults.add_argument("--kills", type=int, default=20, help="how many")

@@ -23,5 +23,6 @@ def build_dataset(config: Config, margin: int = 0) -> VideoDataset:
     if len(size) != 2:
         raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
     size = tuple(side + margin for side in size)
-    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow, data.max_damaged)
+    damaged, storage = data.max_damaged, data.storage
+    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow, damaged, storage)
     return registry.lookup("dataset", data.name)(settings, **config.options("data"))

@@ -16,6 +16,7 @@ class Settings:
         seed: of generated training clips. Validation and test clips are always the same.
         flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
         max_damaged: share of the files that may be damaged; one file may be, in any case.
+        storage: how decoded frames of files are kept, one of `tfvp.pipeline.frame_codecs.KINDS`.
     """
 
     root: str = ""
@@ -25,6 +26,7 @@ class Settings:
     seed: int = 1
     flow: str = ""
     max_damaged: float = 0.01
+    storage: str = "raw"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pathlib
 
 from tfvp.datasets import losses
 from tfvp.errors import UserError
-from tfvp.pipeline import shards
+from tfvp.pipeline import frame_codecs, shards
 
 SHOWN = 3  # names in a sentence
 
@@ -30,7 +30,14 @@ def store_of(dataset):
     splitting = {key: dataset.options[key] for key in splitting}
     root = pathlib.Path(dataset.settings.root).expanduser() if dataset.settings.root else dataset.root
     inside = root / ".tfvp"
-    local = shards.Store(inside / name, settings, dataset.arrays(), splitting, root=root, earlier=[inside])
+    arrays, storage = dataset.arrays(), dataset.settings.storage
+    if storage != "raw" and frame_codecs.codec_of(storage, "video", *arrays["video"]) is None:
+        raise UserError(
+            f"data.storage={storage} keeps frames of bytes in grey or RGB, but {dataset.name} has {channels} channels"
+            f" of {arrays['video'][0].__name__}; set data.storage=raw"
+        )
+    more = {"splitting": splitting, "root": root, "storage": storage}
+    local = shards.Store(inside / name, settings, arrays, earlier=[inside], **more)
     writable = root.is_dir() and os.access(inside if inside.is_dir() else root, os.W_OK)
     if not dataset.settings.cache and (writable or local.manifest_path.exists()):
         return local
@@ -38,8 +45,7 @@ def store_of(dataset):
     view = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
     if dataset.depends_on_root:
         settings = {**settings, "root": view}
-    arrays = dataset.arrays()
-    return shards.Store(home / name, settings, arrays, splitting, view=view, root=root, earlier=[home / view])
+    return shards.Store(home / name, settings, arrays, view=view, earlier=[home / view], **more)
 
 
 def prepare(dataset, progress, prune=False):
@@ -62,6 +68,8 @@ def prepare(dataset, progress, prune=False):
 def sentences(dataset):
     """What there is to say of files that are not used, or only in part, or are used no more than once."""
     manifest, result = dataset.store.manifest, losses.sentences(dataset)
+    if dataset.settings.storage == "jpeg":
+        result.append(f"frames of {dataset.name} are kept as JPEG (data.storage), and differ a little from the files'")
     if lost := dataset.store.lost:
         result.append(
             f"{len(lost)} of {len(manifest['sources'])} files of {dataset.name} are gone from {dataset.settings.root}"

@@ -4,6 +4,7 @@ from tfvp import config as configuration
 from tfvp import registry
 from tfvp.datasets.build import build_dataset
 from tfvp.evaluation import provenance
+from tfvp.metrics.published import PROTOCOLS
 from tfvp.pipeline import batching
 from tfvp.pipeline.windows import SAMPLE, SAMPLE_SEED, sample
 
@@ -29,7 +30,8 @@ class Selection:
     """
 
     def __init__(self, config, protocol, datadir=None, needs=()):
-        self.config = data_config(config, datadir, protocol.seq_len, protocol.windows)
+        published = protocol.name in PROTOCOLS
+        self.config = data_config(config, datadir, protocol.seq_len, protocol.windows, published)
         self.dataset = build_dataset(self.config)
         self.dataset.prepare()
         self.protocol = protocol
@@ -75,7 +77,7 @@ class Selection:
         return {**section, **({"sample_seed": SAMPLE_SEED} if self.protocol.windows == SAMPLE else {})}
 
 
-def data_config(config, root=None, frames=0, windows=""):
+def data_config(config, root=None, frames=0, windows="", published=False):
     """`config` for an evaluation's data.
 
     Args:
@@ -85,6 +87,8 @@ def data_config(config, root=None, frames=0, windows=""):
             first frames are the same, whatever their length.
         windows: the protocol's rule of test windows; those that a publication fixes count the frames of whole
             clips, also where the model was trained on segments of them.
+        published: whether the protocol is a publication's: its numbers are of the files' own frames, so that frames
+            that are kept with losses are decoded once more.
     """
     values = config.to_dict()
     if root is not None:
@@ -95,4 +99,6 @@ def data_config(config, root=None, frames=0, windows=""):
         values["data"]["clip_length"] = span
     if windows not in ("", SAMPLE) and "segments" in values["data"]:
         values["data"]["segments"] = False
+    if published and values["data"].get("storage") == "jpeg":
+        values["data"]["storage"] = "lossless"
     return configuration.Config(values, config.name)

@@ -3,12 +3,10 @@
 `tfvp.pipeline.shards` describes the folder that they lie in.
 """
 
-import io
-import os
-
 import numpy as np
 
 from tfvp import files
+from tfvp.pipeline import columns
 
 
 class ShardWriter:
@@ -18,25 +16,17 @@ class ShardWriter:
         self.store = store
         self.name = name
         self.sources = []
-        self.paths = {key: store.folder / f"{name}.{key}.npy" for key in store.arrays}
-        self.temporary = {key: path.with_name(f".{path.name}.{os.getpid()}.tmp") for key, path in self.paths.items()}
-        self.streams = {key: open(path, "wb") for key, path in self.temporary.items()}
-        for key, stream in self.streams.items():
-            stream.write(self.header(key, 0))
+        self.columns = {
+            key: columns.writer(store.folder / name, key, dtype, shape, store.codecs[key])
+            for key, (dtype, shape) in store.arrays.items()
+        }
         self.frames = 0
         self.clips = {}
         self.added = 0
 
     @property
     def bytes(self):
-        return sum(self.frames * int(np.prod(shape)) * dtype.itemsize for dtype, shape in self.store.arrays.values())
-
-    def header(self, key, frames):
-        dtype, shape = self.store.arrays[key]
-        described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (frames, *shape)}
-        buffer = io.BytesIO()
-        np.lib.format.write_array_header_1_0(buffer, described)
-        return buffer.getvalue()
+        return sum(column.size for column in self.columns.values())
 
     def append(self, name, pieces):
         clip = self.clips.setdefault(name, {"name": name, "offset": self.frames + self.added, "length": 0})
@@ -45,7 +35,7 @@ class ShardWriter:
             piece = np.ascontiguousarray(pieces[key])
             if piece.dtype != dtype or piece.shape != (count, *shape):
                 raise ValueError(f"{key} of {name} is {piece.dtype} {piece.shape}, not {dtype} {(count, *shape)}")
-            self.streams[key].write(piece.data)
+            self.columns[key].append(piece)
         clip["length"] += count
         self.added += count
 
@@ -59,31 +49,19 @@ class ShardWriter:
 
     def discard(self):
         """Removes everything since the last `keep`."""
-        for key, (dtype, shape) in self.store.arrays.items():
-            stream = self.streams[key]
-            stream.seek(len(self.header(key, 0)) + self.frames * int(np.prod(shape)) * dtype.itemsize)
-            stream.truncate()
+        for column in self.columns.values():
+            column.discard(self.frames)
         self.clips, self.added = {}, 0
 
     def finish(self):
+        if not self.sources:
+            for column in self.columns.values():
+                column.abandon()
+            return
         described = {}
-        for key, stream in self.streams.items():
-            header = self.header(key, self.frames)
-            stream.seek(0)
-            stream.write(header)
-            stream.close()
-            if self.sources:
-                size = os.path.getsize(self.temporary[key])
-                described[key] = {
-                    "name": self.paths[key].name,
-                    "bytes": size,
-                    "sha256": files.sha256(self.temporary[key]),
-                }
-                os.replace(self.temporary[key], self.paths[key])
-            else:
-                self.temporary[key].unlink()
-        if self.sources:
-            files.write_json(
-                self.store.folder / f"{self.name}.json",
-                {"name": self.name, "frames": self.frames, "files": described, "sources": self.sources},
-            )
+        for column in self.columns.values():
+            described.update(column.finish(self.frames))
+        files.write_json(
+            self.store.folder / f"{self.name}.json",
+            {"name": self.name, "frames": self.frames, "files": described, "sources": self.sources},
+        )

@@ -3,6 +3,7 @@
 A shard folder holds
 
     shard-00000.video.npy   uint8 [frames, H, W, C]: clips one after the other, about 256 MB
+                            (or compressed images, see `tfvp.pipeline.columns`)
     shard-00000.json        which raw files are in it, and where their clips are
     manifest.json           written last: format, settings, counts, sha256 of every file, every clip
     contents.json           sizes, times and digests of the raw files, which saves reading them anew
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import contents, decoding, earlier_shards
+from tfvp.pipeline import columns, contents, decoding, earlier_shards, frame_codecs
 from tfvp.pipeline.entries import Entries, is_whole, next_number, pieces_of
 
 FORMAT = 2
@@ -48,12 +49,15 @@ class Store:
         view: distinguishes the folders of raw files that share this one.
         root: the folder of raw files, which the manifest names.
         earlier: folders where shards of an earlier format may lie, which are taken over.
+        storage: how frames are kept, one of `frame_codecs.KINDS`.
 
     Attributes:
         lost: names of sources whose frames are used although the raw files are gone; after `prepare`.
     """
 
-    def __init__(self, folder, settings, arrays, splitting=None, view="", root="", earlier=()):
+    def __init__(self, folder, settings, arrays, splitting=None, view="", root="", earlier=(), storage="raw"):
+        if storage != "raw":
+            settings = {**settings, "storage": storage}
         digest = hashlib.sha256(json.dumps([FORMAT, settings], sort_keys=True).encode()).hexdigest()[:10]
         folder = pathlib.Path(folder)
         self.folder = folder.with_name(f"{folder.name}-{digest}")
@@ -64,6 +68,7 @@ class Store:
         self.root = str(root)
         self.earlier = [pathlib.Path(place) for place in earlier]
         self.arrays = {key: (np.dtype(dtype), tuple(shape)) for key, (dtype, shape) in arrays.items()}
+        self.codecs = {key: frame_codecs.codec_of(storage, key, *self.arrays[key]) for key in self.arrays}
         self.lost = []
 
     # Writing.
@@ -327,9 +332,8 @@ class Store:
 
     @functools.cached_property
     def _arrays(self):
-        # np.asarray: slices of a memmap object are slow to make, those of a plain array are not.
         return [
-            {key: np.asarray(np.load(self.folder / f["name"], mmap_mode="r")) for key, f in entry["files"].items()}
+            {key: columns.reader(self.folder, key, entry["files"], codec) for key, codec in self.codecs.items()}
             for entry in self.manifest["shards"]
         ]
 
