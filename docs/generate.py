@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(DOCS)]
 import cards  # noqa: E402
 from markup import anchor, paragraphs, prose, table, value_of  # noqa: E402
 
-from tfvp import catalogue, registry  # noqa: E402
+from tfvp import catalogue, files, registry  # noqa: E402
 from tfvp import config as configuration  # noqa: E402
 from tfvp.datasets.base import GeneratedDataset, Settings  # noqa: E402
 from tfvp.errors import UserError  # noqa: E402
@@ -217,6 +217,18 @@ def clips_of(cls):
     return f"{counts} clips of {lengths['test'][0]} frames"
 
 
+def space_of(info):
+    """How much space the decoded frames take, in words."""
+    parts = []
+    for one in info.decoded:
+        height, width, channels = one.shape
+        kind = one.note if one.note == "label maps" else {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
+        note = f", {one.note}" if one.note and one.note != kind else ""
+        frames = "" if "frames" in one.note else f", {one.frames:,} frames"
+        parts.append(f"{files.readable_size(one.bytes)} ({height}x{width}, {kind}{note or frames})")
+    return "; ".join(parts)
+
+
 def datasets_page():
     text = NOTICE + (
         "# Data sets\n\n"
@@ -238,11 +250,13 @@ def datasets_page():
     ]
     text += table(("data set", "what it shows", "observed", "predicted"), rows)
     for dataset in datasets:
+        cls = registry.lookup("dataset", dataset["name"])
         text += f"## {dataset['name']}\n\n" + "\n\n".join(paragraphs(dataset["doc"])) + "\n\n"
         facts = [
             ("Files below `data.root`", prose(dataset["layout"])),
             ("To get them", prose(dataset["download"])),
-            ("Size", clips_of(registry.lookup("dataset", dataset["name"]))),
+            ("Size", clips_of(cls)),
+            ("Decoded frames take", space_of(cls.info)),
             ("Homepage", f"<{dataset['homepage']}>" if dataset["homepage"] else ""),
             ("Licence", prose(dataset["licence"])),
             ("Frames per second", f"{dataset['fps']:g}" if dataset["fps"] else ""),

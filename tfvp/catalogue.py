@@ -65,6 +65,9 @@ def datasets() -> list[dict]:
         {
             **_described("dataset", name, cls),
             **dataclasses.asdict(cls.info),
+            "decoded": [
+                {**dataclasses.asdict(one), "shape": list(one.shape), "bytes": one.bytes} for one in cls.info.decoded
+            ],
             "splits": list(cls.splits),
             "channels": list(cls.channels),
             "provides": list(cls.provides),

@@ -41,6 +41,7 @@ class BAIR(base.FileDataset):
         layout="softmotion30_44k/{train,test}/*.tfrecords, or processed_data/{train,test}/<file>/<k>/<i>.png",
         context=2,
         horizon=28,
+        decoded=(base.Decoded(30 * (43_264 + 256), (64, 64, 3)),),
     )
 
     def sources(self):

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from tfvp import registry, video_io, video_parts
 from tfvp.datasets import stored
-from tfvp.datasets.info import DatasetInfo, Settings  # noqa: F401 - data sets take them from here
+from tfvp.datasets.info import DatasetInfo, Decoded, Settings  # noqa: F401 - data sets take them from here
 from tfvp.errors import UserError
-from tfvp.pipeline import batching, decoding, draws, shards
+from tfvp.pipeline import batching, decoding, draws, shards, sizes
 from tfvp.preprocessing import Preprocessing
 
 _printed = set()
@@ -321,6 +321,17 @@ class FileDataset(VideoDataset):
             The parts; [] for a file that is decoded in one go.
         """
         return []
+
+    def frames_in(self, source: decoding.Source) -> int | None:
+        """How many frames a file gives, by a glance at it; None where that does not tell. Space is estimated by it."""
+        if source.segments:
+            return sum(end - first for first, end in source.segments)
+        if not source.member:
+            return sizes.frames_in(source.path, self.preprocessing.fps)
+        if source.path.suffix != ".zip":
+            return None
+        member = io.BytesIO(decoding.unzipped(source))
+        return sizes.frames_in(source.member, self.preprocessing.fps, member)
 
     @property
     def root(self) -> pathlib.Path:

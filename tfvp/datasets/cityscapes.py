@@ -41,6 +41,10 @@ class Cityscapes(driving.LabelledFrames):
         layout="leftImg8bit_sequence/{train,val}/<city>/<city>_<6 digits>_<6 digits>_leftImg8bit.png",
         context=4,
         horizon=6,
+        decoded=(
+            base.Decoded(30 * (2_975 + 500), (256, 512, 3)),
+            base.Decoded(30 * (2_975 + 500), (256, 512, 1), note="label maps"),
+        ),
     )
     number = re.compile(r"_(\d{6})_leftImg8bit$")
 

@@ -38,6 +38,15 @@ class LabelledFrames(base.FileDataset):
             spec["labels"] = tf.TensorSpec([length, *self.settings.image_size], tf.uint8)
         return spec
 
+    def frames_in(self, source):
+        if not source.path.is_dir():
+            return super().frames_in(source)
+        return sum(not self.is_mask(name) for name in video_io.list_images(source.path))
+
+    def is_mask(self, name):
+        """Whether an image is a label map, by its name."""
+        return name.startswith(LABEL_PREFIX)
+
     def image(self, path):
         """A frame as uint8 [h, w, c], before it is resized; an author may crop here."""
         return video_io.read_image(path)

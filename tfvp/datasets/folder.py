@@ -76,6 +76,7 @@ class Folder(base.FileDataset):
         layout="videos anywhere below data.root, or below its subfolders train, validation and test",
         context=10,
         horizon=10,
+        decoded=(base.Decoded(25 * 3600, (128, 128, 3), note="an hour of video at 25 frames per second"),),
     )
 
     provides = ("video", "labels")

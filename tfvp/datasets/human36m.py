@@ -42,6 +42,7 @@ class Human36M(base.FileDataset):
         layout="train.txt, test.txt, images/<subject>_<action>.<camera>_<6 digits>.jpg",
         context=4,
         horizon=4,
+        decoded=(base.Decoded(8 * (73_404 + 8_582), (256, 256, 3)),),
     )
 
     def __init__(self, settings, clip_length: int = 8, step: int = 5, resize: str = "squash"):
@@ -82,6 +83,9 @@ class Human36M(base.FileDataset):
 
     def clip_sources(self, split, clips):
         return [recording(name.partition(":")[2][:-6]) for name in self.clip_names(split, clips)]
+
+    def frames_in(self, source):
+        return self.options["clip_length"]
 
     @staticmethod
     def _parsed(line, path):

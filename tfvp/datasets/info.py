@@ -1,6 +1,7 @@
 """What every data set is told, and what it says of itself."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,27 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What all published frames take once they are decoded.
+
+    Attributes:
+        frames: how many there are.
+        shape: (height, width, channels) that is usual.
+        item: bytes of a value.
+        note: what these frames are, or where their number comes from.
+    """
+
+    frames: int
+    shape: tuple[int, int, int]
+    item: int = 1
+    note: str = ""
+
+    @property
+    def bytes(self) -> int:
+        return self.frames * self.item * math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """Facts about a data set.
 
@@ -42,6 +64,7 @@ class DatasetInfo:
         layout: the files that are expected below data.root.
         context: usual number of observed frames.
         horizon: usual number of predicted frames.
+        decoded: what the published files take on disk once they are decoded; () = it depends on the files.
     """
 
     description: str
@@ -52,3 +75,4 @@ class DatasetInfo:
     layout: str
     context: int
     horizon: int
+    decoded: tuple[Decoded, ...] = ()

@@ -58,6 +58,7 @@ class KTH(base.FileDataset):
         layout="*.zip, or <action>/person01_<action>_d1_uncomp.avi, or KTH/{train,test}/*.avi",
         context=10,
         horizon=10,
+        decoded=(base.Decoded(290_000, (64, 64, 1), note="about 290,000 frames"),),
     )
     split_options = ("validation_persons",)
 

@@ -25,4 +25,5 @@ class MineRL(TrainTestFolders):
         layout="{train,test}/*.mp4, or minerl_navigate-{train,test}.tfrecord-*-of-* of tensorflow-datasets",
         context=36,
         horizon=464,
+        decoded=(base.Decoded(500 * (961 + 225), (64, 64, 3)),),
     )

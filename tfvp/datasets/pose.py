@@ -85,6 +85,9 @@ class Pose(driving.LabelledFrames):
         names = [name for name in video_io.list_images(source.path) if _FRAME.fullmatch(name)]
         yield from self.clips_of(source.name, [source.path / name for name in names])
 
+    def is_mask(self, name):
+        return not _FRAME.fullmatch(name)
+
     def mask_of(self, path):
         return path.with_name(f"{path.stem}_IUV.png")
 

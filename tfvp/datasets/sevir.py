@@ -12,6 +12,7 @@ from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 SPLIT_DATES = ("2019-01-01", "2019-06-01")  # from which on events are validation, and test
+EVENT_FRAMES = 49
 COLUMNS = ("id", "file_name", "file_index", "img_type", "time_utc")
 
 
@@ -39,6 +40,7 @@ class SEVIR(base.FileDataset):
         layout="CATALOG.csv, data/vil/<year>/SEVIR_VIL_*.h5",
         context=13,
         horizon=12,
+        decoded=(base.Decoded(49 * 20_393, (384, 384, 1)),),
     )
     channels = (1,)
 
@@ -64,6 +66,9 @@ class SEVIR(base.FileDataset):
                 f"{len(missing)} files of {self.name} are skipped: {sorted(missing)[0]} and others are missing"
             )
         return sources
+
+    def frames_in(self, source):
+        return EVENT_FRAMES
 
     @staticmethod
     def _rows(path):

@@ -55,7 +55,7 @@ def prepare(dataset, progress, prune=False):
     if not sources and (prune or not store.manifest_path.exists()):
         raise UserError(f"{dataset.root} contains nothing that {dataset.name} can read; {dataset.info.download}")
     try:
-        store.prepare(sources, dataset.decode, progress, prune, dataset.divided)
+        store.prepare(sources, dataset.decode, progress, prune, dataset.divided, dataset.frames_in)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; the files that were decoded are kept; rerun the same command to decode the others"

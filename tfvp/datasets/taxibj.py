@@ -37,6 +37,7 @@ class TaxiBJ(base.FileDataset):
         layout="dataset.npz with X_train, Y_train, X_test, Y_test: [N, 4, 2, 32, 32] in [-1, 1]",
         context=4,
         horizon=4,
+        decoded=(base.Decoded(8 * (20_461 + 500), (32, 32, 2), item=4),),
     )
     channels = (2,)
     video_dtype = np.float32

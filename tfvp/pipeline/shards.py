@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import columns, contents, decoding, earlier_shards, frame_codecs
+from tfvp.pipeline import columns, contents, decoding, earlier_shards, frame_codecs, sizes
 from tfvp.pipeline.entries import Entries, is_whole, next_number, pieces_of
 
 FORMAT = 2
@@ -68,12 +68,13 @@ class Store:
         self.root = str(root)
         self.earlier = [pathlib.Path(place) for place in earlier]
         self.arrays = {key: (np.dtype(dtype), tuple(shape)) for key, (dtype, shape) in arrays.items()}
+        self.storage = storage
         self.codecs = {key: frame_codecs.codec_of(storage, key, *self.arrays[key]) for key in self.arrays}
         self.lost = []
 
     # Writing.
 
-    def prepare(self, sources, decode, progress=True, prune=False, parts=None):
+    def prepare(self, sources, decode, progress=True, prune=False, parts=None, count=None):
         """Makes the folder complete and up to date; returns at once if it already is.
 
         Args:
@@ -85,10 +86,11 @@ class Store:
             prune: delete frames whose raw files are gone or were replaced, unless another folder of raw files needs
                 them.
             parts: divides long films, as `decoding.Decoding` takes it.
+            count: source -> how many frames it has, by a glance, or None. Needed space is said beforehand by it.
 
         Raises:
-            UserError: nothing can be read, the folder cannot be written, or files are gone that would have to be
-                assigned to other splits.
+            UserError: nothing can be read, the folder cannot be written or is too small, or files are gone that would
+                have to be assigned to other splits.
         """
         try:
             if sources:
@@ -107,7 +109,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 if prune or not self._is_current(wanted):
-                    self._build(sources, wanted, decode, progress, prune, parts)
+                    self._build(sources, wanted, decode, progress, prune, parts, count)
         except OSError as error:
             raise UserError(
                 f"cannot write the decoded frames to {self.folder} ({error.strerror or error});"
@@ -166,7 +168,7 @@ class Store:
         with locks.locked(self.folder, waiting=waiting):
             yield
 
-    def _build(self, sources, wanted, decode, progress, prune, parts):
+    def _build(self, sources, wanted, decode, progress, prune, parts, count):
         files.remove_leftovers(self.folder)
         prints = {name: fingerprint for name, (fingerprint, _) in wanted.items()}
         former = self._read_manifest()
@@ -175,6 +177,8 @@ class Store:
         entries = Entries(self.folder)
         lost = {} if prune else self._lost(former, wanted, entries)
         todo = [source for source in sources if entries.clips(source.name, prints[source.name]) is None]
+        if count is not None:
+            sizes.announce(self, todo, count, progress)
         number = next_number(self.folder)
         report = decoding.NO_PROBLEMS
         if todo:
