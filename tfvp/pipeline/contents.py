@@ -10,12 +10,16 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 from concurrent import futures
+
+from tqdm import tqdm
 
 from tfvp import files
 from tfvp.errors import UserError
 
 BLOCK = 2**16  # bytes; files of up to three blocks are hashed as a whole
+MANY = 1000  # files that take a while to look into
 _UNREADABLE = "unreadable:"
 
 
@@ -41,7 +45,7 @@ def of_path(path):
     return f"{len(entries)} files:{hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:20]}"
 
 
-def fingerprints(sources, memo_path):
+def fingerprints(sources, memo_path, progress=False):
     """What identifies the frames of each source: {source name: text}, the same wherever the file lies.
 
     Files are read anew only where their size or time of modification differs from what the call before remembered.
@@ -49,6 +53,7 @@ def fingerprints(sources, memo_path):
     Args:
         sources: list of `tfvp.pipeline.decoding.Source`.
         memo_path: where that is kept, a `pathlib.Path`. It need not exist; it is written if its folder can be.
+        progress: whether to show a bar, where there are many.
     """
     memo, fresh = _remembered(memo_path), {}
     stamps = {path: _stamp(path) for path in {source.path: None for source in sources if not source.state}}
@@ -59,7 +64,9 @@ def fingerprints(sources, memo_path):
                 fresh[source.path] = content
     unread = [path for path in stamps if path not in fresh]
     with futures.ThreadPoolExecutor(min(8, len(unread) or 1)) as pool:
-        fresh.update(zip(unread, pool.map(_content, unread)))
+        bar = {"desc": "looking into files", "unit": "file", "leave": False}
+        read = tqdm(pool.map(_content, unread), total=len(unread), disable=not progress or len(unread) < MANY, **bar)
+        fresh.update(zip(unread, read))
     if unread and memo_path.parent.is_dir():
         names = {source.name: [stamps[source.path], fresh[source.path]] for source in sources if not source.state}
         with contextlib.suppress(OSError, UserError):  # it only saves time
@@ -88,8 +95,8 @@ def _content(path):
 def _stamp(path):
     """Sizes and times of modification: text that changes when the file is written, or one in the folder."""
     try:
-        if not path.is_dir():
-            status = path.stat()
+        status = path.stat()
+        if not stat.S_ISDIR(status.st_mode):
             return f"{status.st_size} {status.st_mtime_ns}"
         status = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in _files_in(path)]
         return f"{len(status)} {hashlib.sha256(json.dumps(status).encode()).hexdigest()[:20]}"

@@ -98,7 +98,7 @@ class Store:
                     self.folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(OSError):
                 (self.folder / ".used").touch()
-            prints = contents.fingerprints(sources, self.memo_path)
+            prints = contents.fingerprints(sources, self.memo_path, progress)
             wanted = {source.name: [prints[source.name], source.split] for source in sources}
             if not prune and self._is_current(wanted):
                 return
