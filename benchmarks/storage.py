@@ -143,13 +143,12 @@ def drawn(size, frames):
     return dataset.read("test", np.array([0]), np.array([0]), length)["video"][0]
 
 
-def videos(paths, sizes, frames):
-    """Yields (name, uint8 [T, H, W, C]); a video whose three colours are equal is taken as grey."""
+def videos(paths, sizes, channels, frames):
+    """Yields (name, uint8 [T, H, W, C])."""
     for size in sizes:
         for path in paths:
-            video = video_io.read_video(path, (size, size), 3, "crop")[:frames]
-            grey = (video == video[..., :1]).all()
-            yield f"{pathlib.Path(path).stem}, {size} {'grey' if grey else 'RGB'}", video[..., :1] if grey else video
+            video = video_io.read_video(path, (size, size), channels, "crop")[:frames]
+            yield f"{pathlib.Path(path).stem}, {size} {'grey' if channels == 1 else 'RGB'}", video
         if not paths:
             yield f"shapes, {size} RGB", drawn(size, frames)
 
@@ -158,7 +157,7 @@ def run(options):
     cv2.setNumThreads(1)
     header = ["frames", "kind", "bytes a frame", "of raw", "frames/s read", "frames/s written", "PSNR"]
     print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|", flush=True)
-    for name, video in videos(options.videos, options.sizes, options.frames):
+    for name, video in videos(options.videos, options.sizes, options.channels, options.frames):
         row = functools.partial(measured, video, seconds=options.seconds)
         for kind, codec in kinds(video.shape[1:]).items():
             numbers = row(codec)

@@ -48,6 +48,7 @@ def add_arguments(parser):
     storage = _add(kinds, "storage", "bytes and frames per second of the kinds of data.storage, and of others")
     storage.add_argument("--videos", nargs="+", default=[], metavar="PATH", help="files; default: drawn frames")
     storage.add_argument("--sizes", nargs="+", type=int, default=[64, 128], metavar="PIXELS", help="of the frames")
+    storage.add_argument("--channels", type=int, choices=(1, 3), default=3, help="of files: 1 = grey, 3 = RGB")
     storage.add_argument("--frames", type=int, default=120, help="of each video, at most")
     storage.add_argument("--seconds", type=float, default=1.0, help="per measurement")
 
