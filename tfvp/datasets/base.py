@@ -324,14 +324,7 @@ class FileDataset(VideoDataset):
 
     def frames_in(self, source: decoding.Source) -> int | None:
         """How many frames a file gives, by a glance at it; None where that does not tell. Space is estimated by it."""
-        if source.segments:
-            return sum(end - first for first, end in source.segments)
-        if not source.member:
-            return sizes.frames_in(source.path, self.preprocessing.fps)
-        if source.path.suffix != ".zip":
-            return None
-        member = io.BytesIO(decoding.unzipped(source))
-        return sizes.frames_in(source.member, self.preprocessing.fps, member)
+        return sizes.frames_of(source, self.preprocessing.fps)
 
     @property
     def root(self) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """How much space decoded frames will take, said before they are decoded."""
 
 import contextlib
+import io
 import pathlib
 import shutil
 
@@ -11,10 +12,26 @@ from tqdm import tqdm
 
 from tfvp import files, video_io
 from tfvp.errors import UserError
+from tfvp.pipeline import decoding
 
 SAMPLED = 48  # sources that are looked into
 # Of the bytes of raw frames, as little as a kind has ever needed; the estimate itself may be a tenth too high.
 LEAST = {"raw": 0.9, "lossless": 0.2, "jpeg": 0.05}
+
+
+def frames_of(source, fps=0.0):
+    """`frames_in` of a `tfvp.pipeline.decoding.Source` that is a video, in an archive or not.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
+    if source.segments:
+        return sum(end - first for first, end in source.segments)
+    if not source.member:
+        return frames_in(source.path, fps)
+    if source.path.suffix != ".zip":
+        return None
+    return frames_in(source.member, fps, io.BytesIO(decoding.unzipped(source)))
 
 
 def frames_in(path, fps=0.0, file=None):
