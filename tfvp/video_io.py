@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tfvp import files, video_decoding, video_parts
+from tfvp import files, passing_errors, video_decoding, video_parts
 from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
@@ -213,6 +213,9 @@ def _readable(path, file):
     except Exception as error:
         # FFmpeg, Pillow and NumPy raise many types here, and all of them mean the same to a user.
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        passing = passing_errors.passing(error)
+        if passing is not None and not passing_errors.is_ambiguous(passing):
+            raise UserError(f"{path} cannot be read at the moment ({reason}); try again") from error
         raise UserError(f"{path} is damaged, truncated or not a video ({reason}); replace or remove it") from error
 
 

@@ -141,6 +141,17 @@ def test_what_ffmpeg_calls_an_input_error_of_a_readable_file_is_damage(tmp_path,
     assert list(store.manifest["unreadable"]) == ["1.avi"]
 
 
+def test_single_videos_are_not_called_damaged(tmp_path, monkeypatch):
+    video_io.write_video(tmp_path / "a.avi", layouts.marked_clip(0, 5), 30, "ffv1")
+
+    def failing(*_, **__):
+        raise too_many()
+
+    monkeypatch.setattr(av, "open", failing)
+    with pytest.raises(UserError, match=r"a\.avi cannot be read at the moment \(Too many open files\); try again"):
+        video_io.read_video(tmp_path / "a.avi")
+
+
 def test_too_many_losses_stop_the_preparation(tmp_path):
     for n in range(200):
         np.save(tmp_path / f"{n}.npy", np.full((4, *SHAPE), n, np.uint8))

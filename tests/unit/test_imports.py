@@ -25,7 +25,7 @@ ROWS = [
     {"run", "weights", "video_io"},
     {"changes"},
     {"config", "frames", "video_parts"},
-    {"video_decoding"},
+    {"video_decoding", "passing_errors"},
     {"registry", "files", "locks", "compat", "devices"},
     {"errors", "quiet"},
 ]

@@ -22,6 +22,8 @@ def build_dataset(config: Config, margin: int = 0) -> VideoDataset:
     data, size = config.data, config.frame_shape[:-1]
     if len(size) != 2:
         raise UserError(f"data.image_size={list(size)} must be an integer or [height, width]")
+    if not 0 <= data.max_damaged <= 1:
+        raise UserError(f"data.max_damaged={data.max_damaged} must be from 0 (no file) to 1 (all)")
     size = tuple(side + margin for side in size)
     damaged, storage = data.max_damaged, data.storage
     settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow, damaged, storage)

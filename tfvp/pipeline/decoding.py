@@ -16,9 +16,9 @@ from concurrent import futures
 import numpy as np
 from tqdm import tqdm
 
-from tfvp import video_parts
+from tfvp import passing_errors, video_parts
 from tfvp.errors import UserError
-from tfvp.pipeline import passing_errors, shard_files
+from tfvp.pipeline import shard_files
 
 SHARD_BYTES = 256 * 2**20
 SHARD_SECONDS = 300  # after which a shard is finished although it is not full; a killed preparation loses no more
