@@ -102,7 +102,7 @@ def iterate_video(
             decides how far the file is decoded, and for which frames the rest of the work is done.
         last: of how many frames at the end at least it is given; 0 = of all. Where a file can be searched for them, the
             rest is not decoded, and damage there is not met.
-        part: one of `tfvp.video_parts.divide`, to read in place of the whole film.
+        part: one of `divide`, to read in place of the whole film.
 
     Raises:
         UserError: as for `read_video`; `tfvp.video_parts.Indivisible` where `part` may not be what the whole film holds
@@ -114,10 +114,8 @@ def iterate_video(
     convert = Converter(image_size, channels, resize)
     pending, damage = [], []
     with _readable(path, file) if array is None else contextlib.nullcontext():
-        if part is not None:
-            frames = video_parts.frames_of(path, part)
-        elif array is None:
-            frames = _open(path, file, 0 if fps else last)  # resampling counts time from the first frame
+        if array is None:
+            frames = _open(path, file, 0 if fps else last, part)  # resampling counts time from the first frame
         else:
             frames = ((None, None, frame) for frame in _array_frames(path, array[-last:]))
         for frame in select(_at_rate(_some(_good(frames, damage), path), fps, part)):
@@ -132,6 +130,23 @@ def iterate_video(
         yield convert.colours(np.stack(pending))
     if damage:
         raise damage[0]
+
+
+def divide(path: pathlib.Path, frames: int) -> list[video_parts.Part]:
+    """Divides a long film into parts of about `frames` frames, for `iterate_video`.
+
+    Returns:
+        The parts, which together are the film; [] where it has to be read in one go.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if path.is_dir():
+            return video_parts.evenly(len(list_images(path)), frames)
+        if suffix == ".npy":
+            return video_parts.evenly(array_shape(path)[0], frames)
+    except (OSError, UserError):  # reading it says what is wrong
+        return []
+    return video_parts.divide(path, frames) if suffix in VIDEO_SUFFIXES else []
 
 
 def read_image(
@@ -219,13 +234,16 @@ def _readable(path, file):
         raise UserError(f"{path} is damaged, truncated or not a video ({reason}); replace or remove it") from error
 
 
-def _open(path, file, last):
+def _open(path, file, last, part):
     """An iterator of (start, end, frame), in seconds or None; frames are arrays, PyAV's, or functions that read."""
     suffix = path.suffix.lower()
+    chosen = slice(-last, None) if part is None else slice(part.begin, part.end)
     if file is None and path.is_dir():
-        return _images(path)
+        return _images(path, chosen)
     if suffix in ARRAY_SUFFIXES:
-        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)[-last:]))
+        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)[chosen]))
+    if part is not None:
+        return video_parts.frames_of(path, part)
     if suffix == ".gif":
         return video_decoding.gif(path, file)
     return (last and not file and video_decoding.tail(path, last)) or video_decoding.whole(path, file)
@@ -277,8 +295,8 @@ def _at_rate(frames, fps, part=None):
         emitted += 1
 
 
-def _images(folder):
-    for name in list_images(folder):
+def _images(folder, chosen):
+    for name in list_images(folder)[chosen]:
         yield None, None, functools.partial(_image, folder / name)
 
 

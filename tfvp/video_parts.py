@@ -30,6 +30,8 @@ class Indivisible(UserError):
 class Part:
     """One part of a film.
 
+    Of a folder of images or an array, `begin` and `end` are numbers of frames.
+
     Attributes:
         number: its place, from 0.
         total: how many there are.
@@ -102,6 +104,17 @@ def divide(path: pathlib.Path, frames: int) -> list[Part]:
     return [
         Part(i, len(counts), plan, count, bounds[i], bounds[i + 1], origin, times[i + 1])
         for i, count in enumerate(counts)
+    ]
+
+
+def evenly(count: int, frames: int) -> list[Part]:
+    """Divides `count` images, of which each can be read by itself; as `divide`."""
+    starts = range(0, count, frames)
+    if len(starts) < 2:
+        return []
+    return [
+        Part(i, len(starts), f"{count}/{frames}", min(frames, count - start), start, start + frames, 0.0, None)
+        for i, start in enumerate(starts)
     ]
 
 

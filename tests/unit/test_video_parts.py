@@ -71,6 +71,19 @@ def test_parts_are_the_film(tmp_path, name):
         np.testing.assert_array_equal(np.concatenate(many), one)
 
 
+def test_images_and_arrays_are_divided_evenly(tmp_path):
+    clip = layouts.marked_clip(3, 50)
+    np.save(tmp_path / "array.npy", clip)
+    for t, frame in enumerate(clip):
+        video_io.write_video(tmp_path / "images" / f"{t}.png", frame[None])
+    for name in ("array.npy", "images"):
+        parts = video_io.divide(tmp_path / name, 20)
+        assert [part.frames for part in parts] == [20, 20, 10]
+        read = [piece for part in parts for piece in video_io.iterate_video(tmp_path / name, part=part)]
+        np.testing.assert_array_equal(np.concatenate(read), clip)
+        assert video_io.divide(tmp_path / name, 50) == []
+
+
 def test_what_cannot_be_divided(tmp_path):
     assert video_parts.divide(write_film(tmp_path / "open.mp4", **{"x264-params": OPEN}), 20) == []
     path = write_film(tmp_path / "short.mp4")

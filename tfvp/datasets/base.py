@@ -311,7 +311,7 @@ class FileDataset(VideoDataset):
     def divided(self, source: decoding.Source, frames: int) -> list[video_parts.Part]:
         """How a long film is divided, so that several threads decode it and a stopped preparation goes on inside it.
 
-        An author whose `decode` heeds `source.part` may return `tfvp.video_parts.divide(source.path, frames)`.
+        An author whose `decode` heeds `source.part` may return `tfvp.video_io.divide(source.path, frames)`.
 
         Args:
             source: of `sources`.

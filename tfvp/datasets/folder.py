@@ -9,7 +9,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from tfvp import video_decoding, video_io, video_parts
+from tfvp import video_decoding, video_io
 from tfvp.datasets import base, time_split
 from tfvp.errors import UserError
 from tfvp.pipeline import contents, listing
@@ -262,9 +262,7 @@ class Folder(base.FileDataset):
             raise Incomplete(f"{source.path} ({damage.extent})") from damage
 
     def divided(self, source, frames):
-        if source.path.suffix.lower() not in video_io.VIDEO_SUFFIXES or self.options["min_length"] > frames:
-            return []
-        return video_parts.divide(source.path, frames)
+        return [] if self.options["min_length"] > frames else video_io.divide(source.path, frames)
 
     def _survey(self, folders):
         """{split: {name: path}} of folders; says what else they hold."""
