@@ -1,5 +1,6 @@
 """What decoded frames outlive: raw files that are gone, moved, touched or sorted anew, and an older version."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -116,6 +117,19 @@ def test_other_splits_decode_nothing(videos, monkeypatch):
     assert decoded_by(other, monkeypatch) == []
     assert len(other.store.clip_names("validation")) > 1 and len(clips_of(other)) == 8
     assert len(list((videos / ".tfvp").iterdir())) == 1
+
+
+def test_runs_with_other_splits_do_not_disturb_each_other(tmp_path):
+    sources = raw_files(tmp_path / "raw")
+    others = [dataclasses.replace(source, split="test") for source in sources]
+    first, second = store_in(tmp_path / "s", {"share": 0.1}), store_in(tmp_path / "s", {"share": 1.0})
+    first.prepare(sources, decode, progress=False)
+    second.prepare(others, None, progress=False)
+    assert_holds(first, "train", [0, 1, 3, 4])
+    assert_holds(second, "test", range(6))
+    first.prepare(sources, None, progress=False)
+    assert_holds(first, "test", [2, 5])
+    assert_holds(second, "test", range(6))
 
 
 def test_a_folder_that_is_renamed_or_touched_decodes_nothing(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from tests import layouts
 from tests.unit.test_shard_cache import decoded_by
 from tests.unit.test_shards import sources_of
+from tests.unit.test_video_parts import write_film
 from tfvp import changes, registry, video_io
 from tfvp import config as configuration
 from tfvp.datasets import base
@@ -171,6 +172,21 @@ def test_the_option_reaches_the_frames(tmp_path, monkeypatch, capsys):
     assert np.abs(read["raw"] - read["jpeg"]).max() < 20
     assert "kept as JPEG" in capsys.readouterr().out
     assert decoded_by(build_dataset(config_of(tmp_path, "raw")), monkeypatch) == []
+
+
+def test_a_film_in_parts_is_compressed_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "PART_FRAMES", 20)
+    monkeypatch.setattr(decoding, "SHARD_BYTES", 20 * 64 * 64 * 3)
+    for n in range(3):
+        write_film(tmp_path / f"{n}.mp4")
+    read = {}
+    for kind in ("raw", "lossless"):
+        dataset = build_dataset(config_of(tmp_path, kind, channels=3))
+        dataset.prepare(progress=False)
+        assert kind != "raw" or all(len(clip["pieces"]) > 1 for clip in dataset.store.manifest["clips"])
+        read[kind] = dataset.read("train", np.array([0, 0]), np.array([15, 1]), 23, stride=3)["video"]
+    np.testing.assert_array_equal(read["raw"], read["lossless"])
+    assert len(np.unique(read["raw"][0], axis=0)) == 23
 
 
 def test_what_cannot_be_compressed_is_refused(tmp_path):

@@ -102,8 +102,6 @@ class Store:
             wanted = {source.name: [prints[source.name], source.split] for source in sources}
             if not prune and self._is_current(wanted):
                 return
-            for cached in ("manifest", "_tables", "_pieces", "_arrays"):
-                self.__dict__.pop(cached, None)
             if not prune and self._is_decoded(wanted):
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,8 +122,16 @@ class Store:
         listed = {name: entry for name, entry in manifest["sources"].items() if name in wanted}
         if listed != wanted or renamed or manifest["splitting"] != self._splitting:
             return False
+        self._use(manifest)
         self.lost = sorted(lost)
         return True
+
+    def _use(self, manifest):
+        """Reads by this manifest from now on, whatever other splits another process writes into the file."""
+        if self.__dict__.get("manifest") != manifest:
+            for cached in ("_tables", "_pieces", "_arrays"):
+                self.__dict__.pop(cached, None)
+            self.manifest = manifest
 
     @property
     def _splitting(self):
@@ -149,7 +155,7 @@ class Store:
             return False
         former = self._read_manifest()
         lost = self._lost(former, wanted, entries)
-        self.manifest = self._assembled(wanted, lost, former, entries, decoding.NO_PROBLEMS)
+        self._use(self._assembled(wanted, lost, former, entries, decoding.NO_PROBLEMS))
         with contextlib.suppress(UserError):
             files.write_json(self.manifest_path, self.manifest)
         return True
@@ -183,7 +189,8 @@ class Store:
         report = decoding.NO_PROBLEMS
         if todo:
             report = decoding.Decoding(self, todo, prints, decode, number, progress, parts, entries.parts).run()
-        files.write_json(self.manifest_path, self._assembled(wanted, lost, former, Entries(self.folder), report))
+        self._use(self._assembled(wanted, lost, former, Entries(self.folder), report))
+        files.write_json(self.manifest_path, self.manifest)
         if prune:
             self._remove_unused()
 
@@ -226,7 +233,7 @@ class Store:
             "settings": self.settings,
             "splitting": self._splitting,
             "root": self.root,
-            "arrays": {key: {"dtype": dtype.name, "shape": shape} for key, (dtype, shape) in self.arrays.items()},
+            "arrays": {key: {"dtype": dtype.name, "shape": list(shape)} for key, (dtype, shape) in self.arrays.items()},
             "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
             "frames": sum(clip["length"] for clip in clips),
             **report,
