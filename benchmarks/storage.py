@@ -8,12 +8,14 @@ processor, so that other work on the machine disturbs them little.
 
 import functools
 import importlib
+import io
 import pathlib
 import tempfile
 import time
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from tfvp import registry, video_io
 from tfvp.datasets import base
@@ -47,20 +49,22 @@ class Other(frame_codecs.Codec):
         return self.turn_back(np.frombuffer(self.expand(data), np.uint8).reshape(self.shape))
 
 
-class Png(frame_codecs.Codec):
-    """PNG as OpenCV writes it."""
-
-    suffix = "png"
+class GreyWebP(frame_codecs.WebP):
+    """WebP of grey frames, with the effort that they need."""
 
     def encode(self, frame):
-        image = frame[..., ::-1] if self.colour else frame[..., 0]
-        return cv2.imencode(".png", np.ascontiguousarray(image))[1].tobytes()
+        file = io.BytesIO()
+        Image.fromarray(frame[..., 0]).convert("RGB").save(file, "WEBP", lossless=True, method=1, quality=0)
+        return file.getvalue()
+
+    def decode(self, data):
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)[..., :1]
 
 
 def kinds(shape):
     """{name: a codec, or None} of all kinds that can be measured here."""
     result = {kind: frame_codecs.codec_of(kind, "video", np.uint8, shape) for kind in frame_codecs.KINDS}
-    result["PNG"] = Png(shape)
+    result.update({"PNG": frame_codecs.Png(shape)} if shape[2] == 3 else {"WebP": GreyWebP(shape)})
     if zstandard := _module("zstandard"):
         expand = zstandard.ZstdDecompressor().decompress
         compress = zstandard.ZstdCompressor(level=3).compress

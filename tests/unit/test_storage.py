@@ -14,6 +14,7 @@ from tfvp import config as configuration
 from tfvp.datasets import base
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
+from tfvp.evaluation import provenance
 from tfvp.evaluation.selection import data_config
 from tfvp.pipeline import decoding, frame_codecs, shards
 
@@ -195,6 +196,17 @@ def test_what_cannot_be_compressed_is_refused(tmp_path):
         registry.lookup("dataset", "taxibj")(settings).prepare(progress=False)
     with pytest.raises(UserError, match="'zip' is none of raw, lossless, jpeg"):
         config_of(tmp_path, "zip")
+
+
+def test_results_say_that_frames_lost_something(tmp_path):
+    layouts.write_folder(tmp_path, [f"{n}.npy" for n in range(4)])
+    for kind in ("jpeg", "lossless"):
+        config = config_of(tmp_path, kind)
+        dataset = build_dataset(config)
+        dataset.prepare(progress=False)
+        clips = provenance.describe_clips(dataset, "test", np.array([0]), np.array([0]), 5, ["0" * 64])
+        section = provenance.describe_data(config, dataset, "test", 1, clips)
+        assert section["storage"] == kind and ("kept as JPEG" in " ".join(section["notes"])) == (kind == "jpeg")
 
 
 def test_published_protocols_score_the_frames_of_the_files(tmp_path):
