@@ -97,9 +97,10 @@ def test_what_cannot_be_divided(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Parts of 20 frames, and shards of about as many."""
+    """Parts of 20 frames, and shards of about twice as many."""
     monkeypatch.setattr(decoding, "PART_FRAMES", 20)
-    monkeypatch.setattr(decoding, "SHARD_BYTES", 20 * 30 * 40)
+    monkeypatch.setattr(decoding, "SHARD_BYTES", 40 * 30 * 40)
+    monkeypatch.setattr(decoding, "PARTS_PER_SHARD", 2)
 
 
 def folder(root, **options):
@@ -190,7 +191,7 @@ import numpy as np
 from tfvp import video_io, video_parts
 from tfvp.pipeline import decoding, shards
 decoding.os.cpu_count = lambda: 1
-decoding.PART_FRAMES, decoding.SHARD_BYTES = 20, 20 * 30 * 40
+decoding.PART_FRAMES, decoding.SHARD_SECONDS = 20, 0
 root = pathlib.Path({root!r})
 
 def decode(source):

@@ -22,7 +22,8 @@ from tfvp.pipeline import shard_files
 
 SHARD_BYTES = 256 * 2**20
 SHARD_SECONDS = 300  # after which a shard is finished although it is not full; a killed preparation loses no more
-PART_FRAMES = 4096  # of a long film that are decoded at a time; fewer where these would be more than a shard
+PART_FRAMES = 4096  # of a long film that are decoded at a time
+PARTS_PER_SHARD = 4  # at least: parts have fewer frames where these are large
 PAUSES = (1, 2, 4, 8, 16, 32)  # seconds before a file is read again, after errors that may pass
 WAIT = object()
 NO_PROBLEMS = {"unreadable": {}, "excluded": {}}
@@ -75,7 +76,7 @@ def unzipped(source):
 def in_segments(source, pieces):
     """Yields (clip name, frames): a video's frames in pieces, as one clip or as the segments of the source.
 
-    Segments may overlap; frames are held no longer than the segments need that are open at a time.
+    Segments may overlap; frames are held as long as a later segment needs them.
 
     Args:
         source: a `Source`.
@@ -204,7 +205,7 @@ class Decoding:
         if self.parts is None or source.part is not None or source.name in self.undivided:
             return False
         frame = sum(int(np.prod(shape)) * dtype.itemsize for dtype, shape in self.store.arrays.values())
-        parts = self.parts(source, min(PART_FRAMES, max(1, SHARD_BYTES // frame)))
+        parts = self.parts(source, min(PART_FRAMES, max(1, SHARD_BYTES // PARTS_PER_SHARD // frame)))
         if not parts:
             return False
         done = self.finished(source.name, self.wanted[source.name], parts[0].plan)
