@@ -16,6 +16,7 @@ from tfvp.errors import UserError
 # MPEG-4 codes "the last picture again" in a packet of this many bytes at most; a decoder may leave it out.
 _PLACEHOLDER_BYTES = 8
 SEARCHABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")  # containers with an index of key frames
+_SOUND = 0.1  # seconds by which the end of sound is uncertain: encoders add and cut a few packets
 _MARGIN = 2  # frames that are searched for beyond those that are needed
 
 
@@ -98,6 +99,7 @@ class Promise:
         self.estimate = stream.frames or round(self.seconds / frame_time)
         # The time of a container without times of its streams is that of the longest of them.
         self.streams = container.streams if self.seconds and not stream.duration else [stream]
+        self.tolerance = 0.5 * frame_time if len(self.streams) == 1 else max(0.5 * frame_time, _SOUND)
 
     def read(self, packet):
         if packet.stream.index == self.stream.index:
@@ -110,7 +112,7 @@ class Promise:
         """What is missing after `count` frames, in words; "" if nothing is."""
         if count + self.placeholders < self.frames:
             return f"its header promises {self.stream.frames} frames, it holds {count}"
-        if self.end < self.seconds - 0.5 * self.frame_time:
+        if self.end < self.seconds - self.tolerance:
             return f"its header promises {self.seconds:.2f} seconds, its {count} frames end after {self.end:.2f}"
         return ""
 

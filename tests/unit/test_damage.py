@@ -49,6 +49,27 @@ def test_films_of_variable_rate_are_whole(tmp_path, name, codec, times):
             video_io.read_video(tmp_path / name)
 
 
+def test_sound_may_go_on_after_the_pictures(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        video, audio = container.add_stream("mpeg4", rate=25), container.add_stream("aac", rate=48_000, layout="mono")
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        for second in range(3):
+            for i in range(25 if second < 2 else 0):
+                picture = np.full((48, 64, 3), 5 * i, np.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            for i in range(48):
+                sound = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+                sound.rate, sound.pts = 48_000, (second * 48 + i) * 1000
+                container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    assert len(video_io.read_video(path)) == 50
+    path.write_bytes(layouts.truncated(path.read_bytes(), 0.6))
+    with pytest.raises(UserError, match="truncated"):
+        video_io.read_video(path)
+
+
 def test_what_comes_before_the_damage_is_read(tmp_path):
     video_io.write_video(tmp_path / "a.avi", layouts.marked_clip(0, 60), 30, "ffv1")
     (tmp_path / "a.avi").write_bytes(layouts.truncated((tmp_path / "a.avi").read_bytes(), 0.7))
