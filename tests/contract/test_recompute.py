@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contract.test_models import CASES, Case
-from tests.contract.test_replicas import plain_graphs, train_two_steps  # noqa: F401 - a fixture
+from tests.contract.test_replicas import train_two_steps
 from tfvp import registry
 from tfvp.errors import UserError
 from tfvp.models.updates import accumulated_gradients
