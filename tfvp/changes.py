@@ -14,10 +14,14 @@ FREE_TO_CHANGE = (
     "train.steps_per_execution",
     "train.nonfinite_patience",
     "train.gif_examples",
+    "train.sample_steps",
+    "train.sample_minutes",
     "train.log_steps",
+    "train.log_minutes",
     "train.loggers",
     "train.backup_minutes",
     "train.keep_checkpoints",
+    "train.checkpoint_minutes",
     "train.profile",
     "train.deterministic",
     "train.memory_growth",
@@ -36,23 +40,32 @@ def differences(old: Config, new: Config) -> list[str]:
     ]
 
 
-def resumable(old: Config, new: Config) -> tuple[list[str], list[str]]:
+def resumable(old: Config, new: Config, batch_norm: bool = True) -> tuple[list[str], list[str]]:
     """What a run of one configuration may not, and may, change when it is resumed with another.
 
-    Where files lie, how many devices share a batch, how it is cut, how often something is written
-    and what is evaluated later do not change what is learned; nor do more epochs, under schedules
-    that do not depend on their number.
+    Where files lie, how many devices share a batch, how often something is written and what is
+    evaluated later do not change what is learned; nor do more epochs, under schedules that do not
+    depend on their number, nor, without batch norm, the micro-batches that a batch is cut into.
+
+    Args:
+        old: of the run.
+        new: of the session that resumes it.
+        batch_norm: whether the model has batch norm.
 
     Returns:
-        (forbidden, allowed) lines of `differences`.
+        (forbidden, allowed) lines of `differences`, with the reason where it is not plain.
     """
     free = set(FREE_TO_CHANGE)
+    if not batch_norm:
+        free.add("train.accumulate")
     if new.train.epochs > old.train.epochs and old.train.schedule in ("constant", "plateau"):
         free.add("train.epochs")
     forbidden, allowed = [], []
     for line in differences(old, new):
         key = line.partition(":")[0]
         same_pixels = key == "data.storage" and "jpeg" not in line
+        if key == "train.accumulate" and batch_norm:
+            line += " (the model has batch norm, which sees one micro-batch at a time)"
         later = key.startswith("eval.") and key != "eval.open_loop_ctx"  # validation observes as many frames
         (allowed if key in free or same_pixels or later else forbidden).append(line)
     return forbidden, allowed

@@ -46,11 +46,16 @@ class Run:
         self.config = configuration.load(self.path / "config.yml")
 
     @classmethod
-    def start(cls, logdir: str | os.PathLike, config: configuration.Config) -> Run:
+    def start(cls, logdir: str | os.PathLike, config: configuration.Config, batch_norm: bool = True) -> Run:
         """Creates the run directory of `config`, or opens the existing one.
 
         Options that do not change what is learned may differ (see `changes.resumable`); the run
         then has the new ones, and each is printed.
+
+        Args:
+            logdir: the folder of runs.
+            config: of this session.
+            batch_norm: whether the model has batch norm.
 
         Raises:
             UserError: the directory cannot be written, or was made from another configuration.
@@ -58,7 +63,7 @@ class Run:
         path = pathlib.Path(logdir) / config.name
         if (path / "config.yml").exists():
             run = cls(path)
-            changed, allowed = changes.resumable(run.config, config)
+            changed, allowed = changes.resumable(run.config, config, batch_norm)
             if changed:
                 raise UserError(
                     f"{path} was trained with another configuration; give the old values, another --logdir, or a"

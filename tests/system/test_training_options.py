@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -14,7 +15,7 @@ from tests.golden import ROOT
 from tfvp import config
 from tfvp.errors import UserError
 from tfvp.models.build import build_model
-from tfvp.training import dry_run, loop
+from tfvp.training import checks, dry_run, loop
 
 BASE = {
     "model": {"name": "convlstm_openstl", "hidden": [4], "kernel": 3, "patch": 4, "context": 4},
@@ -49,7 +50,6 @@ def plain(tmp_path_factory):
     "changes",
     [
         {"devices": 2},
-        {"accumulate": 2},
         {"devices": 2, "accumulate": 2},
         {"steps_per_execution": 3},
         {"xla": True},
@@ -146,7 +146,14 @@ def test_xla_on_several_devices_is_refused(tmp_path):
 
 def test_validation_checkpoints_and_logs_by_steps(tmp_path):
     started = run(
-        tmp_path, epochs=2, validate_steps=3, keep_checkpoints=6, log_steps=2, loggers=["jsonl"], profile=[3, 3]
+        tmp_path,
+        epochs=2,
+        validate_steps=3,
+        sample_steps=5,
+        keep_checkpoints=6,
+        log_steps=2,
+        loggers=["jsonl"],
+        profile=[3, 3],
     )
     lines = started.read_metrics()
     assert [(line["epoch"], line["step"], "val_loss" in line) for line in lines] == [
@@ -156,9 +163,32 @@ def test_validation_checkpoints_and_logs_by_steps(tmp_path):
         (2, 8, True),
     ]
     assert [p.name for p in (started.path / "model").glob("step-*")] == ["step-000000006.weights.h5"]
+    assert [p.name for p in (started.path / "samples").iterdir()] == ["open_loop_step-000000005.gif"]
     read = [json.loads(line) for line in (started.path / "steps.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in read] == [2, 3, 4, 6, 8] and "val_loss" in read[1]
+    assert [line["step"] for line in read] == [2, 3, 4, 5, 6, 8] and "val_loss" in read[1]
     assert not (started.path / "tensorboard").exists() and list((started.path / "profile").rglob("*.xplane.pb"))
+
+
+def test_micro_batches_may_change_at_resume(tmp_path, plain, monkeypatch):
+    original, calls = loop.Stepper.run, []
+
+    def stopped(stepper, steps):
+        original(stepper, steps)
+        calls.append(steps)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Stepper, "run", stopped)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, loggers=[])
+    assert ended.value.code == 143
+    line = last_line(run(tmp_path, loggers=[], accumulate=2))
+    assert calls == [1] * 4
+    for key in ("loss", "grad_norm", "val_loss", "val_mse"):
+        assert line[key] == pytest.approx(plain[key], rel=1e-5), key
+    settings = {"name": "convlstm_keras", "hidden": [4, 4], "kernels": [3, 3]}
+    normed = build_model(config.from_dict({**BASE, "model": settings}), (32, 32, 1))
+    assert checks.has_batch_norm(normed) and not checks.has_batch_norm(tfvp.load_run(tmp_path / "case", "last"))
 
 
 def test_loggers_that_are_not_there_are_refused(tmp_path, monkeypatch):

@@ -74,9 +74,11 @@ def test_kitti_validates_on_more_than_one_clip(tmp_path):
     }
     dataset = make("kitti", tmp_path)
     model = VideoModel((64, 64, 1))
-    (batches, count), _ = make_validation(config.from_dict(values), model, dataset).sets.values()
-    assert count == 3  # clips of 9 and 10 frames, windows of 5: at 0, and at 0 and 5
-    frames = np.concatenate([layouts.marks(np.round(255 * batch["video"]))[1] for batch in batches])[:count]
+    clips, _ = make_validation(config.from_dict(values), model, dataset).sets.values()
+    assert clips.count == 3  # clips of 9 and 10 frames, windows of 5: at 0, and at 0 and 5
+    frames = np.concatenate([layouts.marks(np.round(255 * batch["video"]))[1] for batch in clips.batches])[
+        : clips.count
+    ]
     assert frames.tolist() == [[0, 2, 4], [10, 12, 14], [15, 17, 19]]
 
 

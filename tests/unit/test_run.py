@@ -69,6 +69,15 @@ def test_what_does_not_change_the_result_may_change(tmp_path, settings, capsys):
         run.Run.start(tmp_path, config.from_dict(cosine, name="cosine"))
 
 
+def test_micro_batches_may_change_without_batch_norm(tmp_path, settings, capsys):
+    run.Run.start(tmp_path, settings)
+    other = config.from_dict({"train": {"epochs": 2, "accumulate": 4}}, name="mine")
+    with pytest.raises(UserError, match=r"train.accumulate: 1 -> 4 \(the model has batch norm, which sees one micro-"):
+        run.Run.start(tmp_path, other, batch_norm=True)
+    assert run.Run.start(tmp_path, other, batch_norm=False).config.train.accumulate == 4
+    assert "train.accumulate: 1 -> 4" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("url", ["gs://bucket/logs", "s3://bucket/logs"])
 def test_object_stores_are_refused_and_make_no_folder(tmp_path, settings, monkeypatch, url):
     monkeypatch.chdir(tmp_path)

@@ -2,14 +2,18 @@
 
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfvp import config
 from tfvp.errors import UserError
 from tfvp.training import strategies
+from tfvp.training.intervals import Intervals
 from tfvp.training.records import Progress
+from tfvp.training.session import Session
 from tfvp.training.signals import Signals
 
 
@@ -92,3 +96,84 @@ def test_pauses_are_no_training_time():
         time.sleep(0.3)
     assert progress.rate == pytest.approx(before, rel=0.3)
     progress.end()
+
+
+class Minutes:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return 60.0 * self.now
+
+
+def intervals(clock, waited=None, **settings):
+    train = {"epochs": 3, "log_steps": 5, **settings}
+    return Intervals(config.from_dict({"train": train}).train, 40, waited, clock)
+
+
+def test_events_go_by_steps_or_by_minutes():
+    clock = Minutes()
+    made = intervals(clock, validate_minutes=10.0, sample_minutes=3.0, sample_steps=30, keep_checkpoints=20)
+    assert made.timed and made.samples_apart and made.due(10) == set() and made.until_due(11) == 4
+    assert made.due(40) == {"epoch", "checkpoint"}, "validation goes by the clock"
+    assert made.due(60) == {"samples", "checkpoint"} and made.due(120) >= {"epoch", "validation", "samples"}
+    clock.now = 9.9
+    assert made.due(15, made.overdue()) == {"samples"}
+    made.done({"samples"})
+    clock.now = 10.0
+    assert made.due(15, made.overdue()) == {"validation"}
+    made.done({"validation"})
+    assert made.overdue() == 0
+    clock.now = 13.0
+    waited = made.waited
+    later = intervals(clock, waited, validate_minutes=10.0, checkpoint_minutes=12.0)
+    assert later.due(1, later.overdue()) == {"checkpoint"}, "minutes go on in the next session"
+    clock.now = 20.0
+    assert "validation" in later.due(1, later.overdue())
+
+
+def test_epochs_count_where_no_other_interval_is_given():
+    made = intervals(Minutes(), validate_every=2)
+    assert not made.timed and not made.samples_apart
+    assert made.due(40) == {"epoch"} and made.due(80) == {"epoch", "validation"}
+
+
+def test_loggers_get_no_more_readings_than_they_should():
+    clock = Minutes()
+    made = intervals(clock, log_minutes=2.0)
+    taken = []
+    for clock.now in (0.0, 1.0, 1.9, 2.0, 3.0, 4.5):
+        taken.append(made.log_now())
+    assert taken == [True, False, False, True, False, True]
+    assert made.log_now(always=True) and intervals(clock).log_now() and not made.timed
+    clock.now = 6.4
+    assert not made.log_now(), "two minutes after the last one, whatever it was"
+
+
+def test_the_clock_of_the_first_worker_counts():
+    """All workers validate at the same step, whatever their own clocks say."""
+    clock, taken = Minutes(), []
+    made = intervals(clock, epochs=1, log_steps=10, validate_minutes=1.0, backup_minutes=0.0)
+    clock.now = 100.0
+    assert made.overdue() == 1, "by this worker's clock a validation is due at every reading"
+    sent = iter([0, 0, 0, 0, 1, 0, 0, 0])  # by worker 0: what is overdue, then its signal, at steps 10, 20, 30 and 40
+    nothing = types.SimpleNamespace(
+        **dict.fromkeys(["run", "check", "save", "wait", "at", "log", "reset"], lambda *values: None),
+        read=lambda: {"loss": 0.0},
+    )
+    records = types.SimpleNamespace(
+        intervals=made,
+        finished=False,
+        backup_state={},
+        take=lambda step, events, logs, rate: taken.append((step, sorted(events))),
+        log=lambda step, logs: None,
+    )
+
+    def gather(value):
+        return [next(sent), value]
+
+    gather.worker = strategies.Worker(1, 2)
+    progress = Progress(1, 40, 1, shown=False)
+    Session(made.settings, 40, nothing, records, nothing, progress, gather, nothing).run(0)
+    assert taken == [(30, ["validation"]), (40, ["epoch", "validation"])]

@@ -251,7 +251,7 @@ class Scorer:
         group = max(1, FRAMES_PER_CALL // (video.shape[0] * self.chunk))
         values, shown = [], []
         for start in range(0, self.samples, group):
-            part, frames = self._score_samples(video, batch["id"], start, min(group, self.samples - start), keep)
+            part, frames = self.score_samples(video, batch["id"], start, min(group, self.samples - start), keep)
             values.append(part)
             shown.append(frames)
         scored = {"mask": mask[:real].numpy(), "examples": np.concatenate(shown, axis=1)[: min(real, keep)]}
@@ -300,8 +300,12 @@ class Scorer:
                 metric.update_features(scored[f"true/{name}"], scored[f"pred/{name}"])
         self.examples.extend(scored["examples"])
 
-    def _score_samples(self, video, ids, first_sample, samples, keep):
-        """({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C] as far as needed)."""
+    def score_samples(self, video, ids, first_sample, samples, keep):
+        """Rolls out and scores futures number `first_sample`, `first_sample` + 1, ... of a batch.
+
+        Returns:
+            ({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C], at least the first `keep` clips').
+        """
         parts, shown, done = [], [], 0
         keep = video.shape[0] if self.set_metrics else keep
         chunks = self._predict(video, ids, first_sample, samples)

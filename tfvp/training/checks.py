@@ -36,7 +36,12 @@ def check(config, replicas):
             raise UserError(f"{key}={value} must be greater than 0")
     not_negative = {
         "train.validate_steps": settings.validate_steps,
+        "train.validate_minutes": settings.validate_minutes,
+        "train.sample_steps": settings.sample_steps,
+        "train.sample_minutes": settings.sample_minutes,
+        "train.log_minutes": settings.log_minutes,
         "train.keep_checkpoints": settings.keep_checkpoints,
+        "train.checkpoint_minutes": settings.checkpoint_minutes,
         "train.backup_minutes": settings.backup_minutes,
     }
     for key, value in not_negative.items():
@@ -98,6 +103,11 @@ def check_recompute(recompute, model):
             f"{model.registered_name} does not support train.recompute; set it to false, and train.batch_size lower or"
             " train.accumulate higher to save memory"
         )
+
+
+def has_batch_norm(model):
+    """Whether a layer of a built model keeps running statistics of batches."""
+    return any(variable.name.split(":")[0].endswith("moving_variance") for variable in model.non_trainable_variables)
 
 
 def _pair(size):

@@ -155,11 +155,12 @@ def _train(config, logdir, worker):
     shared = pathlib.Path(logdir) / config.name
     planned = plan(config, fresh=not backups(shared / "backup"))
     config, model = planned.config, planned.model
-    validation = make_validation(config, model, planned.dataset)
-    with _run_folder(logdir, config, worker) as run, run.locked():
+    gather = strategies.Gather(model.distribute_strategy, worker)
+    validation = make_validation(config, model, planned.dataset, gather)
+    with _run_folder(logdir, config, worker, checks.has_batch_norm(model)) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
         backup = Backup(shared / "backup", model, planned.average, writes=worker.chief)
-        _fit(run, planned, validation, backup, worker)
+        _fit(run, planned, validation, backup, gather)
     return run if worker.chief else Run(shared)
 
 
@@ -211,25 +212,24 @@ def compile_model(config, model, steps):
 
 
 @contextlib.contextmanager
-def _run_folder(logdir, config, worker):
+def _run_folder(logdir, config, worker, batch_norm):
     """Yields the run. Workers other than the chief compute the same and write to a temporary directory."""
     if worker.chief:
-        yield Run.start(logdir, config)
+        yield Run.start(logdir, config, batch_norm)
         return
     with tempfile.TemporaryDirectory(prefix=f"worker-{worker.rank}-") as directory:
         yield Run.start(directory, config)
 
 
-def _fit(run, planned, validation, backup, worker):
+def _fit(run, planned, validation, backup, gather):
     """Trains from the newest backup, or from the start, to the last step or the first signal."""
     config, model, steps = planned.config, planned.model, planned.steps
-    settings, strategy = config.train, model.distribute_strategy
+    settings, strategy, worker = config.train, model.distribute_strategy, gather.worker
     total = settings.epochs * steps
     state, notes = backup.restore()
     for note in notes:
         tqdm.write(note)
     step = _step_of(state, steps)
-    gather = strategies.Gather(strategy, worker)
     strategies.agree(gather, step, _digest(planned.training_set), backup.folder)
     run.rewind_metrics(step)
     made = loggers.make(settings.loggers, run) if worker.chief else []

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from tfvp import compat, files, video_io
 from tfvp.evaluation import curves, pictures
 from tfvp.run import save_weights
+from tfvp.training.intervals import Intervals
 
 RISING = ("psnr", "ssim")  # endings of monitored names for which higher is better
 
@@ -93,6 +94,7 @@ class Records:
 
     Attributes:
         state: what later decisions depend on, plain JSON types.
+        intervals: an `Intervals`.
         finished: whether training stops early.
     """
 
@@ -104,37 +106,26 @@ class Records:
         self.average = average
         self.loggers = loggers
         self.steps = steps
+        self.intervals = Intervals(settings, steps, (state or {}).get("waited"))
         self.finished = False
         self.sign = -1.0 if settings.monitor.endswith(RISING) else 1.0
         self.state = {"best": None, "best_epoch": 0, "best_step": 0, "waited": 0, "plateau_waited": 0}
         self.state.update({k: v for k, v in (state or {}).items() if k in self.state})
 
     @property
+    def backup_state(self):
+        """What a backup needs of this session, plain JSON types."""
+        return {**self.state, "waited": self.intervals.waited}
+
+    @property
     def stopped_early(self):
         """Whether the validations so far end the training."""
         return bool(self.settings.early_stopping) and self.state["waited"] >= self.settings.early_stopping
 
-    def due(self, step):
-        """What is due after so many steps: a subset of {"epoch", "validation", "checkpoint"}."""
-        settings, last = self.settings, step == self.settings.epochs * self.steps
-        events = {"epoch"} if step % self.steps == 0 else set()
-        if settings.validate_steps:
-            validate = step % settings.validate_steps == 0
-        else:
-            validate = step % (settings.validate_every * self.steps) == 0
-        if validate or last:
-            events.add("validation")
-        if settings.keep_checkpoints and step % settings.keep_checkpoints == 0:
-            events.add("checkpoint")
-        return events
-
-    def until_due(self, step):
-        """Steps from `step` to the next at which something is due or logs are read; at least 1."""
-        intervals = [self.steps, self.settings.log_steps, self.settings.validate_steps, self.settings.keep_checkpoints]
-        return min(every - step % every for every in intervals if every)
-
     def log(self, step, logs):
-        """Hands running means to the loggers."""
+        """Hands running means to the loggers, unless their minutes are not over yet."""
+        if not self.intervals.log_now():
+            return
         for logger in self.loggers:
             logger.scalars(step, {**logs, "learning_rate": compat.learning_rate(self.model.optimizer)})
 
@@ -143,7 +134,7 @@ class Records:
 
         Args:
             step: steps done.
-            events: from `due`.
+            events: from `Intervals.due`.
             logs: running means of the epoch.
             rate: frames per second, or None.
         """
@@ -156,25 +147,32 @@ class Records:
         else:
             with self.average.in_place():
                 self._save_and_validate(step, events, line)
-        if events & {"epoch", "validation"}:
+        self.intervals.done(events)
+        if not events & {"epoch", "validation"}:
+            self.log(step, logs)
+        else:
             self.run.append_metrics(line)
             scalars = {key: value for key, value in line.items() if key not in ("epoch", "step")}
             for logger in self.loggers:
                 logger.scalars(step, scalars)
+            self.intervals.log_now(always=True)
             curves.draw_training(self.run.path / "curves.png", self.run.read_metrics())
 
     def _save_and_validate(self, step, events, line):
-        """Saves the current weights of the model, and validates them where that is due."""
+        """Saves the current weights of the model, validates them and draws samples, where that is due."""
         folder = self.run.folder("model")
-        save_weights(self.model, folder / "last.weights.h5")
+        if events - {"samples"}:
+            save_weights(self.model, folder / "last.weights.h5")
         if "checkpoint" in events:
             save_weights(self.model, folder / f"step-{step:09d}.weights.h5")
         if "validation" not in events:
+            if "samples" in events:
+                self._draw_all(step, self.validation.draw())
             return
         logs, drawn = self.validation.run()
         line.update(logs)
-        for tag, clips in drawn.items():
-            self._draw(step, tag, *clips)
+        if "samples" in events or not self.intervals.samples_apart:
+            self._draw_all(step, drawn)
         value = line[self.settings.monitor]
         improved = np.isfinite(value) and (self.state["best"] is None or self.sign * (value - self.state["best"]) < 0)
         if improved or self.state["best_step"] == 0:
@@ -207,6 +205,10 @@ class Records:
                 f"{self.settings.monitor} has not improved for {self.state['waited']} validations: stopping early"
             )
             self.finished = True
+
+    def _draw_all(self, step, drawn):
+        for tag, clips in drawn.items():
+            self._draw(step, tag, *clips)
 
     def _draw(self, step, tag, truth, predictions, context):
         videos = [pictures.comparison(clip, samples, context) for clip, samples in zip(truth, predictions)]

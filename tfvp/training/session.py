@@ -60,13 +60,13 @@ class Session:
 
     def _epoch(self, step, signals):
         """Trains to the end of an epoch; returns the steps done by then."""
-        end = (step // self.steps + 1) * self.steps
+        intervals, end = self.records.intervals, (step // self.steps + 1) * self.steps
         while step < end and not self.records.finished:
             step = self._to_next_event(step, end, signals)
             logs = self.stepper.read()
             self.stepper.check(step)
             self.progress.show(logs)
-            events = self.records.due(step)
+            events = intervals.due(step, self.gather(intervals.overdue())[0] if intervals.timed else 0)
             if step == end:
                 self.progress.end()
             with self.progress.paused():
@@ -76,14 +76,14 @@ class Session:
                     self.records.log(step, logs)
                 stop = max(self.gather(signals.number))
                 if "epoch" in events or self.records.finished or stop or self._backup_is_late():
-                    self.backup.save(step, self.records.state)
+                    self.backup.save(step, self.records.backup_state)
                     self.saved = time.monotonic()
             if stop:
                 self._stop(step, stop)
         return step
 
     def _to_next_event(self, step, end, signals):
-        due = min(end, step + self.records.until_due(step))
+        due = min(end, step + self.records.intervals.until_due(step))
         while step < due:
             count = min(self.settings.steps_per_execution, due - step)
             self.profile.at(step)

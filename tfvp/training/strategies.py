@@ -5,6 +5,7 @@ import os
 import shutil
 import typing
 
+import numpy as np
 import tensorflow as tf
 
 from tfvp import devices as machine
@@ -190,12 +191,35 @@ class Gather:
 
     def __call__(self, value):
         """[the value of worker 0, of worker 1, ...] of whole numbers below 2**53."""
+        row = np.zeros(self.worker.count)
+        row[self.worker.rank] = value
+        return [int(number) for number in self._total(row)]
+
+    def rows(self, parts, numbers, count):
+        """Puts tables together of which each worker has some rows.
+
+        Args:
+            parts: {name: float [n, ...]}, this worker's rows.
+            numbers: int [n], which rows of the whole they are; no row is another worker's, too.
+            count: rows of the whole.
+
+        Returns:
+            {name: float64 [count, ...]}, the same for all workers.
+        """
+        whole = {name: np.zeros([count, *part.shape[1:]]) for name, part in parts.items()}
+        for name, part in parts.items():
+            whole[name][numbers] = part
+        ends = np.cumsum([table.size for table in whole.values()])[:-1]
+        tables = np.split(self._total(np.concatenate([table.ravel() for table in whole.values()])), ends)
+        return {name: part.reshape(table.shape) for (name, table), part in zip(whole.items(), tables)}
+
+    def _total(self, values):
+        """The sum over workers of float64 [n]."""
         if self.worker.count == 1:
-            return [value]
-        row = tf.one_hot(self.worker.rank, self.worker.count, dtype=tf.float64) * float(value)
-        total = self.strategy.experimental_local_results(self.strategy.run(self._sum, args=(row,)))[0]
+            return values
+        total = self.strategy.run(self._sum, args=(tf.constant(values),))
         replicas = self.strategy.num_replicas_in_sync // self.worker.count
-        return [int(number) // replicas for number in total.numpy()]
+        return self.strategy.experimental_local_results(total)[0].numpy() / replicas
 
     @staticmethod
     def _summed(row):

@@ -1,96 +1,200 @@
-"""Validation: open-loop rollouts and the loss on fixed clips."""
+"""Validation: open-loop rollouts and the loss on fixed clips, shared by all devices of all workers."""
 
+import typing
+
+import numpy as np
 import tensorflow as tf
 
-from tfvp.evaluation import scoring
 from tfvp.frames import to_uint8
 from tfvp.pipeline import batching
+from tfvp.training import strategies
+from tfvp.training.replicas import Replicas, ReplicaScorer
 
 VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
+
+
+class Clips(typing.NamedTuple):
+    """The clips of a split that are validated, and this worker's part of them.
+
+    Attributes:
+        batches: dataset of this worker's rows of every batch.
+        count: of all clips.
+        numbers: int [batches, rows], which of the clips these rows are.
+        real: bool [batches, rows]; the others fill up the last batch.
+    """
+
+    batches: object
+    count: int
+    numbers: np.ndarray
+    real: np.ndarray
 
 
 class Validation:
     """Open-loop rollouts and the loss, on fixed clips of the validation and training splits.
 
+    Devices compute on their own clips of a batch. What is drawn in a rollout depends on the clip's id, and
+    the numbers of all clips are put together before they are added up, so that results do not depend
+    on the number of devices or workers.
+
     Args:
         model: a compiled model.
-        sets: {"val" and "train": (dataset of evaluation batches, number of clips)}.
+        sets: {"val" and "train": `Clips`}.
         seq_len: frames that the loss is computed on.
         context: observed frames of the rollouts.
         horizon: predicted frames of the rollouts.
         chunk: predicted frames per graph call.
-        kept: number of clips whose rollouts are drawn.
+        kept: number of clips whose rollouts are drawn, of those that worker 0 has.
+        replicas: the `Replicas` that compute.
+        gather: a `strategies.Gather`.
     """
 
-    def __init__(self, model, sets, seq_len, context, horizon, chunk, kept):
+    def __init__(self, model, sets, seq_len, context, horizon, chunk, kept, replicas, gather):
         self.sets = sets
         self.seq_len = seq_len
         self.context = context
         self.frames = context + horizon
-        self.terms = tf.function(lambda batch: model.loss_terms(batch, training=False))
+        self.kept = kept if gather.worker.chief else 0
+        self.gather = gather
+        self.replicas = replicas
+        self.terms = self.replicas.graph(lambda batch: model.loss_terms(batch, training=False))
         self.reconstruct = tf.function(lambda video: model.reconstruct(video)) if model.has_posterior else None
         self.scorers = {
-            split: scoring.Scorer(
-                model, VALIDATION_METRICS, context, horizon, chunk=chunk, kept=kept if split == "val" else 1
-            )
+            split: ReplicaScorer(self.replicas, model, VALIDATION_METRICS, context, horizon, chunk=chunk)
             for split in sets
         }
 
     def run(self):
-        """Computes the losses on the validation clips, and rolls out both splits.
+        """Computes the losses on the validation clips, and rolls out both splits. All workers must call it.
 
         Returns:
-            ({"val_loss": float, "val_mse": float, "train_mse": float, ...},
-            {tag: (truth uint8 [n, T, H, W, C], predictions uint8 [n, S, t, H, W, C], number of
-            observed frames)} of the clips to draw).
+            ({"val_loss": float, "val_mse": float, "train_mse": float, ...}, what `draw` returns).
         """
-        logs = self._losses(self.sets["val"][0])
-        for split, (batches, count) in self.sets.items():
-            trimmed = batches.map(self._trim(self.frames))
-            scores, truth, _ = scoring.run({"model": self.scorers[split]}, trimmed, count)
-            summaries = scores["model"].summaries
-            logs.update({f"{split}_{metric}": float(summaries[metric]["mean"]) for metric in VALIDATION_METRICS})
+        losses, metrics, drawn = {}, {}, {}
+        for split, clips in self.sets.items():
+            table, pictures = self._table(split, self.kept if split == "val" else 0)
+            table = self.gather.rows(table, clips.numbers[clips.real], clips.count)
+            scorer = self.scorers[split]
+            scorer.reset()
+            scorer.add({**table, "examples": ()})
+            for metric in VALIDATION_METRICS:
+                metrics[f"{split}_{metric}"] = float(scorer.frame_metrics[metric].summary()["mean"])
             if split == "val":
-                drawn = {"open_loop": (truth, scores["model"].examples, self.context)}
-                if self.reconstruct is not None:
-                    video = next(iter(batches))["video"][: len(truth), : self.seq_len]
-                    reconstruction = to_uint8(self.reconstruct(video))
-                    drawn["reconstruction"] = (to_uint8(video), reconstruction[:, None], 0)
-        return logs, drawn
+                drawn = pictures
+                for name in table:
+                    if name.startswith("loss/"):
+                        losses[f"val_{name.removeprefix('loss/')}"] = float(table[name].mean())
+        return {**losses, **metrics}, drawn
 
-    def _losses(self, batches):
-        totals, clips = {}, 0.0
-        for batch in batches.map(self._trim(self.seq_len)):
-            real = tf.reduce_max(batch.pop("mask"), axis=1)
-            for name, values in self.terms(batch).items():
-                totals[name] = totals.get(name, 0.0) + float(tf.reduce_sum(values * real))
-            clips += float(tf.reduce_sum(real))
-        return {f"val_{name}": total / clips for name, total in totals.items()}
+    def draw(self):
+        """Rolls out the clips to draw alone. All workers must call it.
+
+        Returns:
+            {tag: (truth uint8 [n, T, H, W, C], predictions uint8 [n, S, t, H, W, C], number of
+            observed frames)}; {} in workers other than the first.
+        """
+        rows = self.sets["val"].numbers.shape[1]
+        return self._table("val", self.kept, max(1, -(-self.kept // rows)))[1]
+
+    def _table(self, split, kept, batches=-1):
+        """This worker's rows of what is computed on a split, and the clips to draw.
+
+        Args:
+            split: "val" or "train".
+            kept: how many clips to draw.
+            batches: how many to read; -1 = all.
+
+        Returns:
+            ({"mask", "values/<metric>" and, on "val", "loss/<term>": [rows, ...]}, as `draw`).
+        """
+        clips, scorer = self.sets[split], self.scorers[split]
+        parts, truth, examples, first = [], [], [], None
+        for batch, real in zip(clips.batches.take(batches), clips.real):
+            rows = int(real.sum())
+            first = batch["video"] if first is None else first
+            missing = min(rows, max(0, kept - sum(map(len, truth))))
+            rolled = self._trim(batch, self.frames)
+            part = scorer.score(rolled, rows, missing)
+            if missing:
+                truth.append(to_uint8(rolled["video"][:missing]))
+                examples.append(part["examples"])
+            del part["examples"]
+            if split == "val" and batches < 0:
+                terms = self._trim(batch, self.seq_len)
+                del terms["mask"]
+                for name, values in self.terms(self.replicas.split(terms)).items():
+                    part[f"loss/{name}"] = self.replicas.join(values)[:rows]
+            parts.append(part)
+        table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if not truth:
+            return table, {}
+        truth = np.concatenate(truth)
+        drawn = {"open_loop": (truth, np.concatenate(examples), self.context)}
+        if self.reconstruct is not None:
+            video = first[: len(truth), : self.seq_len]
+            drawn["reconstruction"] = (to_uint8(video), to_uint8(self.reconstruct(video))[:, None], 0)
+        return table, drawn
 
     @staticmethod
-    def _trim(frames):
-        return lambda batch: {k: v if k == "id" else v[:, :frames] for k, v in batch.items()}
+    def _trim(batch, frames):
+        return {key: value if key == "id" else value[:, :frames] for key, value in batch.items()}
 
 
-def make_validation(config, model, dataset):
-    """Builds the `Validation` that a configuration describes."""
+def make_validation(config, model, dataset, gather=None):
+    """Builds the `Validation` that a configuration describes, for this worker.
+
+    Args:
+        config: a `tfvp.config.Config`.
+        model: compiled in the scope of its strategy.
+        dataset: prepared.
+        gather: a `strategies.Gather`. Defaults to that of a single worker.
+    """
     settings = config.train
+    gather = gather or strategies.Gather(model.distribute_strategy, strategies.Worker())
+    whole = getattr(model, "inference_mode", "running") == "batch"
+    replicas = Replicas(model.distribute_strategy, gather.worker, shared=not whole)
+    devices = replicas.count * gather.worker.count
     frames = settings.validation_seq_len or settings.seq_len
     length = max(frames, settings.seq_len)
-    sets = {
-        name: batching.evaluation_batches(
+    sets = {}
+    for name, split in (("val", "validation"), ("train", "train")):
+        windows = {
+            "length": length,
+            "num_examples": settings.validation_examples,
+            "stride": config.data.frame_stride,
+            "windows": dataset.validation_windows(length, config.data.frame_stride) if name == "val" else None,
+        }
+        count = len(batching.evaluation_windows(dataset, split, **windows)[0])
+        size = config.eval.batch_size if whole else min(config.eval.batch_size, -(-count // devices))
+        numbers, real = part_of_batches(count, size * devices, gather.worker)
+        batches, _ = batching.evaluation_batches(
             dataset,
             split,
-            batch_size=config.eval.batch_size,
-            length=length,
-            num_examples=settings.validation_examples,
-            stride=config.data.frame_stride,
+            batch_size=numbers.shape[1],
+            positions=numbers.ravel(),
             needs=model.needs,
-            windows=dataset.validation_windows(length, config.data.frame_stride) if name == "val" else None,
+            **windows,
         )
-        for name, split in (("val", "validation"), ("train", "train"))
-    }
+        sets[name] = Clips(batches, count, numbers, real)
     context = config.eval.open_loop_ctx
     return Validation(
-        model, sets, settings.seq_len, context, frames - context, config.eval.chunk, settings.gif_examples
+        model,
+        sets,
+        settings.seq_len,
+        context,
+        frames - context,
+        config.eval.chunk,
+        settings.gif_examples,
+        replicas,
+        gather,
     )
+
+
+def part_of_batches(count, size, worker):
+    """A worker's rows of batches of `size` clips, `count` in all, the last filled up from the beginning.
+
+    Returns:
+        (numbers, real): int and bool [batches, size / workers]; see `Clips`.
+    """
+    rows = np.arange(-(-count // size) * size).reshape([-1, size])
+    own = np.split(rows, worker.count, axis=1)[worker.rank]
+    return own % count, own < count
