@@ -20,6 +20,7 @@ MODULES = {
     "film": "film",
     "storage": "storage",
     "faults": "faults",
+    "backups": "backups",
     "svg-prior": "svg_prior",
     "exports": "exports",
 }
@@ -56,6 +57,11 @@ def add_arguments(parser):
     faults.add_argument("--kills", type=int, default=20, help="how many")
     faults.add_argument("--seed", type=int, default=1, help="of the moments")
     faults.add_argument("--only", choices=("prepare", "training", "evaluation", "export"), help="one of the commands")
+
+    backups = _add(kinds, "backups", "what a backup costs the training steps beside it")
+    backups.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")
+    backups.add_argument("--steps", type=int, default=5, help="in a round")
+    backups.add_argument("--rounds", type=int, default=9, help="with and without a backup, in turn")
 
     prior = _add(kinds, "svg-prior", "the deviation of SVG's learned prior around wall hits")
     prior.add_argument("--logdir", default="./logs", help="a run of svg on stochastic_mnist with one digit")
