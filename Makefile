@@ -16,6 +16,8 @@ PIP = "$(RUN)" -m pip install --disable-pip-version-check --progress-bar off -q
 # What the environment was made from; make writes it into the environments that it makes or fills.
 WANTED = cat requirement.txt $(CONSTRAINTS) pyproject.toml
 MADE = $(VENV)/made-by-make
+# There while make makes an environment: one that was stopped before it had a pip is made anew.
+UNFINISHED = $(VENV)/unfinished
 
 .PHONY: install demo test test-fast test-smoke docs lint clean
 
@@ -23,12 +25,13 @@ install:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	@"$(PYTHON)" -c '$(SUITABLE)' || { echo "$(PYTHON) is not Python 3.10 to 3.13; name another with PYTHON=..."; exit 1; }
 	@version() { "$$1" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null; }; \
-	if [ "$$(version "$(PYTHON)")" != "$$(version "$(RUN)")" ]; then \
+	if [ -e "$(UNFINISHED)" ] || [ "$$(version "$(PYTHON)")" != "$$(version "$(RUN)")" ]; then \
 		if [ -e "$(VENV)" ] && [ ! -e "$(MADE)" ]; then \
 			echo "$(VENV) has another Python, or none, and make did not make it, so it stays as it is; choose another folder: make $(MAKECMDGOALS) VENV=.venv-tfvp"; \
 			exit 1; \
 		fi; \
-		rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)" && touch "$(MADE)" || exit 1; \
+		rm -rf "$(VENV)" && mkdir -p "$(VENV)" && touch "$(MADE)" "$(UNFINISHED)" || exit 1; \
+		"$(PYTHON)" -m venv "$(VENV)" && rm "$(UNFINISHED)" || exit 1; \
 	fi
 	@if ! $(WANTED) | cmp -s - "$(VENV)/installed"; then \
 		echo "installing into $(VENV) (TensorFlow is large; this takes a few minutes)"; \

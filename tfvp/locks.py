@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import socket
+import threading
 import time
 
 from tfvp.errors import UserError
@@ -78,14 +79,29 @@ def _take(lease, taken, waiting):
         except FileExistsError:
             holder = _holder(lease)
         if _is_gone(holder):
-            lease.unlink(missing_ok=True)
+            _remove(lease, holder)
             continue
+        says = f"the lease {lease} says: {' '.join(holder)}; delete it if that process is gone"
         if waiting is None:
-            raise UserError(f"{taken} (the lease {lease} says: {' '.join(holder)}; delete it if that process is gone)")
+            raise UserError(f"{taken} ({says})")
         if not told:
             waiting()
+            print(says)
             told = True
         time.sleep(POLL)
+
+
+def _remove(lease, holder):
+    """Removes the lease of a holder that is gone, unless another process has replaced it meanwhile."""
+    aside = lease.with_name(f"{lease.name}-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        os.rename(lease, aside)  # of several processes that take over, one succeeds
+    except FileNotFoundError:
+        return
+    if _holder(aside) == holder:
+        aside.unlink()
+    else:
+        os.rename(aside, lease)
 
 
 def _holder(lease):

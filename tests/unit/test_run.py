@@ -123,6 +123,30 @@ def test_a_lease_takes_the_place_of_a_lock(tmp_path, settings, monkeypatch, kind
         assert lease.read_text().split()[1] == str(os.getpid())
 
 
+def test_a_lease_is_taken_over_by_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)
+    lease, gone = tmp_path / ".lease", [socket.gethostname(), "1"]
+    lease.write_text("elsewhere 1")  # of a process that took over after this one had read what the file said before
+    looks = [gone]
+    monkeypatch.setattr(locks, "_holder", lambda path: looks.pop(0) if looks else path.read_text().split())
+    monkeypatch.setattr(locks, "_is_gone", lambda holder: holder == gone)
+    with pytest.raises(UserError, match="elsewhere 1; delete it"), locks.locked(tmp_path, "taken"):
+        pass
+    assert lease.read_text() == "elsewhere 1" and {path.name for path in tmp_path.iterdir()} == {".lease", ".lock"}
+
+
+def test_who_waits_for_a_lease_learns_which(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(locks, "fcntl", None)
+    lease = tmp_path / ".lease"
+    lease.write_text("elsewhere 1")
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: lease.unlink())
+    with locks.locked(tmp_path, waiting=lambda: print("waiting")):
+        assert (
+            capsys.readouterr().out
+            == f"waiting\nthe lease {lease} says: elsewhere 1; delete it if that process is gone\n"
+        )
+
+
 def test_metrics_lines_survive_a_cut_and_are_rewound(tmp_path, settings):
     started = run.Run.start(tmp_path, settings)
     for epoch in (1, 2, 3):

@@ -80,8 +80,7 @@ def show(options):
 
 def manage(options):
     """Lists decoded frames, and removes some."""
-    from tfvp.datasets import stored
-    from tfvp.pipeline import caches
+    from tfvp.pipeline import caches, remote
 
     places = list(options.cache)
     if options.config:
@@ -89,8 +88,8 @@ def manage(options):
         from tfvp import config as configuration
 
         data = configuration.load(options.config, options.overrides).data
-        places += [place for place in (data.root, data.cache) if place]
-    cached = caches.listed(places or [stored.user_cache()])
+        places += [place for place in (data.root, data.cache) if place and not remote.is_url(place)]
+    cached = caches.listed(places or [remote.cache()])
     if not options.remove and options.remove_old is None:
         print(json.dumps([one.to_dict() for one in cached], indent=1) if options.json else _table(cached, places))
         return

@@ -328,14 +328,14 @@ class FileDataset(VideoDataset):
 
     @property
     def root(self) -> pathlib.Path:
-        """The folder of the raw files.
+        """The folder of the raw files; what is in an object store is fetched first.
 
         Raises:
             UserError: data.root is empty, or does not exist.
         """
         if not self.settings.root:
             raise UserError(f"{self.name} needs data.root; {self.info.download}")
-        path = pathlib.Path(self.settings.root).expanduser()
+        path = self.settings.folder
         if not path.is_dir():
             raise UserError(f"data.root={self.settings.root} is not a directory; {self.info.download}")
         return path

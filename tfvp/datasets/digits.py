@@ -260,7 +260,7 @@ class MovingDigits(base.GeneratedDataset):
     @property
     def digits(self):
         """The `Digits` that the option of that name chose."""
-        return load_digits(self.settings.root, self.options["digits"])
+        return load_digits(self.settings.folder, self.options["digits"])
 
     def notes(self):
         return [f"clips are drawn from {self.digits.source}"]

@@ -1,7 +1,11 @@
 """What every data set is told, and what it says of itself."""
 
 import dataclasses
+import functools
 import math
+import pathlib
+
+from tfvp.pipeline import remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,7 +13,7 @@ class Settings:
     """Settings that every data set takes.
 
     Attributes:
-        root: folder of the published files; "" = none.
+        root: folder of the published files, on this machine or as the URL of an object store; "" = none.
         cache: folder for decoded shards; "" = below `root`, or below the user's cache folder
             (the environment variable TFVP_CACHE, or ~/.cache/tfvp) where that cannot be written.
         image_size: (height, width) in pixels.
@@ -28,6 +32,18 @@ class Settings:
     flow: str = ""
     max_damaged: float = 0.01
     storage: str = "raw"
+
+    @functools.cached_property
+    def mirror(self) -> remote.Mirror | None:
+        """The local copy of `root` where that is in an object store."""
+        return remote.Mirror(self.root, remote.cache(self.cache)) if remote.is_url(self.root) else None
+
+    @property
+    def folder(self) -> pathlib.Path | None:
+        """`root` on this machine, or None if it is empty; what is in an object store is fetched at the first use."""
+        if self.mirror:
+            return self.mirror.fetch()
+        return pathlib.Path(self.root).expanduser() if self.root else None
 
 
 @dataclasses.dataclass(frozen=True)

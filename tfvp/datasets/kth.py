@@ -106,8 +106,8 @@ class KTH(base.FileDataset):
             name = f"person{random.randint(21, 26):02d}_{action}_d{random.randint(1, 5)}"
             if name not in numbers or lengths[numbers[name]] < length:
                 raise UserError(
-                    f"the test set of SRVP needs {name} with at least {length} frames, which {self.root} does not hold;"
-                    " put all six archives there, or use --protocol default"
+                    f"the test set of SRVP needs {name} with at least {length} frames, which is not in"
+                    f" {self.settings.root}; put all six archives there, or use --protocol default"
                 )
             windows.append((numbers[name], random.randint(lengths[numbers[name]] - length + 1)))
         clips, starts = np.array(windows, np.int64).T

@@ -1,6 +1,5 @@
 """Long Moving MNIST, as CW-VAE (Saxena, Ba and Hafner, NeurIPS 2021, arXiv 2102.09532) and HTSR use it."""
 
-import pathlib
 import typing
 
 import numpy as np
@@ -56,7 +55,7 @@ class _Published(base.FileDataset):
         """{split: folder}, or {} if the folders are not there."""
         if not settings.root:
             return {}
-        root = pathlib.Path(settings.root).expanduser()
+        root = settings.folder
         folders = {
             "train": listing.find_folder(root, "train-seq100"),
             "test": listing.find_folder(root, "test-seq1000"),

@@ -1,7 +1,6 @@
 """MNIST-CIFAR: moving digits before a photograph, OpenSTL's variant (arXiv 2306.11249)."""
 
 import functools
-import pathlib
 import typing
 
 import numpy as np
@@ -78,8 +77,8 @@ class MNISTCIFAR(MovingMNIST):
 
     def _pictures(self):
         """CIFAR-10's training and test pictures, uint8 [n, 32, 32, 3]."""
-        root = pathlib.Path(self.settings.root).expanduser()
-        paths = {split: sorted(root.rglob(name)) if self.settings.root else [] for split, name in FILES.items()}
+        root = self.settings.folder
+        paths = {split: sorted(root.rglob(name)) if root else [] for split, name in FILES.items()}
         if all(paths.values()):
             return tuple(np.concatenate([_read(path) for path in listed]) for listed in paths.values())
         from tensorflow import keras

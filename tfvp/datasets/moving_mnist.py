@@ -1,6 +1,5 @@
 """Moving MNIST, as Srivastava, Mansimov and Salakhutdinov made it (ICML 2015, arXiv 1502.04681)."""
 
-import pathlib
 import typing
 
 import numpy as np
@@ -69,8 +68,8 @@ class MovingMNIST(digits.MovingDigits):
         self.sets = sets
         self.endless = sets == "drawn"
         self._published = None
-        path = pathlib.Path(settings.root).expanduser() / (self.published_test_file or "")
-        if settings.root and path.is_file():
+        path = settings.folder and settings.folder / (self.published_test_file or "")
+        if path and path.is_file():
             self._published = _open_published(path)
             if self.factor == 1 and self.canvas != (64, 64):
                 raise UserError(

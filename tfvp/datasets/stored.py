@@ -6,14 +6,9 @@ import pathlib
 
 from tfvp.datasets import losses
 from tfvp.errors import UserError
-from tfvp.pipeline import frame_codecs, shards
+from tfvp.pipeline import frame_codecs, remote, shards
 
 SHOWN = 3  # names in a sentence
-
-
-def user_cache():
-    """The folder of decoded frames for raw files beside which nothing can be written."""
-    return pathlib.Path(os.environ.get("TFVP_CACHE") or "~/.cache/tfvp").expanduser()
 
 
 def store_of(dataset):
@@ -28,7 +23,10 @@ def store_of(dataset):
     settings.update(dataset.decoding_options())
     splitting = [key for key in dataset.split_options if key in dataset.options and key not in settings]
     splitting = {key: dataset.options[key] for key in splitting}
-    root = pathlib.Path(dataset.settings.root).expanduser() if dataset.settings.root else dataset.root
+    if dataset.settings.mirror:
+        root = dataset.settings.mirror.raw
+    else:
+        root = pathlib.Path(dataset.settings.root).expanduser() if dataset.settings.root else dataset.root
     inside = root / ".tfvp"
     arrays, storage = dataset.arrays(), dataset.settings.storage
     if storage != "raw" and frame_codecs.codec_of(storage, "video", *arrays["video"]) is None:
@@ -39,9 +37,10 @@ def store_of(dataset):
     more = {"splitting": splitting, "root": root, "storage": storage}
     local = shards.Store(inside / name, settings, arrays, earlier=[inside], **more)
     writable = root.is_dir() and os.access(inside if inside.is_dir() else root, os.W_OK)
-    if not dataset.settings.cache and (writable or local.manifest_path.exists()):
+    # Frames beside a copy's raw files would go when these are deleted.
+    if not dataset.settings.cache and not dataset.settings.mirror and (writable or local.manifest_path.exists()):
         return local
-    home = pathlib.Path(dataset.settings.cache).expanduser() if dataset.settings.cache else user_cache()
+    home = remote.cache(dataset.settings.cache)
     view = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
     if dataset.depends_on_root:
         settings = {**settings, "root": view}
@@ -50,19 +49,32 @@ def store_of(dataset):
 
 def prepare(dataset, progress, prune=False):
     """Decodes what is not decoded yet, and says what is skipped and what is gone; see `VideoDataset.prepare`."""
+    mirror = dataset.settings.mirror
+    if mirror and not prune and mirror.is_decoded(dataset.store, dataset.options):
+        dataset.store.mark_used()
+    else:
+        if mirror:
+            mirror.fetch(progress)
+        _decode(dataset, progress, prune)
+        if mirror and not dataset.store.lost:
+            mirror.mark_decoded(dataset.store, dataset.options)
+    losses.check(dataset)
+    for sentence in sentences(dataset):
+        dataset.warn_once(sentence)
+
+
+def _decode(dataset, progress, prune):
     store = dataset.store
     sources = _sources(dataset, store)
     if not sources and (prune or not store.manifest_path.exists()):
-        raise UserError(f"{dataset.root} contains nothing that {dataset.name} can read; {dataset.info.download}")
+        root, download = dataset.settings.root, dataset.info.download
+        raise UserError(f"{root} contains nothing that {dataset.name} can read; {download}")
     try:
         store.prepare(sources, dataset.decode, progress, prune, dataset.divided, dataset.frames_in)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; the files that were decoded are kept; rerun the same command to decode the others"
         ) from None
-    losses.check(dataset)
-    for sentence in sentences(dataset):
-        dataset.warn_once(sentence)
 
 
 def sentences(dataset):

@@ -11,7 +11,17 @@ from tfvp import locks
 from tfvp.errors import UserError
 from tfvp.pipeline import entries, shards
 
-_OURS = ("shard-*", "manifest*.json", "contents*.json", "centres.npy", ".lease", ".used", ".*.tmp*", ".lock")
+_OURS = (
+    "shard-*",
+    "manifest*.json",
+    "contents*.json",
+    "remote-*.json",
+    "centres.npy",
+    ".lease",
+    ".used",
+    ".*.tmp*",
+    ".lock",
+)
 _NAME = re.compile(r".+-\d+x\d+x\d+-[0-9a-f]{10}")
 _PLACE = re.compile(r"\.tfvp|[0-9a-f]{8}")
 _LEVELS = ("*", ".tfvp/*", "*/*")  # below a folder: shards of this version, beside raw files, of version 0.1

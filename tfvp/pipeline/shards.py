@@ -96,8 +96,7 @@ class Store:
             if sources:
                 with contextlib.suppress(OSError):  # raised below, if it matters
                     self.folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):
-                (self.folder / ".used").touch()
+            self.mark_used()
             prints = contents.fingerprints(sources, self.memo_path, progress)
             wanted = {source.name: [prints[source.name], source.split] for source in sources}
             if not prune and self._is_current(wanted):
@@ -113,6 +112,11 @@ class Store:
                 f"cannot write the decoded frames to {self.folder} ({error.strerror or error});"
                 " free some space or set data.cache to another folder"
             ) from error
+
+    def mark_used(self):
+        """Notes that the frames are used today."""
+        with contextlib.suppress(OSError):
+            (self.folder / ".used").touch()
 
     def _is_current(self, wanted):
         manifest = self._read_manifest()
