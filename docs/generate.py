@@ -232,7 +232,8 @@ def space_of(info):
 def datasets_page():
     text = NOTICE + (
         "# Data sets\n\n"
-        "`data.name` chooses one, `data.root` says where its files are. Files are decoded once, into `<root>/.tfvp` or"
+        "`data.name` chooses one, `data.root` says where its files are: a folder, or the URL of one in"
+        " an [object store](remote.md). Files are decoded once, into `<root>/.tfvp` or"
         " `data.cache`, and then read at memory speed. `tfvp data --config NAME --set data.root=FOLDER` says what it"
         " found and what is missing, and draws a contact sheet; [Decoded frames on disk](storage.md) says when frames"
         " are decoded again, and when deleted. Loaders of data that cannot be downloaded freely were tested on files"
