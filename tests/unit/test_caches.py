@@ -63,6 +63,8 @@ def test_the_command_lists_as_text_and_as_json(cache, tmp_path, capsys, monkeypa
     text = run(capsys, "--cache", tmp_path / "cache")
     for part in ("toy-6x8x1-", "current, last used 20", f"decoded from {tmp_path}/raw", "fps=5.0", "4 folders, "):
         assert part in text
+    (tmp_path / "raw").rename(tmp_path / "elsewhere")
+    assert f"{tmp_path}/raw (gone)" in run(capsys, "--cache", tmp_path / "cache")
     monkeypatch.setenv("TFVP_CACHE", str(tmp_path / "cache"))
     shown = json.loads(run(capsys, "--cache", "--json"))
     assert sorted(one["state"] for one in shown) == sorted(cache) and sum(one["current"] for one in shown) == 1

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import storage
 from tests import layouts
 from tests.unit.test_shard_cache import decoded_by
 from tests.unit.test_shards import sources_of
@@ -196,6 +197,16 @@ def test_what_cannot_be_compressed_is_refused(tmp_path):
         registry.lookup("dataset", "taxibj")(settings).prepare(progress=False)
     with pytest.raises(UserError, match="'zip' is none of raw, lossless, jpeg"):
         config_of(tmp_path, "zip")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_benchmark_measures_what_is_stored(channels):
+    video = scene(0, 24)[..., :channels]
+    rows = {name: storage.measured(video, codec, 0.01) for name, codec in storage.kinds(video.shape[1:]).items()}
+    assert set(frame_codecs.KINDS) < set(rows) and rows["raw"]["bytes"] == pytest.approx(video[0].nbytes, rel=0.01)
+    assert rows["jpeg"]["bytes"] < rows["lossless"]["bytes"] < rows["raw"]["bytes"]
+    assert 38 < rows["jpeg"]["psnr"] < 60 and all(np.isinf(row["psnr"]) for name, row in rows.items() if name != "jpeg")
+    assert all(row["read"] > 0 and row["written"] > 0 for row in rows.values())
 
 
 def test_results_say_that_frames_lost_something(tmp_path):

@@ -11,10 +11,11 @@ data.cache is not set: into ~/.cache/tfvp, or the folder that the environment va
 """
 
 import json
+import pathlib
 import sys
 
 from tfvp import files, quiet
-from tfvp.commands import arguments
+from tfvp.commands import arguments, output
 from tfvp.errors import UserError
 
 
@@ -91,8 +92,8 @@ def manage(options):
         places += [place for place in (data.root, data.cache) if place and not remote.is_url(place)]
     cached = caches.listed(places or [remote.cache()])
     if not options.remove and options.remove_old is None:
-        print(json.dumps([one.to_dict() for one in cached], indent=1) if options.json else _table(cached, places))
-        return
+        listed = json.dumps([one.to_dict() for one in cached], indent=1)
+        return output.show(listed if options.json else _table(cached, places))
     going = caches.chosen(cached, options.remove)
     if options.remove_old is not None:
         earlier = [one for one in cached if one.state.startswith("format") or one.age() >= options.remove_old]
@@ -119,6 +120,10 @@ def _agrees(going):
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
+def _root(folder):
+    return folder if pathlib.Path(folder).is_dir() else f"{folder} (gone)"
+
+
 def _table(cached, places=()):
     if not cached:
         return f"no decoded frames in {', '.join(map(str, places)) or 'the cache'}"
@@ -131,7 +136,7 @@ def _table(cached, places=()):
             f"{one.name}  {files.readable_size(one.bytes)}, {one.state}, last used {one.used[:10]}",
             f"    {one.path}",
             *([f"    {known}"] if known else []),
-            *([f"    decoded from {', '.join(one.roots)}"] if one.roots else []),
+            *([f"    decoded from {', '.join(map(_root, one.roots))}"] if one.roots else []),
         ]
     total = files.readable_size(sum(one.bytes for one in cached))
     return "\n".join([*lines, f"{len(cached)} folder{'s' * (len(cached) != 1)}, {total}"])

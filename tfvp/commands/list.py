@@ -8,12 +8,11 @@ examples:
 """
 
 import json
-import os
 import shutil
-import sys
 import textwrap
 
 from tfvp import catalogue, quiet
+from tfvp.commands import output
 from tfvp.errors import UserError
 
 # What is shown of one entry below its description, where it has it.
@@ -47,10 +46,7 @@ def run(options):
     else:
         shown = catalogue.entries(options.kind)
         text = "\n".join(in_short(one) for one in shown)
-    try:
-        print(json.dumps(shown, indent=1) if options.json else text, flush=True)
-    except BrokenPipeError:  # `tfvp list models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+    output.show(json.dumps(shown, indent=1) if options.json else text)
 
 
 def in_short(entry):
