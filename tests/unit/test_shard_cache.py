@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -305,3 +306,34 @@ def test_damaged_frames_without_raw_files(tmp_path):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="are damaged, and its raw file is gone"):
         store_in(tmp_path / "s").prepare(sources[:2], decode, progress=False)
+
+
+def test_shards_of_version_0_1_that_may_only_be_read_are_linked(tmp_path, monkeypatch):
+    sources, place = raw_files(tmp_path / "raw"), tmp_path / "old"
+    new = store_in(tmp_path / "toy")
+    new.prepare(sources, decode, progress=False)
+    place.mkdir()
+    old = as_format_1(new, sources, {}, place)
+    before = sorted(path.name for path in old.iterdir())
+    replace, unlink = os.replace, pathlib.Path.unlink
+
+    def refuse(path):
+        if old in pathlib.Path(path).parents:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", lambda path, target: (refuse(path), replace(path, target)))
+    monkeypatch.setattr(pathlib.Path, "unlink", lambda path, **options: (refuse(path), unlink(path, **options)))
+    store = store_in(tmp_path / "toy", earlier=[place])
+    store.prepare(sources, None, progress=False)
+    assert_holds(store, "train", [0, 1, 3, 4])
+    assert sorted(path.name for path in old.iterdir()) == before
+
+
+def test_own_videos_that_version_0_1_decoded_are_taken_over(videos, monkeypatch):
+    dataset = folder_of(videos)
+    dataset.prepare(progress=False)
+    clips, sources = clips_of(dataset), dataset.sources()
+    monkeypatch.delitem(dataset.store.settings, "truncated")  # 0.1 had no such option
+    as_format_1(dataset.store, sources, dataset.store.splitting, videos / ".tfvp")
+    again = folder_of(videos)
+    assert decoded_by(again, monkeypatch) == [] and clips_of(again) == clips

@@ -44,7 +44,8 @@ def store_of(dataset):
     view = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
     if dataset.depends_on_root:
         settings = {**settings, "root": view}
-    return shards.Store(home / name, settings, arrays, view=view, earlier=[home / view], **more)
+    earlier = [home / view] if writable else [home / view, inside]
+    return shards.Store(home / name, settings, arrays, view=view, earlier=earlier, **more)
 
 
 def prepare(dataset, progress, prune=False):

@@ -13,6 +13,8 @@ from tfvp.pipeline import entries
 
 FORMAT = 1
 _GONE = f"format {FORMAT}: "  # before the fingerprints of files that are not there to be looked at
+# Options that version 0.1 did not have, and that change nothing about files that it could decode.
+_LATER = ("truncated",)
 
 
 def take_over(store, sources, prints):
@@ -31,7 +33,7 @@ def take_over(store, sources, prints):
     fitting = [(folder, manifest) for folder in places if _fits(manifest := _manifest(folder), store)]
     # Those with the same splits first.
     for folder, manifest in sorted(fitting, key=lambda pair: _splitting(pair[1], store) != store.splitting):
-        with contextlib.suppress(OSError):  # what may not be moved is decoded once more; damaged shards stay
+        with contextlib.suppress(OSError):  # the folder stays where it may not be deleted, or holds damaged shards
             _move(folder, store.folder, sources, prints)
         splits = {clip["source"]: clip["split"] for clip in manifest["clips"]}
         return {
@@ -56,8 +58,9 @@ def _splitting(manifest, store):
 def _fits(manifest, store):
     if manifest is None or manifest.get("format") != FORMAT or store.settings.get("labels") == "kmeans":
         return False
-    settings = {key: value for key, value in manifest["settings"].items() if key not in store.splitting}
-    return json.loads(json.dumps(store.settings)) == settings
+    old = {key: value for key, value in manifest["settings"].items() if key not in store.splitting}
+    new = {key: value for key, value in store.settings.items() if key in old or key not in _LATER}
+    return json.loads(json.dumps(new)) == old
 
 
 def _move(folder, target, sources, prints):
@@ -75,12 +78,21 @@ def _move(folder, target, sources, prints):
         name, number = f"shard-{number:05d}", number + 1
         for file in shard["files"].values():
             file["name"], old = file["name"].replace(shard["name"], name), file["name"]
-            os.replace(folder / old, target / file["name"])
+            _bring(folder / old, target / file["name"])
         files.write_json(target / f"{name}.json", {**shard, "name": name, "sources": kept})
-        path.unlink()
+        with contextlib.suppress(OSError):
+            path.unlink()
     for left in (*folder.glob(".*.tmp*"), folder / ".lock", folder / "manifest.json"):
         left.unlink(missing_ok=True)
     folder.rmdir()
+
+
+def _bring(path, target):
+    """Moves a file, or links to it where it may only be read or lies on another disk."""
+    try:
+        os.replace(path, target)
+    except OSError:
+        os.symlink(path.resolve(), target)
 
 
 def _without_split(fingerprint):
