@@ -109,6 +109,20 @@ def test_workers_that_lose_one_go_on_and_end_as_one_machine_does(tiny, tmp_path,
     same_run(alone, shared / "tiny")
 
 
+def test_ray_starts_two_workers(tiny, alone, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[train]'")
+    arguments = ["--config", tiny, "--logdir", tmp_path, "--workers", "2", "--set", *SETTINGS]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "ray_train.py"), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    same_run(alone, tmp_path / "tiny")
+
+
 def test_the_first_worker_alone_exports(monkeypatch, here, tiny, tmp_path):
     """Both end with the command that says what to do next."""
     exported = []
