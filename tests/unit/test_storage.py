@@ -1,5 +1,6 @@
 """data.storage: compressed frames behind the same `read`."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -16,7 +17,8 @@ from tfvp.datasets import base
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.evaluation import provenance
-from tfvp.evaluation.selection import data_config
+from tfvp.evaluation.selection import Selection, data_config
+from tfvp.metrics.published import PROTOCOLS
 from tfvp.pipeline import decoding, frame_codecs, shards
 
 SHAPE = (40, 56, 3)
@@ -218,6 +220,15 @@ def test_results_say_that_frames_lost_something(tmp_path):
         clips = provenance.describe_clips(dataset, "test", np.array([0]), np.array([0]), 5, ["0" * 64])
         section = provenance.describe_data(config, dataset, "test", 1, clips)
         assert section["storage"] == kind and ("kept as JPEG" in " ".join(section["notes"])) == (kind == "jpeg")
+
+
+def test_a_published_protocol_decodes_without_losses(tmp_path):
+    layouts.write_kth(tmp_path, "folders", persons=(1, 17, 21), frames=30)
+    data = {"name": "kth", "root": str(tmp_path), "storage": "jpeg", "image_size": 16}
+    config, protocol = configuration.from_dict({"data": data}), PROTOCOLS["svg_kth"]
+    for name, suffix in (("svg_kth", "png"), ("default", "jpg")):
+        selection = Selection(config, dataclasses.replace(protocol, name=name, num_examples=1))
+        assert list(selection.dataset.store.folder.glob(f"shard-*.{suffix}"))
 
 
 def test_published_protocols_score_the_frames_of_the_files(tmp_path):
