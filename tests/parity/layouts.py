@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfvp.layers import vid2vid
+
 
 def to_tf(kernel):
     """PyTorch's (out, in, h, w) -> (h, w, in, out)."""
@@ -56,3 +58,38 @@ def from_pytorch(name, value):
     if ".conv.0." in name:
         kernel = kernel.reshape(*kernel.shape[:3], -1, 4).swapaxes(3, 4).reshape(kernel.shape)
     return kernel
+
+
+def assign(variables, arrays):
+    """Gives Keras variables the arrays of a PyTorch module {name: array}, both in order."""
+    for variable, array in zip(variables, arrays.values(), strict=True):
+        array = np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array
+        assert tuple(variable.shape) == array.shape
+        variable.assign(array)
+
+
+def conv(layer):
+    """The variables of a convolution."""
+    return [layer.kernel, layer.bias]
+
+
+def coder_variables(coder):
+    """The variables of a label encoder or decoder, in the reference's order."""
+    return [v for layer in [*coder.convs, coder.last] for v in conv(layer)]
+
+
+def recurrent_variables(network):
+    """The variables of a structure generator's recurrent network, in the reference's order."""
+    variables = conv(network.embed)
+    for cell in network.cells:
+        variables += [cell.kernel, cell.recurrent_kernel, cell.input_bias, cell.state_bias]
+    return [*variables, *(v for head in network.heads for v in conv(head))]
+
+
+def generator_variables(layer):
+    """The variables of a generator's or discriminator's parts, in the reference's order."""
+    if isinstance(layer, vid2vid.Stack):
+        return [v for part in layer.parts for v in generator_variables(part)]
+    if isinstance(layer, vid2vid.ResBlock):
+        return [*generator_variables(layer.first), *generator_variables(layer.second)]
+    return conv(layer) + ([layer.gamma, layer.beta] if layer.norm else [])

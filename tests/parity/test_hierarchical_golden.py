@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests import golden
+from tests.parity.layouts import assign, coder_variables, generator_variables, recurrent_variables
 from tfvp import compat
 from tfvp.layers import label_maps, vid2vid
 from tfvp.layers.label_coder import LabelDecoder, LabelEncoder
@@ -21,29 +22,6 @@ def channels_first(x):
 
 def channels_last(x):
     return np.moveaxis(x, -3, -1)
-
-
-def assign(variables, arrays):
-    """Gives Keras variables the arrays of a PyTorch module {name: array}, both in order."""
-    for variable, array in zip(variables, arrays.values(), strict=True):
-        array = np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array
-        assert tuple(variable.shape) == array.shape
-        variable.assign(array)
-
-
-def conv(layer):
-    return [layer.kernel, layer.bias]
-
-
-def coder_variables(coder):
-    return [v for layer in [*coder.convs, coder.last] for v in conv(layer)]
-
-
-def recurrent_variables(network):
-    variables = conv(network.embed)
-    for cell in network.cells:
-        variables += [cell.kernel, cell.recurrent_kernel, cell.input_bias, cell.state_bias]
-    return [*variables, *(v for head in network.heads for v in conv(head))]
 
 
 def block_labels(seed, number, shape, classes=19):
@@ -223,15 +201,6 @@ def test_training_freezes_the_feature_maps_of_the_last_observed_frame(refresh, m
     assert len(seen[0]) == len(terms) == 3
     for feature_map, term in zip(seen[0], terms):
         np.testing.assert_allclose(feature_map, tf.gather(term, expected, axis=1), atol=1e-6)
-
-
-def generator_variables(layer):
-    """The variables of a generator's or discriminator's parts, in the reference's order."""
-    if isinstance(layer, vid2vid.Stack):
-        return [v for part in layer.parts for v in generator_variables(part)]
-    if isinstance(layer, vid2vid.ResBlock):
-        return [*generator_variables(layer.first), *generator_variables(layer.second)]
-    return conv(layer) + ([layer.gamma, layer.beta] if layer.norm else [])
 
 
 def test_image_generator():

@@ -1,13 +1,15 @@
-"""Thirty updates of hierarchical video prediction against the reference's own."""
+"""Thirty updates of the structure generator and of the image generator against the reference's own."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import golden
-from tests.parity.test_hierarchical_golden import assign, coder_variables, recurrent_variables
-from tests.parity.trajectory import HELD_BACK, Trajectory, array
+from tests.parity.layouts import assign, coder_variables, generator_variables, recurrent_variables
+from tests.parity.trajectory import HELD_BACK, SNAPSHOTS, Trajectory, array, norm
+from tfvp import compat
 from tfvp.layers import label_maps
+from tfvp.models.hierarchical import HierarchicalVideo
 from tfvp.models.structure import StructureGenerator
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
@@ -16,10 +18,12 @@ pytestmark = pytest.mark.usefixtures("plain_graphs")
 class LabelTrajectory(Trajectory):
     """A recorded run on label maps of rolling blocks."""
 
+    stream = 900  # of the random numbers that the label maps are drawn from
+
     def labels(self, number, shape):
         """Classes int [B, T, H, W] of the batch `number`."""
         batch, frames, height, width, _ = shape
-        random = np.random.RandomState(self.case.seed * 1000 + 900 + number)
+        random = np.random.RandomState(self.case.seed * 1000 + self.stream + number)
         base = random.randint(0, self.case.hyper["classes"], (batch, height // 4, width // 4))
         image = base.repeat(4, axis=1).repeat(4, axis=2)
         return np.stack([np.roll(image, 2 * t, axis=2) for t in range(frames)], axis=1)
@@ -74,3 +78,123 @@ def test_structure_generator():
     draw(HELD_BACK)
     terms = model.elbo(run.video(HELD_BACK, shape), tf.convert_to_tensor(draws), model.inference_mode)[0]
     run.check("heldback.loss_nll_kl", [np.mean(terms[name]) for name in ("loss", "nll", "kl")])
+
+
+class RenderedTrajectory(LabelTrajectory):
+    """A recorded run on frames and label maps of rolling blocks, with noisy reference flows, in chunks of a clip."""
+
+    stream = 970
+
+    def batch(self, number, shape):
+        """{"video", "flow", "flow3"} of the batch `number`."""
+        images = Trajectory.video(self, number, (*shape[:-1], 3))
+        random, flows = self.random(number), {}
+        for name, spacing in (("flow", 1), ("flow3", 3)):
+            noise = random.standard_normal((*shape[:-1], 2)).astype(np.float32)
+            flows[name] = np.float32([-2 * spacing, 0]) + np.float32(0.25) * noise
+        return {"video": label_maps.pack(images, self.labels(number, shape)), **flows}
+
+    def run_chunks(self, shape, variables, loads):
+        """Trains as `fit` does and checks how far every parameter moved.
+
+        Args:
+            shape: (B, T, H, W, 4).
+            variables: all that are trained, in the reference's order.
+            loads: chunks of a clip.
+
+        Returns:
+            The running means that were logged after each chunk, {name: [clips, loads]}.
+        """
+        model, sizes = self.model, [int(np.prod(v.shape)) for v in variables]
+        weights, logged = tf.Variable(tf.zeros([loads, sum(sizes)])), {}
+        step = model.chunk_step
+
+        def recorded(batch, carried, start):
+            logs, after = step(batch, carried, start)
+            place = [(start - model.min_context) // model.chunk]
+            now = tf.concat([tf.reshape(compat.backing_variable(v), [-1]) for v in variables], axis=0)
+            weights.scatter_update(tf.IndexedSlices(now[None], place))
+            for name, value in logs.items():
+                store = logged.setdefault(name, stores.pop())
+                store.scatter_update(tf.IndexedSlices(value[None], place))
+            return logs, after
+
+        stores = [tf.Variable(tf.zeros([loads])) for _ in range(20)]
+        model.chunk_step = recorded
+        model.make_train_function()
+        start, norms, moved, means = [array(v).reshape(-1) for v in variables], [], [], []
+        for number in range(self.case.hyper["updates"] // loads):
+            model.reset_metrics()
+            model.train_function(iter(tf.data.Dataset.from_tensors(self.batch(number, shape))))
+            means.append({name: array(store) for name, store in logged.items()})
+            for update, values in enumerate(array(weights), number * loads + 1):
+                if update in SNAPSHOTS:
+                    now = np.split(values, np.cumsum(sizes)[:-1])
+                    norms.append([norm(value) for value in now])
+                    moved.append([norm(value, before) for value, before in zip(now, start)])
+        # A convolution's bias before batch norm has no gradient but rounding, which Adam turns into steps of any sign.
+        axes_after = [value.ndim for value in list(self.case.parameters.values())[1:]] + [0]
+        counted = [
+            i
+            for i, (name, following) in enumerate(zip(self.case.parameters, axes_after))
+            if not (name.endswith(".bias") and following == 1)
+        ]
+        self.check("norm", norms, places=counted)
+        self.check("moved", moved, places=counted)
+        return {name: np.array([m[name] for m in means]) for name in logged}
+
+
+def test_image_generator():
+    case = golden.case("trajectory", "hierarchical_image")
+    hyper = case.hyper
+    side, window, chunk, loads = (hyper[name] for name in ("side", "n_frames_G", "n_frames_load", "loads"))
+    shape = (hyper["B"], window - 1 + chunk * loads, side, side, label_maps.CHANNELS)
+    tiny = {"code_size": 2, "latents": 2, "rnn_size": 2, "width": 2, "context": window - 1}
+    model = HierarchicalVideo(
+        shape[2:],
+        structure={"classes": hyper["classes"], **tiny},
+        window=window,
+        chunk=chunk,
+        width=hyper["ngf"],
+        blocks=hyper["n_blocks"],
+        foreground=hyper["fg_labels"],
+        discriminator_width=hyper["ndf"],
+        temporal_scales=hyper["n_scales_temporal"],
+        flow_scale=hyper["flow_scale"],
+        feature_weight=hyper["lambda_feat"],
+        flow_weight=hyper["lambda_F"],
+        warp_weight=hyper["lambda_T"],
+        perceptual="off",
+    )
+    model.build_on({"video": tf.TensorSpec(shape, tf.float32)})
+    g = model.generator
+    parts = (g.foreground, g.from_labels, g.from_frames, g.image, g.motion, g.flow, g.weight)
+    variables = [v for part in parts for v in generator_variables(part)]
+    variables += [v for d in model.discriminators for layer in d.convs for v in generator_variables(layer)]
+    assign(variables, case.parameters)
+    run = RenderedTrajectory(
+        "hierarchical_image",
+        model,
+        "hierarchical/kitti_image.yml",
+        (f"learning_rate={hyper['lr']}", f"batch_size={shape[0]}", f"seq_len={shape[1]}"),
+        420,  # its rate is constant in the first 20
+    )
+    means = run.run_chunks(shape, variables, loads)
+
+    def each(name, counts=1):
+        """Of every update, from running means over values of which a chunk has `counts`."""
+        counts = np.broadcast_to(counts, means[name].shape)
+        sums = means[name].astype(np.float64) * np.cumsum(counts, axis=1)
+        return np.diff(sums, axis=1, prepend=0.0).reshape(-1)
+
+    terms = ("loss", "gan", "feature", "flow", "warp", "d_image", "d_temporal")
+    for term in terms:
+        run.check(term, each(term))
+    updated = np.sum(case.outputs["gradnorm_per_network"] > 0, axis=1)
+    run.check("gradnorm_sum", each("grad_norm", updated.reshape(-1, loads)))
+    batch = run.batch(HELD_BACK, shape)
+    first = model.loss_terms({name: tf.constant(value) for name, value in batch.items()}, training=False)
+    errors = np.abs([float(np.mean(first[term])) for term in terms] - case.outputs["heldback.losses"][0])
+    assert np.all(errors <= case.outputs["tol.heldback.losses"][0]), errors
+    frames = 2.0 * label_maps.rgb_of(model.reconstruct(tf.constant(batch["video"])))[:, window - 1 :].numpy() - 1.0
+    run.check("heldback.mean_std", [frames.mean(), frames.std()])
