@@ -107,6 +107,16 @@ def test_a_sample_is_of_all_clips_and_not_of_the_first_names():
     np.testing.assert_array_equal(ids, clips)
 
 
+def test_validation_is_a_sample_unless_the_data_set_lists_its_windows():
+    data = Counting({"train": [8] * 2000, "validation": [8] * 2000})
+    for split in ("train", "validation"):
+        found = windows.validation(data, split, 8, count=64)
+        assert rows(found) == rows(windows.sample(data, split, 8, count=64)) and max(found[0]) > 1000
+    data.validation_windows = lambda length, stride: (np.array([3, 3, 4]), np.array([0, 5, 0]))
+    assert rows(windows.validation(data, "validation", 3, count=2)) == [(3, 0, 0), (3, 5, 1)]
+    assert rows(windows.validation(data, "train", 8, count=2)) == rows(windows.sample(data, "train", 8, count=2))
+
+
 def test_a_long_clip_is_many_windows():
     """As KITTI's three test recordings, of which 20 frames each were tested."""
     data = Counting({"test": [314, 100, 420, 19]})

@@ -139,8 +139,8 @@ class VideoDataset:
             length, stride: as in `evaluation_windows`.
 
         Returns:
-            (clips, starts), int64 [N] each; None = the first frames of every clip. Data sets whose validation split
-            is a few long clips return several windows of each.
+            (clips, starts), int64 [N] each; None = a sample of all windows that do not overlap
+            (`tfvp.pipeline.windows.sample`). Data sets whose validation split is tiny return windows that overlap.
         """
         return None
 

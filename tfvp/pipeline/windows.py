@@ -86,6 +86,25 @@ def sample(dataset, split, length, stride=1, count=0):
     return clips[rows], nth * span, clips[rows] + nth * len(lengths)
 
 
+def validation(dataset, split, length, stride=1, count=0):
+    """The windows of a split that training validates on: those that the data set says, or a `sample`.
+
+    Args:
+        dataset, split, length, stride, count: as in `sample`.
+
+    Returns:
+        (clips, starts, ids), int64 [N] each.
+
+    Raises:
+        UserError: no clip is long enough.
+    """
+    listed = dataset.validation_windows(length, stride) if split == "validation" else None
+    if listed is None:
+        return sample(dataset, split, length, stride, count)
+    clips, starts = (column[: count or None] for column in listed)
+    return clips, starts, np.arange(len(clips))
+
+
 class TrainingWindows:
     """The window at every position of every epoch of `examples` positions, as a pure function.
 
