@@ -3,6 +3,7 @@
 <logdir>/<config name>/
     config.yml          the complete configuration
     environment.json    versions, hardware and command of every session
+    validation.json     clip and first frame of every window that is validated
     metrics.jsonl       one line per epoch and validation
     curves.png          training curves
     model/              best.weights.h5, last.weights.h5 (what is evaluated), status.json

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.unit.test_pipeline import Counting, parsed
 from tfvp import config
 from tfvp.datasets.build import build_dataset
 from tfvp.layers import noise
@@ -136,3 +137,20 @@ def test_every_clip_is_one_workers(count, size, workers):
     assert real == list(range(count))
     assert {numbers.shape for numbers, _ in parts} == {(-(-count // size), size // workers)}
     assert all(row.tolist() == sorted(row, reverse=True) for _, real in parts for row in real), "padding comes last"
+
+
+def test_what_is_validated_is_a_sample_and_is_listed():
+    """Clips of files are not validated by the order of their names, and the list is what is read."""
+    settings = config.from_dict(
+        {**SETTINGS, "data": {"name": "folder", "image_size": [1, 6], "root": "."}}, name="case"
+    )
+    data = Counting({"train": [40] * 300, "validation": [8] * 2000 + [400]})
+    listed = validation.list_windows(settings, data)
+    assert [len(listed[name]) for name in ("val", "train")] == [5, 5]
+    assert max(int(clip.split(":")[-1]) for clip, _ in listed["val"]) > 1000
+    model = Faded(data.frame_shape)
+    made = validation.make_validation(settings, model, data)
+    for name, split in validation.SPLITS.items():
+        read = [parsed(batch) for batch in made.sets[name].batches]
+        first = [[f"drawn:{split}:{c[0]}", int(f[0])] for _, clips, frames, _ in read for c, f in zip(clips, frames)]
+        assert first[:5] == listed[name]

@@ -103,7 +103,7 @@ def test_a_sample_is_of_all_clips_and_not_of_the_first_names():
     """As Human3.6M's: 60 clips of each of 40 films, whose first 64 names are of two films."""
     data = Counting({"validation": [8] * 60 * 40})
     clips, starts, ids = windows.sample(data, "validation", 8, count=64)
-    assert len(set(clips // 60)) > 20 and len(set(clips)) == 64 and not starts.any()
+    assert len(set(clips // 60)) == 40 and len(set(clips)) == 64 and not starts.any()
     np.testing.assert_array_equal(ids, clips)
 
 
@@ -129,6 +129,18 @@ def test_a_long_clip_is_many_windows():
     some = rows(windows.sample(data, "test", 10, 2, 30))
     assert set(some) < set(found) and len(set(some)) == 30 and max(start for _, start, _ in some) > 300
     assert some[:12] == rows(windows.sample(data, "test", 10, 2, 12))
+    two = Counting({"test": [18, 18]})
+    assert {clip for clip, _, _ in rows(windows.sample(two, "test", 6, count=3))} == {0, 1}
+
+
+@pytest.mark.parametrize("total", [2, 3, 4, 6, 30, 64, 97, 1000])
+def test_every_beginning_of_a_sample_is_spread_evenly_and_has_no_window_twice(total):
+    data = Counting({"test": [5 * total]})
+    for count in (1, 2, total // 2, total - 1):
+        places = np.sort(windows.sample(data, "test", 5, count=count)[1] // 5)
+        assert len(set(places)) == count
+        gaps = np.diff([*places, places[0] + total])
+        assert gaps.max() <= max(2, 2 + 2 * total / count)  # at random, five times the mean is common
 
 
 def test_clips_of_one_window_each_are_taken_as_ever_where_all_are_taken():

@@ -22,7 +22,7 @@ class Protocol:
             before it.
         caveats: what is ambiguous about it or differs here.
         windows: name of the rule by which the test windows are chosen (see
-            `VideoDataset.evaluation_windows`); "sample" = drawn over all clips and their whole lengths (see
+            `VideoDataset.evaluation_windows`); "sample" = spread over all clips and their whole lengths (see
             `tfvp.pipeline.windows.sample`); "" = the first frames of every clip.
         frame_stride: frames of a clip from one frame of a window to the next; 0 = the run's `data.frame_stride`.
     """

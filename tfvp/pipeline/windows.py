@@ -1,6 +1,7 @@
 """Which windows of clips are read, in which order."""
 
 import functools
+import math
 import threading
 import typing
 
@@ -12,6 +13,7 @@ from tfvp.pipeline import draws
 KINDS = ("random", "by_length", "split", "first")
 SAMPLE = "sample"  # the rule of `sample`, where a protocol names a rule
 SAMPLE_SEED = 0
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Windows(typing.NamedTuple):
@@ -56,10 +58,11 @@ def first(dataset, split, length, stride=1):
 def sample(dataset, split, length, stride=1, count=0):
     """Windows for validation and tests, spread over all clips of a split and over their whole lengths.
 
-    They are drawn, without replacement, from all windows that do not overlap, from frame 0 of each clip on: a clip
-    counts by its length. The draw depends on `SAMPLE_SEED` alone, so that runs of any seed are tested on the same
-    windows, and `count` of them begin with those of any smaller count. All are taken, clip after clip, where there are
-    no more. Clips that are computed are drawn already: of those it is the first `count`, from frame 0.
+    They are taken from all windows that do not overlap, from frame 0 of each clip on, so that a clip counts by its
+    length: a quasi-random sequence, whose every beginning is spread evenly over all of them. Where it starts depends
+    on `SAMPLE_SEED` alone: runs of any seed are tested on the same windows, and `count` of them begin with those of any
+    smaller count. All are taken, clip after clip, where there are no more. Clips that are computed are drawn already:
+    of those it is the first `count`, from frame 0.
 
     Args:
         dataset: a prepared `VideoDataset`.
@@ -81,9 +84,24 @@ def sample(dataset, split, length, stride=1, count=0):
     pieces = Pieces(clips, lengths[clips] // span)
     numbers = np.arange(min(count or pieces.total, pieces.total))
     if len(numbers) < pieces.total:
-        numbers = draws.shuffled(numbers, pieces.total, SAMPLE, SAMPLE_SEED)
+        numbers = _spread(pieces.total, len(numbers))
     rows, nth = pieces.locate(numbers)
     return clips[rows], nth * span, clips[rows] + nth * len(lengths)
+
+
+def _spread(total, count):
+    """`count` of the numbers below `total`, int64, such that those at every beginning are spread evenly.
+
+    Multiples of the golden section fill a circle more evenly than those of any other number (Knuth, "The art of
+    computer programming", volume 3, section 6.4). Numbers that they meet again are left out.
+    """
+    begin, points, first = draws.Draws(draws.keys(SAMPLE, SAMPLE_SEED)).uniform(), 2 * count, ()
+    while len(first) < count:
+        places = (begin + GOLDEN * np.arange(points)) % 1.0
+        numbers = np.minimum(total - 1, (total * places).astype(np.int64))
+        first = np.sort(np.unique(numbers, return_index=True)[1])
+        points *= 2
+    return numbers[first[:count]]
 
 
 def validation(dataset, split, length, stride=1, count=0):

@@ -18,14 +18,14 @@ from tfvp import files
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.models.build import build_model, load_run, resolve
-from tfvp.pipeline import batching
+from tfvp.pipeline import batching, windows
 from tfvp.run import Run
 from tfvp.training import checks, initial, loggers, optimizers, strategies
 from tfvp.training.backup import Backup, backups
 from tfvp.training.records import Progress, Records
 from tfvp.training.session import Profile, Session
 from tfvp.training.steps import Stepper
-from tfvp.training.validation import make_validation
+from tfvp.training.validation import list_windows, make_validation
 
 MEAN_FRAME_CLIPS = 256
 
@@ -159,6 +159,7 @@ def _train(config, logdir, worker):
     validation = make_validation(config, model, planned.dataset, gather)
     with _run_folder(logdir, config, worker, checks.has_batch_norm(model)) as run, run.locked():
         run.record_environment([d.name for d in tf.config.list_logical_devices()])
+        files.write_json(run.path / "validation.json", list_windows(config, planned.dataset))
         backup = Backup(shared / "backup", model, planned.average, writes=worker.chief)
         _fit(run, planned, validation, backup, gather)
     return run if worker.chief else Run(shared)
@@ -287,14 +288,15 @@ def _save_mean_frame(run, config, dataset, model):
     path = run.folder("model") / "mean_frame.npy"
     if path.exists():
         return
+    stride = config.data.frame_stride
     batches, _ = batching.evaluation_batches(
         dataset,
         "train",
         batch_size=16,
         length=config.train.seq_len,
-        num_examples=MEAN_FRAME_CLIPS,
-        stride=config.data.frame_stride,
+        stride=stride,
         needs=[key for key in model.needs if key == "labels"],
+        windows=windows.sample(dataset, "train", config.train.seq_len, stride, MEAN_FRAME_CLIPS),
     )
     total, frames = 0.0, 0.0
     for batch in batches:

@@ -5,12 +5,14 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from tfvp.evaluation import provenance
 from tfvp.frames import to_uint8
-from tfvp.pipeline import batching
+from tfvp.pipeline import batching, windows
 from tfvp.training import strategies
 from tfvp.training.replicas import Replicas, ReplicaScorer
 
 VALIDATION_METRICS = ("mse", "mae", "psnr", "ssim")
+SPLITS = {"val": "validation", "train": "train"}  # what scores are called by, and the split that they are on
 
 
 class Clips(typing.NamedTuple):
@@ -154,16 +156,10 @@ def make_validation(config, model, dataset, gather=None):
     replicas = Replicas(model.distribute_strategy, gather.worker, shared=not whole)
     devices = replicas.count * gather.worker.count
     frames = settings.validation_seq_len or settings.seq_len
-    length = max(frames, settings.seq_len)
     sets = {}
-    for name, split in (("val", "validation"), ("train", "train")):
-        windows = {
-            "length": length,
-            "num_examples": settings.validation_examples,
-            "stride": config.data.frame_stride,
-            "windows": dataset.validation_windows(length, config.data.frame_stride) if name == "val" else None,
-        }
-        count = len(batching.evaluation_windows(dataset, split, **windows)[0])
+    for name, split in SPLITS.items():
+        chosen = _windows(config, dataset, split)
+        count = len(chosen["windows"][0])
         size = config.eval.batch_size if whole else min(config.eval.batch_size, -(-count // devices))
         numbers, real = part_of_batches(count, size * devices, gather.worker)
         batches, _ = batching.evaluation_batches(
@@ -172,7 +168,7 @@ def make_validation(config, model, dataset, gather=None):
             batch_size=numbers.shape[1],
             positions=numbers.ravel(),
             needs=model.needs,
-            **windows,
+            **chosen,
         )
         sets[name] = Clips(batches, count, numbers, real)
     context = config.eval.open_loop_ctx
@@ -187,6 +183,24 @@ def make_validation(config, model, dataset, gather=None):
         replicas,
         gather,
     )
+
+
+def _windows(config, dataset, split):
+    """The windows of a split that are validated, as arguments of `batching.evaluation_batches`."""
+    settings, stride = config.train, config.data.frame_stride
+    length = max(settings.validation_seq_len, settings.seq_len)
+    chosen = windows.validation(dataset, split, length, stride, settings.validation_examples)
+    return {"length": length, "stride": stride, "windows": chosen}
+
+
+def list_windows(config, dataset):
+    """{"val" and "train": [[clip, first frame], ...]}: the windows that are validated."""
+    listed = {}
+    for name, split in SPLITS.items():
+        chosen = _windows(config, dataset, split)
+        clips, starts, _ = chosen["windows"]
+        listed[name] = provenance.describe_clips(dataset, split, clips, starts, chosen["length"]).windows()
+    return listed
 
 
 def part_of_batches(count, size, worker):
