@@ -30,9 +30,8 @@ def test_thumbnails_are_no_clips(tmp_path):
     write(tmp_path, "a.mp4", "a.jpg", "b.npy", "gif/c.gif", "gif/c1.png", "gif/c2.png", "two/x.npy", "two/x.png")
     listed, notes = clips(tmp_path)
     assert listed == {"": ["a.mp4", "b.npy", "gif/c.gif", "two/x.npy"]}
-    assert len(notes) == 1 and notes[0].startswith(
-        "4 images beside videos (a.jpg, gif/c1.png, gif/c2.png, ...) are taken"
-    )
+    assert len(notes) == 1
+    assert notes[0].startswith("4 images beside videos (a.jpg, gif/c1.png, gif/c2.png, ...) are not used")
 
 
 def test_arrays_beside_frames_are_no_clips(tmp_path):

@@ -48,7 +48,7 @@ class Survey:
         """A sentence on every kind of thing that is not a clip: how many there are, and the first of them."""
         same = [f"{name} is {clip}" for name, clip in self.copies.items()]
         kinds = [
-            (self.thumbnails, "image", "beside videos", "taken for thumbnails; give frames a folder without videos"),
+            (self.thumbnails, "image", "beside videos", "not used (thumbnails); frames need a folder of their own"),
             (self.arrays, "array", "beside the frames of a clip", "not used; give videos a folder without images"),
             (same, "link", "to a video that is here already", "not used a second time"),
             (self.loops, "link", "into a folder around it", "not followed"),
