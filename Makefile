@@ -45,7 +45,9 @@ install:
 		fi; \
 	fi
 
+# The future of a clip by a model that comes with the package, then a model trained and evaluated from nothing.
 demo: install
+	"$(RUN)" -m tfvp predict --model convlstm-mmnist-32 --start 0 --out ./logs/future.gif
 	"$(RUN)" train.py --logdir ./logs --config ./configs/demo.yml
 	"$(RUN)" eval_with_lpips.py --logdir ./logs/demo
 

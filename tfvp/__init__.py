@@ -64,7 +64,7 @@ def load_pretrained(name: str) -> VideoModel:
     """A trained model by its name.
 
     Args:
-        name: one of `tfvp list trained`, such as "svg-smmnist-64".
+        name: one of `tfvp list models --trained`, such as "cwvae-long-mmnist-64".
 
     Returns:
         A `tfvp.models.base.VideoModel`.

@@ -3,7 +3,7 @@
 examples:
   tfvp export --logdir logs/demo
   tfvp export --logdir logs/demo --format onnx --batch 1 --horizon 20
-  tfvp export --model svg-smmnist-64
+  tfvp export --model cwvae-long-mmnist-64
 
 The next version of the SavedModel is written to <run>/export/<n>; a file, with the numbers of clips
 and frames that it is for in its name, to <run>/export.

@@ -3,7 +3,7 @@
 examples:
   tfvp predict --logdir logs/demo --video clip.mp4 --horizon 60 --out future.mp4
   tfvp predict --logdir logs/demo --video clip.mp4 --start 30
-  tfvp predict --model svg-smmnist-64 --samples 5 --horizon 40
+  tfvp predict --model cwvae-long-mmnist-64 --samples 5 --horizon 40
 
 The last frames of the video are observed, and what comes after its end is predicted. With --start the frames from that
 one on are observed; the truth is then drawn beside the prediction, which is scored as far as the video goes.
