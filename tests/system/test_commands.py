@@ -35,6 +35,7 @@ def test_a_run_holds_what_it_should(trained):
     for name in (
         "config.yml",
         "environment.json",
+        "validation.json",
         "metrics.jsonl",
         "curves.png",
         "model/best.weights.h5",
