@@ -192,7 +192,7 @@ def test_clips_have_names_of_their_own(made, name, label):
         clips = np.arange(min(30, len(dataset.clip_lengths(split))))
         names, sources = dataset.clip_names(split, clips), dataset.clip_sources(split, clips)
         assert len(set(names)) == len(names) == len(sources) == len(clips), (split, names)
-        assert all(name.startswith(source) for name, source in zip(names, sources)), (names, sources)
+        assert all(source in name for name, source in zip(names, sources)), (names, sources)
         assert not any(dataset.settings.root in name for name in names if dataset.settings.root)
 
 
@@ -257,15 +257,20 @@ def test_threads_read_the_same(made, name, label):
     assert not wrong
 
 
+def files_with_times(root):
+    """Everything below a folder, but what says when decoded frames were last used, with the times of last changes."""
+    return sorted((p, p.stat().st_mtime_ns) for p in base.pathlib.Path(root).rglob("*") if p.name != ".used")
+
+
 @pytest.mark.parametrize("name, label", LABELS)
 def test_preparing_again_changes_nothing(made, name, label):
     dataset = made(name, label)
     if not dataset.settings.root:
         return
-    listing = sorted((p, p.stat().st_mtime_ns) for p in base.pathlib.Path(dataset.settings.root).rglob("*"))
+    listing = files_with_times(dataset.settings.root)
     dataset.prepare(progress=False)
     dataset.check(progress=False)
-    assert sorted((p, p.stat().st_mtime_ns) for p in base.pathlib.Path(dataset.settings.root).rglob("*")) == listing
+    assert files_with_times(dataset.settings.root) == listing
 
 
 @pytest.mark.parametrize("name, label", LABELS)
