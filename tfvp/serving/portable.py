@@ -213,19 +213,37 @@ def save(model, path, file_format, batch, context, horizon):
 
 def _tflite(portable):
     """(the file, which operators it needs): TFLite's own where they suffice, or TensorFlow's as well."""
-    function = portable.function.get_concrete_function()
     sets = {
         "TFLite": [tf.lite.OpsSet.TFLITE_BUILTINS],
         "TFLite and Select TensorFlow": [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS],
     }
+    failure = None
+    # TFLite knows no call with a state, which a branch may hold. Where tf2onnx is there, branches are resolved first.
+    resolving = [_without_branches] if importlib.util.find_spec("tf2onnx") else []
     for name, operators in sets.items():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], portable)
-        converter.target_spec.supported_ops = operators
-        try:
-            return converter.convert(), name
-        except Exception as error:
-            failure = error
+        for make in (lambda portable: portable.function, *resolving):
+            converter = tf.lite.TFLiteConverter.from_concrete_functions(
+                [make(portable).get_concrete_function()], portable
+            )
+            converter.target_spec.supported_ops = operators
+            try:
+                return converter.convert(), name
+            except Exception as error:
+                failure = failure or error
+    if not resolving:
+        raise UserError("it has branches that are resolved with tf2onnx; run: pip install 'tfvp[export]'") from failure
     raise failure
+
+
+def _without_branches(portable):
+    """The function of a `PortableModel` with weights as constants and without branches that are never taken."""
+    graph, inputs, outputs = _frozen(portable)
+
+    def predict(*arguments):
+        (video,) = tf.import_graph_def(graph, dict(zip(inputs, arguments)), outputs, name="")
+        return {"video": video}
+
+    return tf.function(predict, input_signature=portable.function.input_signature)
 
 
 def _onnx(portable):
