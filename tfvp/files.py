@@ -12,6 +12,7 @@ import re
 from tfvp.errors import UserError
 
 MOST_LISTED = 8  # numbers that a note names
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)  # two letters at least: C:/ is a disk
 
 
 @contextlib.contextmanager
@@ -95,13 +96,18 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
             path.unlink()
 
 
+def is_url(place: str | os.PathLike) -> bool:
+    """Whether a place is in an object store, such as gs://bucket/kth, and not a folder of this machine."""
+    return bool(_URL.match(os.fspath(place)))
+
+
 def writable_folder(path: str | os.PathLike) -> pathlib.Path:
     """Creates the folder if it does not exist, and checks that files can be written into it.
 
     Raises:
         UserError: it cannot be created or written.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*:/", os.fspath(path)):
+    if is_url(path):
         raise UserError(
             f"{os.fspath(path)} is an object store, and runs need a file system; mount it (gcsfuse, s3fs and the like),"
             " or train to a local --logdir and copy the run"

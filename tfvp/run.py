@@ -107,6 +107,9 @@ class Run:
         """
         path = self.path / "model" / f"{which}.weights.h5"
         if not path.is_file():
+            others = sorted(other.name.partition(".")[0] for other in path.parent.glob("*.weights.h5"))
+            if others:
+                raise UserError(f"{self.path} has no {which} weights, only {', '.join(others)}; choose these")
             raise UserError(f"{self.path} has no {which} weights yet ({path.name}); let it train for an epoch first")
         return path
 

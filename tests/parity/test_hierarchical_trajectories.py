@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests import golden
 from tests.parity.layouts import assign, coder_variables, generator_variables, recurrent_variables
-from tests.parity.trajectory import HELD_BACK, SNAPSHOTS, Trajectory, array, norm
+from tests.parity.trajectory import HELD_BACK, SNAPSHOTS, Trajectory, array, latent_options, norm
 from tfvp import compat
 from tfvp.layers import label_maps
 from tfvp.models.hierarchical import HierarchicalVideo
@@ -41,15 +41,8 @@ def test_structure_generator():
         shape[2:],
         classes=hyper["classes"],
         coder="64",
-        code_size=hyper["g_dim"],
-        latents=hyper["z_dim"],
-        rnn_size=hyper["rnn_size"],
-        predictor_layers=hyper["predictor_layers"],
-        posterior_layers=hyper["posterior_layers"],
-        prior_layers=hyper["prior_layers"],
+        **latent_options(hyper),
         width=hyper["ae_size"],
-        context=hyper["n_past"],
-        beta=hyper["beta"],
     )
     model.build_on({"video": tf.TensorSpec(shape, tf.float32)})
     networks = [model.encoder, model.decoder, model.predictor, model.posterior, model.prior]  # as in `modules`

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests import golden
 from tests.parity.layouts import from_pytorch, simvp_variables, to_tf
-from tests.parity.trajectory import HELD_BACK, Trajectory, array, norm
+from tests.parity.trajectory import HELD_BACK, Trajectory, array, latent_options, norm
 from tfvp.importers import htsr as htsr_importer
 from tfvp.importers import iam4vp as iam4vp_importer
 from tfvp.importers import svg as svg_importer
@@ -238,15 +238,8 @@ def test_svg_lp():
     shape = (batch, frames, side, side, hyper["channels"])
     model = SVG(
         shape[2:],
-        code_size=hyper["g_dim"],
-        latents=hyper["z_dim"],
-        rnn_size=hyper["rnn_size"],
-        predictor_layers=hyper["predictor_layers"],
-        posterior_layers=hyper["posterior_layers"],
-        prior_layers=hyper["prior_layers"],
+        **latent_options(hyper),
         width=hyper["nf"],
-        context=hyper["n_past"],
-        beta=hyper["beta"],
         skip_frame="reference",
     )
     built(model, batch, frames)

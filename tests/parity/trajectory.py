@@ -105,3 +105,10 @@ def norm(value, other=None):
 def array(variable):
     """The value of a Keras or TensorFlow variable, copied."""
     return np.array(compat.backing_variable(variable))
+
+
+def latent_options(hyper):
+    """Options of SVG, and of the structure generator, that their references name alike."""
+    names = {"code_size": "g_dim", "latents": "z_dim", "context": "n_past"}
+    same = ("rnn_size", "predictor_layers", "posterior_layers", "prior_layers", "beta")
+    return {ours: hyper[theirs] for ours, theirs in [*names.items(), *((name, name) for name in same)]}

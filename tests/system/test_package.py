@@ -83,6 +83,9 @@ def test_the_installed_command_trains_evaluates_and_exports(commands, tmp_path):
     trained = run([commands / "tfvp", "train", "--config", "demo", "--set", *SMALL], tmp_path)
     assert "next: tfvp evaluate --logdir logs/demo" in trained.stdout
     done = [trained, run([commands / "tfvp", "evaluate"], tmp_path), run([commands / "tfvp", "export"], tmp_path)]
+    future = ["predict", "--model", "convlstm-mmnist-32", "--out", "logs/future.gif"]
+    done.append(run([commands / "tfvp", *future], tmp_path))
+    assert (tmp_path / "logs" / "future.gif").is_file()
     document = json.loads((tmp_path / "logs" / "demo" / "eval" / "default" / "metrics.json").read_text())
     assert document["model"]["mse"]["mean"] > 0
     assert (tmp_path / "logs" / "demo" / "export" / "1" / "saved_model.pb").is_file()

@@ -42,10 +42,11 @@ def in_onnxruntime(path, inputs):
 
 RUNTIMES = {"tflite": in_litert, "onnx": in_onnxruntime}
 CASES = [
-    ("tflite", "convlstm_openstl", ""),
-    ("tflite", "svg", "lp"),  # takes its noise as an input
-    ("onnx", "svg", "lp"),
-    ("onnx", "simvp", ""),  # plans a block of frames at some of them: a branch
+    ("tflite", "convlstm_openstl", "", HORIZON),
+    ("tflite", "svg", "lp", HORIZON),  # takes its noise as an input
+    ("tflite", "iam4vp", "", 6),  # beyond the 3 frames of its queries, where it has a branch with a state inside
+    ("onnx", "svg", "lp", HORIZON),
+    ("onnx", "simvp", "", HORIZON),  # plans a block of frames at some of them: a branch
 ]
 
 
@@ -54,19 +55,21 @@ def needs_converter(file_format):
         pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
 
 
-@pytest.mark.parametrize(("file_format", "name", "label"), CASES)
-def test_a_file_predicts_as_the_model(file_format, name, label, tmp_path):
+@pytest.mark.parametrize(("file_format", "name", "label", "horizon"), CASES)
+def test_a_file_predicts_as_the_model(file_format, name, label, horizon, tmp_path):
     needs_converter(file_format)
+    if name == "iam4vp":
+        needs_converter("onnx")  # resolves the branch
     model = small(name, label)
     frames = model.fewest_context
     context = np.random.default_rng(0).uniform(size=(BATCH, frames, *model.image_shape)).astype(np.float32)
     future = {"ids": tf.zeros([BATCH], tf.int64), "first_sample": SEED}
-    expected = np.concatenate(list(model.rollout(tf.constant(context), HORIZON, **future)), axis=2)[:, 0]
+    expected = np.concatenate(list(model.rollout(tf.constant(context), horizon, **future)), axis=2)[:, 0]
     path = tmp_path / f"model.{file_format}"
-    facts = portable.save(model, path, file_format, BATCH, frames, HORIZON)
+    facts = portable.save(model, path, file_format, BATCH, frames, horizon)
     inputs = {"context": context}
     if facts["noise"]:
-        inputs["noise"] = portable.PortableModel(model, BATCH, frames, HORIZON).draw_noise(SEED)
+        inputs["noise"] = portable.PortableModel(model, BATCH, frames, horizon).draw_noise(SEED)
         assert inputs["noise"].shape == (BATCH, facts["noise"])
     assert model.stochastic == bool(facts["noise"])
     np.testing.assert_allclose(RUNTIMES[file_format](path, inputs), expected, rtol=1e-4, atol=1e-5)

@@ -89,7 +89,7 @@ def manage(options):
         from tfvp import config as configuration
 
         data = configuration.load(options.config, options.overrides).data
-        places += [place for place in (data.root, data.cache) if place and not remote.is_url(place)]
+        places += [place for place in (data.root, data.cache) if place and not files.is_url(place)]
     cached = caches.listed(places or [remote.cache()])
     if not options.remove and options.remove_old is None:
         listed = json.dumps([one.to_dict() for one in cached], indent=1)

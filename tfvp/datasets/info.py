@@ -5,6 +5,7 @@ import functools
 import math
 import pathlib
 
+from tfvp import files
 from tfvp.pipeline import remote
 
 
@@ -36,7 +37,7 @@ class Settings:
     @functools.cached_property
     def mirror(self) -> remote.Mirror | None:
         """The local copy of `root` where that is in an object store."""
-        return remote.Mirror(self.root, remote.cache(self.cache)) if remote.is_url(self.root) else None
+        return remote.Mirror(self.root, remote.cache(self.cache)) if files.is_url(self.root) else None
 
     @property
     def folder(self) -> pathlib.Path | None:

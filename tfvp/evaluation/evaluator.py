@@ -16,7 +16,6 @@ from tfvp.evaluation.selection import Selection
 from tfvp.metrics import protocols
 from tfvp.models import baselines
 from tfvp.models.build import load_run
-from tfvp.pipeline import object_stores
 
 # Protocols that say what a run's configuration says.
 FREE = {"default": protocols.from_config, "all": protocols.every_convention}
@@ -227,7 +226,7 @@ def _modified(config, protocol, model, datadir, weights, use_obs):
 
 
 def _absolute(folder):
-    if object_stores.is_url(folder):
+    if files.is_url(folder):
         return folder
     return str(pathlib.Path(folder).expanduser().resolve()) if folder else ""
 

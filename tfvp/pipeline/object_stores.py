@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import os
 import pathlib
 import re
 import time
@@ -19,18 +18,12 @@ INSTALL = "pip install 'tfvp[remote]'"
 # Seconds before a request is tried again, beside the tries of the driver. Where a listing fails, nothing is lost yet.
 WAITS = (1.0, 2.0, 4.0, 8.0)
 LISTING_WAITS = (1.0,)
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:[:/]", re.IGNORECASE)
 # What drivers call an object's version: checksums first, as they are the same for the same content.
 _VERSIONS = ("md5Hash", "crc32c", "ETag", "etag", "generation", "checksum", "content_md5", "md5", "sha256")
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 # Drivers have errors of their own for credentials, and some say so in the text alone.
 _REFUSED_TYPE = re.compile(r"Credential|Auth|Forbidden|AccessDenied|Permission|TokenRetrieval", re.IGNORECASE)
 _REFUSED_TEXT = re.compile(r"credentials|access ?denied|anonymous caller|forbidden|unauthorized", re.IGNORECASE)
-
-
-def is_url(place: str | os.PathLike) -> bool:
-    """Whether a place is in an object store, and not a folder of this machine."""
-    return bool(_URL.match(os.fspath(place)))
 
 
 @dataclasses.dataclass(frozen=True)

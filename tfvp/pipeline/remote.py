@@ -29,7 +29,6 @@ from tqdm import tqdm
 from tfvp import files, locks
 from tfvp.errors import UserError
 from tfvp.pipeline import object_stores, shards
-from tfvp.pipeline.object_stores import is_url
 
 BLOCK = 8 * 2**20  # bytes of one request
 THREADS = 8
@@ -46,7 +45,7 @@ def cache(folder: str = "") -> pathlib.Path:
         UserError: it is in an object store.
     """
     chosen = folder or os.environ.get("TFVP_CACHE") or "~/.cache/tfvp"
-    if is_url(chosen):
+    if files.is_url(chosen):
         raise UserError(
             f"{'data.cache' if folder else 'TFVP_CACHE'}={chosen} is an object store, and decoded frames are read in"
             " place, from a file system; name a folder of this machine"

@@ -99,9 +99,7 @@ class Store:
             self.mark_used()
             prints = contents.fingerprints(sources, self.memo_path, progress)
             wanted = {source.name: [prints[source.name], source.split] for source in sources}
-            if not prune and self._is_current(wanted):
-                return
-            if not prune and self._is_decoded(wanted):
+            if not prune and (self._is_current(wanted) or self._is_decoded(wanted)):
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
@@ -154,10 +152,9 @@ class Store:
 
         Nobody waits for a lock here, and frames that others prepared can be read under other splits.
         """
-        entries = Entries(self.folder)
-        if self._read_manifest() is None or any(entries.clips(n, e[0]) is None for n, e in wanted.items()):
+        former, entries = self._read_manifest(), Entries(self.folder)
+        if former is None or any(entries.clips(n, e[0]) is None for n, e in wanted.items()):
             return False
-        former = self._read_manifest()
         lost = self._lost(former, wanted, entries)
         self._use(self._assembled(wanted, lost, former, entries, decoding.NO_PROBLEMS))
         with contextlib.suppress(UserError):

@@ -82,7 +82,8 @@ def publish(
             documents.append(document)
             if half and _largest_change(documents[0], document) <= TOLERANCE:
                 break
-        if clip if clip is not None else build_dataset(config).endless:
+        dataset = build_dataset(config)
+        if dataset.endless if clip is None else clip:
             _save_clip(made, run.config, model)
         card = {
             "name": name,
@@ -93,7 +94,7 @@ def publish(
             "training": _training(run),
             "evaluation": _evaluation(document, name),
             "limits": limits,
-            "licence": {"weights": licence, "data": build_dataset(config).info.licence},
+            "licence": {"weights": licence, "data": dataset.info.licence},
             "weights": {
                 "bytes": (made / shelf.WEIGHTS).stat().st_size,
                 "dtype": "float16" if half else "float32",

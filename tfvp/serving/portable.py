@@ -230,8 +230,8 @@ def _tflite(portable):
                 return converter.convert(), name
             except Exception as error:
                 failure = failure or error
-    if not resolving:
-        raise UserError("it has branches that are resolved with tf2onnx; run: pip install 'tfvp[export]'") from failure
+    if not resolving and "STATEFUL_PARTITIONED_CALL" in str(failure):
+        raise UserError("its branches must be resolved with tf2onnx; run: pip install 'tfvp[export]'") from failure
     raise failure
 
 
