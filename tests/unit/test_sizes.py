@@ -9,9 +9,9 @@ import pytest
 from tests import layouts
 from tests.unit.test_shard_cache import folder_of
 from tfvp import registry, video_io
-from tfvp.datasets import base
+from tfvp.datasets import base, kitti_caltech
 from tfvp.errors import UserError
-from tfvp.pipeline import sizes
+from tfvp.pipeline import sizes, tfrecords
 from tfvp.pipeline.decoding import Source
 
 Usage = collections.namedtuple("Usage", "total used free")
@@ -44,6 +44,8 @@ def test_a_header_without_a_count_has_a_duration(tmp_path):
 def test_folders_arrays_and_damaged_files(tmp_path):
     layouts.write_folder(tmp_path, ["images", "b.npy"], frames=9)
     assert (sizes.frames_in(tmp_path / "images"), sizes.frames_in(tmp_path / "b.npy")) == (9, 10)
+    np.savez(tmp_path / "d.npz", video=layouts.marked_clip(1, 11), others=np.zeros(3))
+    assert sizes.frames_in(tmp_path / "d.npz") == 11
     (tmp_path / "c.avi").write_bytes(b"broken")
     assert sizes.frames_in(tmp_path / "c.avi") is None and sizes.frames_in(tmp_path / "gone.mp4") is None
 
@@ -98,9 +100,25 @@ def test_archives_are_looked_into(tmp_path, layout):
     assert sizes.estimate(dataset.sources(), dataset.frames_in) == sum(30 + person for person in persons)
 
 
-def test_data_sets_with_formats_of_their_own_count_them(tmp_path):
-    layouts.write_cityscapes(tmp_path / "city")
-    dataset = registry.lookup("dataset", "cityscapes")(base.Settings(root=str(tmp_path / "city"), image_size=(8, 16)))
+@pytest.mark.parametrize(
+    "name, write, size",
+    [
+        ("cityscapes", layouts.write_cityscapes, (8, 16)),
+        ("bair", lambda root: layouts.write_bair(root, "records"), (64, 64)),
+        ("mazes", lambda root: layouts.write_tfds(root, "gqn_mazes"), (16, 16)),
+        ("kitti_caltech", layouts.write_kitti_caltech, (8, 10)),
+    ],
+)
+def test_data_sets_with_formats_of_their_own_count_them(tmp_path, name, write, size):
+    write(tmp_path)
+    dataset = registry.lookup("dataset", name)(base.Settings(root=str(tmp_path), image_size=size, channels=3))
     dataset.prepare(progress=False)
     frames = sum(int(np.sum(dataset.clip_lengths(split))) for split in dataset.splits)
     assert sizes.estimate(dataset.sources(), dataset.frames_in) == frames
+
+
+def test_damaged_records_and_sequences_are_left_to_decoding(tmp_path):
+    (tmp_path / "a.tfrecord").write_bytes(b"\x05" + bytes(30))
+    (tmp_path / "a.seq").write_bytes(bytes(100))
+    assert tfrecords.frames_in(tmp_path / "a.tfrecord", tfrecords.count_encoded) is None
+    assert kitti_caltech.seq_length(tmp_path / "a.seq") is None

@@ -67,6 +67,12 @@ class BAIR(base.FileDataset):
         parts = [split if split == "test" or i % VALIDATION_EVERY else "validation" for i in range(len(clips))]
         return [Source(name, part, path) for name, part, path in zip(names, parts, clips)]
 
+    def frames_in(self, source):
+        if not source.member:
+            return super().frames_in(source)
+        held_out = 0 if source.split == "test" else VALIDATION_EVERY
+        return tfrecords.frames_in(source.path, lambda example: len(_numbers(example)), held_out, source.split)
+
     def decode(self, source):
         if not source.member:
             yield from super().decode(source)
@@ -78,10 +84,15 @@ class BAIR(base.FileDataset):
                 yield f"{source.name.rsplit(':', 1)[0]}#{number}", {"video": self.preprocessing.convert(frames)}
 
 
+def _numbers(example):
+    """The numbers of an example's frames, in order."""
+    pattern = re.compile(rf"(\d+)/{_CAMERA}/encoded")
+    return sorted(int(match[1]) for match in map(pattern.fullmatch, example) if match)
+
+
 def _raw_frames(example, path):
     """List of uint8 [64, 64, 3]: raw bytes, not JPEG."""
-    pattern = re.compile(rf"(\d+)/{_CAMERA}/encoded")
-    numbers = sorted(int(match[1]) for match in map(pattern.fullmatch, example) if match)
+    numbers = _numbers(example)
     if not numbers:
         raise UserError(
             f"{path} has no frames under '<i>/{_CAMERA}/encoded'; its examples have {', '.join(sorted(example)[:4])}"

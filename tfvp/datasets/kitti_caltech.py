@@ -12,7 +12,7 @@ from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.datasets.kitti import KITTI
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import listing, sizes
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
@@ -64,6 +64,13 @@ class KITTICaltech(KITTI):
             sources += [Source(f"caltech/{p.relative_to(caltech).as_posix()}", "test", p) for p in paths]
         return sources
 
+    def frames_in(self, source):
+        if source.split != "test":
+            return super().frames_in(source)
+        sequence = source.path.suffix.lower() == ".seq"
+        frames = seq_length(source.path) if sequence else sizes.frames_in(source.path)
+        return frames and frames // KEPT_EVERY
+
     def decode(self, source):
         if source.split != "test":
             yield from super().decode(source)
@@ -95,12 +102,7 @@ def read_seq(path):
     """
     with open(path, "rb") as file:
         total = file.seek(0, os.SEEK_END)
-        header = _at(file, 0, HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
-            raise UserError(f"{path} is not a .seq file: it has {len(header)} bytes; download it again")
-        kind, count = struct.unpack_from("<I", header, 564)[0], struct.unpack_from("<I", header, 572)[0]
-        if kind not in JPEG_FORMATS:
-            raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")
+        count = _announced(path, _at(file, 0, HEADER_BYTES))
         place, extra = HEADER_BYTES, None
         for number in range(count):
             size = struct.unpack("<I", _at(file, place, 4))[0] if place + 4 <= total else 0
@@ -115,6 +117,24 @@ def read_seq(path):
             if extra is None:  # the JPEG of the next frame tells how long the time is
                 extra = next((n for n in (8, 16) if _at(file, place + size + n + 4, 2) == b"\xff\xd8"), 8)
             place += size + extra
+
+
+def seq_length(path):
+    """How many frames the header of a .seq file announces; None where it is no such file."""
+    with open(path, "rb") as file:
+        try:
+            return _announced(path, file.read(HEADER_BYTES))
+        except UserError:  # decoding says it
+            return None
+
+
+def _announced(path, header):
+    if len(header) < HEADER_BYTES:
+        raise UserError(f"{path} is not a .seq file: it has {len(header)} bytes; download it again")
+    kind, count = struct.unpack_from("<I", header, 564)[0], struct.unpack_from("<I", header, 572)[0]
+    if kind not in JPEG_FORMATS:
+        raise UserError(f"{path} holds images of format {kind}, not JPEG (102 or 201); convert it to a video")
+    return count
 
 
 def _at(file, place, count):

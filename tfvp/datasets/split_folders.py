@@ -52,6 +52,13 @@ class TrainTestFolders(base.FileDataset):
             sources += [Source(f"{name}:{part}", part, path, member=":".join(parts)) for part in parts]
         return sources
 
+    def frames_in(self, source):
+        if not source.member:
+            return super().frames_in(source)
+        shared = len(source.member.split(":")) > 1
+        split = source.split if shared else "test"  # which holds nothing back
+        return tfrecords.frames_in(source.path, tfrecords.count_encoded, _EVERY * shared, split)
+
     def decode(self, source):
         if not source.member:
             yield from super().decode(source)
