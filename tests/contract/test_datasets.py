@@ -81,6 +81,7 @@ CASES = {
         "frames": (None, {}, (20_000, 500, 1_000)),
         "labels": (None, {"labels": "true", "num_shapes": 2}, (20_000, 500, 1_000)),
     },
+    "textures": {"layers": (None, {}, (20_000, 500, 1_000))},
     "folder": {
         "all kinds": (lambda root: layouts.write_folder(root, FOLDER), {}, (7, 2, 1)),
         "kmeans": (lambda root: layouts.write_folder(root, FOLDER), {"labels": "kmeans", "classes": 3}, (7, 2, 1)),
@@ -91,6 +92,7 @@ FIXED = {
     "taxibj": {"image_size": (32, 32), "channels": 2},
     "mnist_cifar": {"channels": 3},
     "shapes": {"channels": 3},
+    "textures": {"channels": 3},
     "pose": {"channels": 3},
 }
 LABELS = [(name, label) for name, cases in CASES.items() for label in cases]

@@ -21,7 +21,7 @@ VIEWS = 4  # nominal views that fit side by side into a sheet; it continues peri
 SHEETS = 4  # of each kind
 LARGEST_SHEET = 1024  # texels; images of more than 128 pixels see it enlarged
 # Of each kind of sheet, from the back: radii of leaves (shares of a view's side) and how much of it they cover.
-KINDS = ((0.02, 0.6, 0.99), (0.08, 0.35, 0.4), (0.14, 0.4, 0.2))
+KINDS = ((0.03, 0.6, 0.98), (0.08, 0.35, 0.4), (0.14, 0.4, 0.2))
 DEPTHS = ((2.4, 4.0), (1.4, 1.9), (1.0, 1.0))  # of the layers, from the back
 # Earth, leaves, stone, sky, brick, sand, shade and flowers: RGB in [0, 1].
 PALETTE = np.array(
@@ -255,12 +255,12 @@ def _leaves(key, texels, smallest, largest, covered):
             each.uniform(0.0, 2.0 * np.pi),
             each.uniform(1.0, 1.8),  # length to width
             each.uniform() < 0.35,  # rectangles
-            *(each.uniform(-reach, reach) for reach in (0.25, 0.25, 0.15, 0.15)),  # waves of the outline
+            *(each.uniform(-reach, reach) for reach in (0.18, 0.18, 0.1, 0.1)),  # waves of the outline
         ],
         -1,
     ).astype(np.float32)
     top = np.zeros(texels * texels, np.int64)
-    reach = np.ceil(1.45 * radius).astype(np.int64) + 1
+    reach = np.ceil(1.4 * radius + 0.5).astype(np.int64)  # of the longest wave
     classes = np.ceil(2.0 * np.log2(reach)).astype(np.int64)
     for group in np.unique(classes):
         (members,) = np.nonzero(classes == group)
@@ -277,7 +277,7 @@ def _leaves(key, texels, smallest, largest, covered):
 def _footprints(shape, span, texels):
     """(whether texels around leaves belong to them, where they are in the flattened sheet): [n, K, K] each."""
     x, y, radius, angle, stretch, rectangle, *waves = (column[:, None, None] for column in shape.T)
-    left, top = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
+    left, top = np.round(x).astype(np.int32), np.round(y).astype(np.int32)
     dx = (span.astype(np.float32) - (x - left)) / radius
     dy = (span.astype(np.float32)[:, None] - (y - top)) / radius
     a = np.cos(angle) * dx + np.sin(angle) * dy
