@@ -99,6 +99,7 @@ class Textures(base.GeneratedDataset):
         side = min(height, width)
         rows, columns = (((np.arange(n) + 0.5 - n / 2) / side).astype(np.float32) for n in (height, width))
         each = draws.Draws(draws.keys(key, "layers"))
+        white = np.array([_one(each, 0.9, 1.1) for _ in range(3)]) * _one(each, 0.9, 1.2)
         place, distance, roll = _camera(key, frames)
         layers = []
         for number in range(self.options["layers"]):
@@ -111,7 +112,6 @@ class Textures(base.GeneratedDataset):
             centre = start + view / depth * _turned(place, angle)
             turn = roll + angle
             layers.append((sheet, scale * np.cos(turn), scale * np.sin(turn), centre, _one(each, 0.65, 1.0)))
-        white = np.array([_one(each, 0.9, 1.1) for _ in range(3)]) * _one(each, 0.9, 1.2)
         video = np.empty((len(frames), height, width, 3), np.uint8)
         for part in np.array_split(np.arange(len(frames)), -(-len(frames) * height * width // PIXELS_AT_ONCE)):
             image = np.zeros((len(part), height, width), np.uint64)
