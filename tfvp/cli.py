@@ -14,6 +14,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "studio",
     "compare",
     "score",
     "data",

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 import os
+import typing
 
 import numpy as np
 
@@ -106,6 +107,8 @@ def preprocess(
     video: str | os.PathLike | np.ndarray,
     start: int | None = 0,
     count: int | None = None,
+    file: typing.BinaryIO | None = None,
+    check: collections.abc.Callable[[object], None] | None = None,
 ) -> np.ndarray:
     """The frames of a video as a model takes them.
 
@@ -116,6 +119,9 @@ def preprocess(
         start: the first frame, a number at the rate `description.fps` and before the stride. None = the last
             `count` frames, the last one of them being the last of the video.
         count: frames at most. Defaults to all.
+        file: an open binary file to read in place of `video`, which then only names it.
+        check: is given every decoded frame (PyAV's, an array, or a function that reads one) before anything is done
+            to it, and may raise.
 
     Returns:
         uint8 [T, H, W, C], T at most `count`; nothing else of the video is converted. With a `start` nothing
@@ -133,11 +139,18 @@ def preprocess(
     span = None if count is None else (count - 1) * stride + 1
 
     def select(frames):
+        frames = frames if check is None else _checked(frames, check)
         if start is None:
             kept = collections.deque(frames, maxlen=span)
             return list(kept)[(len(kept) - 1) % stride :: stride] if kept else []
         return itertools.islice(frames, start, span and start + span, stride)
 
     last = span or 0 if start is None else 0
-    pieces = list(video_io.iterate_video(video, **description.reading, select=select, last=last))
+    pieces = list(video_io.iterate_video(video, **description.reading, file=file, select=select, last=last))
     return np.concatenate([np.zeros((0, *description.image_size, description.channels), np.uint8), *pieces])
+
+
+def _checked(frames, check):
+    for frame in frames:
+        check(frame)
+        yield frame

@@ -14,6 +14,7 @@ ROWS = [
     {"__main__"},
     {"cli"},
     {"commands"},
+    {"studio"},
     {"catalogue"},
     {"importers", "prediction", "serving"},
     {"training"},

@@ -14,6 +14,7 @@ from tests.golden import ROOT
 from tfvp import cli, config, video_io
 from tfvp.errors import UserError
 from tfvp.models import named_weights
+from tfvp.models.build import make_model
 from tfvp.training import initial
 from tfvp.zoo import shelf
 
@@ -79,6 +80,14 @@ def test_names_are_those_of_attributes(quick):
         "recurrent/01/kernel",
         "recurrent/01/recurrent_kernel",
     ]
+
+
+def test_depthwise_kernels_are_called_alike_under_both_versions_of_keras():
+    """Keras 2 calls them depthwise_kernel."""
+    settings = config.load(shelf.SHIPPED / "simvp-mmnist-32" / "config.yml")
+    names = set(named_weights.named(make_model(settings, settings.frame_shape)))
+    kept = set(named_weights.read(shelf.SHIPPED / "simvp-mmnist-32" / shelf.WEIGHTS))
+    assert names == kept and any(name.endswith("wide/kernel") for name in names)
 
 
 def test_damage_and_wrong_names_get_a_sentence(tmp_path, monkeypatch):

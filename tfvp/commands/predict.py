@@ -4,6 +4,7 @@ examples:
   tfvp predict --logdir logs/demo --video clip.mp4 --horizon 60 --out future.mp4
   tfvp predict --logdir logs/demo --video clip.mp4 --start 30
   tfvp predict --model cwvae-long-mmnist-64 --samples 5 --horizon 40
+  tfvp predict --model cwvae-long-mmnist-64 --samples 5 --seed 7 --test-clip 3
 
 The last frames of the video are observed, and what comes after its end is predicted. With --start the frames from that
 one on are observed; the truth is then drawn beside the prediction, which is scored as far as the video goes.
@@ -23,6 +24,12 @@ def add_arguments(parser):
         help="a video file, a folder of images or an array; default with --model: the clip that comes with it",
     )
     parser.add_argument(
+        "--test-clip",
+        type=int,
+        metavar="NUMBER",
+        help="in place of --video: a clip of the test split of the model's own data set, from 0",
+    )
+    parser.add_argument(
         "--start", type=int, metavar="FRAME", help="first observed frame, from 0; default: observe the last ones"
     )
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames; default: as in the run's evaluation")
@@ -30,6 +37,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--num-samples", "--samples", type=int, help="futures side by side, for stochastic models; default: 1"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the futures of a stochastic model; default: 0")
     parser.add_argument(
         "--out",
         help=".mp4, .avi, .gif or .png to draw, or .npy for the predictions alone, uint8 [samples * horizon, H, W, C];"
@@ -53,6 +61,8 @@ def run(options):
         out,
         options.weights or "best",
         options.start,
+        options.seed,
+        options.test_clip,
     )
     if result.scores:
         table = tables.text(tables.of_evaluation(result.scores))
@@ -64,6 +74,13 @@ def run(options):
 
 def _read(options):
     """(the run or trained model, the video, the file to write)."""
+    if options.test_clip is not None:
+        if options.video:
+            raise UserError("--video and --test-clip both name something to observe; give one of them")
+        if not options.model:
+            return options.logdir, None, options.out
+        trained = shelf.find(options.model)
+        return trained.path, None, options.out or f"{trained.name}_future.mp4"
     if not options.model:
         if not options.video:
             raise UserError("--video names nothing to observe; give a video file, a folder of images or an array")

@@ -43,6 +43,8 @@ def named(model) -> dict:
             walk(value, f"{path}{part}/")
         for variable in layer.variables:  # those of the layers in it have been seen
             key, leaf = id(compat.backing_variable(variable)), variable.name.split(":")[0].split("/")[-1]
+            # What Keras 3 calls its kernel.
+            leaf = "kernel" if leaf == "depthwise_kernel" and not hasattr(layer, "pointwise_kernel") else leaf
             if key in seen or leaf == "seed_generator_state":
                 continue
             if path + leaf in names:

@@ -14,6 +14,7 @@ from tfvp.evaluation import pictures, scoring
 from tfvp.frames import to_uint8
 from tfvp.models import baselines
 from tfvp.models.build import load_run
+from tfvp.prediction import clips
 from tfvp.preprocessing import Preprocessing, preprocess
 
 SUFFIXES = (".mp4", ".avi", ".gif", ".png", ".npy")
@@ -42,28 +43,32 @@ class Forecast:
 
 def forecast(
     logdir: str | os.PathLike,
-    video: str | os.PathLike,
+    video: str | os.PathLike | None,
     context: int | None = None,
     horizon: int | None = None,
     samples: int = 1,
     out: str | os.PathLike | None = None,
     weights: str = "best",
     start: int | None = None,
+    seed: int = 0,
+    clip: int | None = None,
 ) -> Forecast:
     """Predicts the frames that follow a video, or a place in it, and writes them.
 
     Args:
         logdir: a run, its `model/` folder, or a folder of runs (then the newest).
         video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; its frames become what the
-            run was trained on by the rule of its data set (`tfvp.preprocessing`).
+            run was trained on by the rule of its data set (`tfvp.preprocessing`). None with a `clip`.
         context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
         horizon: predicted frames. Defaults to those of the run's evaluation.
         samples: futures of a stochastic model, side by side in the file.
-        out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4".
+        out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4", with a `clip` "clip<number>_future.mp4".
         weights: "best" or "last".
         start: the first observed frame, from 0, at the rate `data.fps` and before `data.frame_stride`; what follows
             the observed frames is then drawn and scored beside the prediction as far as the video goes. Defaults to
-            the last frames of the video, whose future nobody knows.
+            the last frames of the video, whose future nobody knows; with a `clip` to its first frames.
+        seed: of the futures of a stochastic model.
+        clip: number of a clip of the test split of the run's data set, from 0, which takes the place of a video.
 
     Returns:
         A `Forecast`. The file it names holds `context` + `horizon` frames. Each is a row of panels with a border of
@@ -76,7 +81,8 @@ def forecast(
             the suffix of `out` is unknown.
     """
     run = runs.find(logdir)
-    config, video = run.config, pathlib.Path(video)
+    config = run.config
+    video = pathlib.Path(f"clip{clip}" if video is None else video)
     context = context or config.eval.open_loop_ctx
     horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
     if horizon < 1 or samples < 1:
@@ -87,27 +93,32 @@ def forecast(
         )
     out = output_path(out, video)
     model = load_run(run.path, weights)
-    if "labels" in model.needs:
+    if "labels" in model.needs and clip is None:
         raise UserError(
-            f"{config.model.name} observes label maps beside the frames, which --video has not; evaluate it on a data"
-            " set with label maps"
+            f"{config.model.name} observes label maps beside the frames, which --video has not; give it a clip of its"
+            " own data set with --test-clip 0"
         )
     model.check_context(context)
     samples = samples if model.stochastic else 1
     description = Preprocessing.from_config(config)
-    frames = observed_frames(description, video, context, start, 0 if start is None else horizon)
+    if clip is None:
+        frames = observed_frames(description, video, context, start, 0 if start is None else horizon)
+    else:
+        start = start or 0
+        frames = clips.test_clip(config, clip, context + horizon, model.needs, start)
+        _check_length(frames, f"test clip {clip} of {config.data.name}", description, context, start)
     observed, truth = frames[:context], frames[context:]
     scores, notes = {}, []
     if len(truth):
-        predicted, scores, notes = _scored(model, frames, context, horizon, samples, config.eval.chunk)
+        predicted, scores, notes = _scored(model, frames, context, horizon, samples, config.eval.chunk, seed)
     else:
-        inputs = tf.constant(observed[None], tf.float32) / 255.0
-        chunks = [to_uint8(chunk)[0] for chunk in model.rollout(inputs, horizon, samples, config.eval.chunk)]
+        rollout = model.rollout(_floats(observed), horizon, samples, config.eval.chunk, [seed])
+        chunks = [to_uint8(chunk)[0] for chunk in rollout]
         predicted = np.concatenate(chunks, axis=1)
     if start is not None and len(truth) < horizon:
         ends = f"ends {len(truth)} frames after the observed ones" if len(truth) else "ends with the observed frames"
         notes.insert(0, f"{video} {ends}, so {len(truth) or 'none'} of the {horizon} predicted ones can be scored.")
-    write(out, observed, predicted, description, None if start is None else truth)
+    write(out, to_uint8(observed), predicted, description, None if start is None else to_uint8(truth))
     last = None if start is None else start + (context - 1) * description.frame_stride
     return Forecast(out, None if start is None else (start, last), scores, len(truth), notes)
 
@@ -143,6 +154,11 @@ def observed_frames(
         UserError: the video cannot be read, or has fewer frames.
     """
     frames = preprocess(description, video, start, context + more)
+    _check_length(frames, video, description, context, start)
+    return frames
+
+
+def _check_length(frames, video, description, context, start):
     if len(frames) < context:
         thinned = [f"{description.fps:g} frames per second"] if description.fps else []
         thinned += [f"one frame in {description.frame_stride}"] if description.frame_stride > 1 else []
@@ -152,7 +168,11 @@ def observed_frames(
             f"{video} has {len(frames)} frames{place}{rate}, fewer than the {context} to observe;"
             f" lower --open-loop-ctx{'' if start is None else ' or --start'}"
         )
-    return frames
+
+
+def _floats(frames):
+    """Frames [T, H, W, C], of bytes or floats, as float32 [1, T, H, W, C] in [0, 1]."""
+    return tf.constant(frames[None], tf.float32) / (255.0 if frames.dtype == np.uint8 else 1.0)
 
 
 def write(
@@ -178,14 +198,14 @@ def write(
     video_io.write_video(out, pictures.futures(observed, predicted, truth), fps)
 
 
-def _scored(model, frames, context, horizon, samples, chunk):
+def _scored(model, frames, context, horizon, samples, chunk, seed):
     """(predictions uint8 [samples, horizon, H, W, C], scores, notes) where the truth is known at least in part."""
     metrics, notes = scoring.usable_metrics(METRICS, model.image_shape, context, horizon)
     missing = context + horizon - len(frames)
     video = np.pad(frames, [(0, missing)] + [(0, 0)] * 3)
     batch = {
-        "video": tf.constant(video[None], tf.float32) / 255.0,
-        "id": tf.zeros([1], tf.int64),
+        "video": _floats(video),
+        "id": tf.constant([seed], tf.int64),
         "mask": tf.constant(np.arange(context + horizon)[None] < len(frames), tf.float32),
     }
     predictors = {"model": model, "copy_last": baselines.CopyLast(model.image_shape)}
