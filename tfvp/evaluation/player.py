@@ -69,7 +69,8 @@ def section(clips, observed, fps):
         f'<option value="{speed}"{" selected" if speed == 1 else ""}>{speed:g} ×</option>' for speed in SPEEDS
     )
     lossy = "" if exact else " The videos are long, so their pictures are compressed with loss."
-    script = (pathlib.Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+    folder = pathlib.Path(__file__).parent
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in ("clock.js", "page.js"))
     return f"""<p class="muted">Borders: <span class="key"></span> observed or true frames,
 <span class="key predicted"></span> predicted frames. Space plays and pauses, arrow keys step.{lossy}</p>
 <noscript><p class="notice warning">The videos need JavaScript.</p></noscript>
