@@ -1,0 +1,361 @@
+"""The studio's page in a browser: Chromium, driven by Selenium."""
+
+import json
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tfvp import video_io
+from tfvp.studio import limits
+
+pytest.importorskip("starlette", reason="the studio's packages are not installed")
+Studio = pytest.importorskip("tfvp.studio.server").Studio
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+ui = pytest.importorskip("selenium.webdriver.support.ui")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+TimeoutException = pytest.importorskip("selenium.common.exceptions").TimeoutException
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+MODEL = "zoo/convlstm-mmnist-32"
+HORIZON = 6
+SECONDS = 2  # of an upload that are read, here
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium, or no chromedriver, is installed")
+# The page is the same on both stacks.
+current = pytest.mark.skipif(sys.version_info < (3, 12), reason="tried on the current stack")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Where a studio of this process answers."""
+    import uvicorn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "UPLOAD_SECONDS", SECONDS)
+        patch.setenv("TFVP_ZOO", str(tmp_path_factory.mktemp("zoo")))
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        studio = Studio(tmp_path_factory.mktemp("runs"), port=port)
+        server = uvicorn.Server(uvicorn.Config(studio.app, lifespan="on", log_level="error"))
+        thread = threading.Thread(target=server.run, args=[[listener]], daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{port}/"
+        studio.close()
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser without any other host, and with a made-up webcam."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1280,1000",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The studio in a browser."""
+
+    def __init__(self, driver, address, **view):
+        self.driver = driver
+        driver.get("about:blank")
+        view = {"model": MODEL, "horizon": HORIZON, **view}
+        driver.get(address + "#" + urllib.parse.urlencode(view, safe="/"))
+        self.until(lambda: self.one("#predict").is_enabled())
+
+    def all(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, condition, seconds=100):
+        try:
+            return ui.WebDriverWait(self.driver, seconds, 0.05).until(lambda driver: condition())
+        except TimeoutException:
+            said = [entry["message"] for entry in self.driver.get_log("browser")]
+            raise AssertionError(f"{self.one('body').text}\n{said}") from None
+
+    def click(self, selector):
+        self.run("arguments[0].click()", self.one(selector))
+
+    def predict(self, results=1):
+        self.click("#predict")
+        self.finished(results)
+
+    def finished(self, results=1):
+        self.until(lambda: len(self.all(".files .command")) == results or self.said("#jobs .message"))
+        assert not self.said("#jobs .message")
+
+    def said(self, selector):
+        return " ".join(
+            self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
+        )
+
+    @property
+    def frame(self):
+        return int(self.run("return document.body.dataset.frame"))
+
+    def titles(self):
+        return [caption.text for caption in self.all(".side figcaption")]
+
+    def get(self, selector):
+        """The file that a link leads to, as this browser gets it."""
+        cookies = "; ".join(f"{one['name']}={one['value']}" for one in self.driver.get_cookies())
+        request = urllib.request.Request(self.one(selector).get_attribute("href"), headers={"Cookie": cookies})
+        with urllib.request.urlopen(request) as answer:
+            return answer.read()
+
+
+@pytest.fixture(scope="module")
+def predicted(browser, address):
+    """The page after its first prediction."""
+    page = Page(browser, address)
+    page.predict()
+    return page
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """An mp4 of 40 frames, 8 a second, of a square that moves."""
+    video = np.full((40, 48, 48, 3), 20, np.uint8)
+    for t in range(40):
+        video[t, 16:32, t // 2 : t // 2 + 12] = 230
+    path = tmp_path_factory.mktemp("film") / "square.mp4"
+    video_io.write_video(path, video, 8)
+    return path
+
+
+def test_the_first_click_predicts_plays_and_scores(predicted, tmp_path):
+    page = predicted
+    assert page.titles()[:2] == ["Truth", "Prediction"]
+    curves = page.run(
+        "return [...document.querySelectorAll('.panel')].map(panel =>"
+        " [...panel.querySelectorAll('polyline')].map(line => line.points.numberOfItems))"
+    )
+    assert len(curves) >= 2 and all(len(lines) >= 2 for lines in curves)
+    assert {count for lines in curves for count in lines} == {HORIZON}
+    # The first prediction plays by itself; all its frames are observed or predicted ones.
+    first = page.frame
+    page.until(lambda: page.frame != first)
+    page.click("#play")
+    stopped = page.frame
+    time.sleep(0.4)
+    assert page.frame == stopped and page.one("#play").text == "Play"
+    page.one("body").send_keys(Keys.ARROW_RIGHT)
+    assert page.frame == (stopped + 1) % (10 + HORIZON)
+    path = tmp_path / "future.mp4"
+    path.write_bytes(page.get(".files a[href$='.mp4']"))
+    assert len(video_io.read_video(path)) == 10 + HORIZON
+    assert page.said(".command code").startswith("tfvp predict --model convlstm-mmnist-32")
+
+
+@current
+def test_the_values_are_a_table_and_follow_the_frame(predicted):
+    page = predicted
+    page.click("#values summary")
+    page.until(lambda: page.all("#values tbody tr"))
+    assert len(page.all("#values tbody tr")) == HORIZON
+    psnr = page.one("#values tbody tr:nth-child(2) td").text
+    page.run("const f = document.getElementById('frame'); f.value = 11; f.dispatchEvent(new Event('input'))")
+    assert "at predicted frame 2" in page.said(".metric p")
+    assert page.one(".metric .values .value").text == psnr and float(psnr) > 5
+    border = page.run("return document.querySelectorAll('.side canvas.predicted').length")
+    assert border == len(page.titles()) - 1, "the truth keeps its green border"
+
+
+@current
+def test_a_command_is_copied_or_marked(predicted):
+    page = predicted
+    page.run("navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+    page.click(".command button")
+    page.until(lambda: "marked" in page.said(".command [role=status]"))
+    assert page.run("return getSelection().toString()") == page.one(".command code").text
+
+
+@current
+def test_a_view_survives_a_reload(predicted):
+    page = predicted
+    shown = page.run("return location.hash")
+    page.driver.refresh()
+    page.finished()
+    assert page.run("return location.hash") == shown and "shown=" in shown
+
+
+@current
+@pytest.mark.parametrize(
+    "width, scheme, ground", [(390, "dark", "rgb(20, 23, 28)"), (1280, "light", "rgb(255, 255, 255)")]
+)
+def test_it_fits_the_screen_and_its_colours(predicted, width, scheme, ground):
+    page, command = predicted, predicted.driver.execute_cdp_cmd
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    command("Emulation.setDeviceMetricsOverride", size)
+    command("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    assert page.run("return document.documentElement.scrollWidth") <= width and page.run(colour) == ground
+    other = "light" if scheme == "dark" else "dark"
+    ui.Select(page.one("#theme")).select_by_value(other)
+    assert page.run(colour) != ground
+    ui.Select(page.one("#theme")).select_by_value("auto")
+    assert page.run(colour) == ground
+    command("Emulation.clearDeviceMetricsOverride", {})
+
+
+@current
+def test_an_uploaded_clip_is_predicted(browser, address, film):
+    page = Page(browser, address)
+    page.one("#upload").send_keys(str(film))
+    page.until(lambda: "square.mp4" in page.said(".clip-card:has(:checked)"))
+    # No more than the first seconds are read, and the page says so.
+    assert int(page.one("#start").get_attribute("max")) == SECONDS * 8 - 10 and page.said("#clip-notes")
+    page.run("const f = document.getElementById('start'); f.value = f.max; f.dispatchEvent(new Event('input'))")
+    page.predict()
+    assert page.titles() == ["Prediction"] and not page.one("#curves").is_displayed(), "nobody knows what follows"
+    assert "clip=upload/" in page.run("return location.hash")
+
+
+@current
+def test_what_is_no_video_gets_a_sentence(browser, address, tmp_path):
+    page = Page(browser, address)
+    (tmp_path / "notes.txt").write_text("not a video")
+    page.one("#upload").send_keys(str(tmp_path / "notes.txt"))
+    page.until(lambda: "notes.txt" in page.said("#clip-message"))
+    assert "{" not in page.said("#clip-message") and len(page.all(".clip-card")) == 1
+    drop = """const data = new DataTransfer(), [name, size] = arguments;
+        data.items.add(new File([new Uint8Array(size)], name));
+        document.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));"""
+    page.run(drop, "dropped.mp4", 100)
+    page.until(lambda: "dropped.mp4" in page.said("#clip-message"))
+    page.run(drop, "large.mp4", limits.UPLOAD_BYTES + 1)
+    page.until(lambda: "64 MB" in page.said("#clip-message"))
+
+
+@current
+def test_the_webcam_gives_a_clip(browser, address):
+    page = Page(browser, address)
+    page.click("#webcam")
+    page.until(lambda: page.all("#recorder button"))
+    page.click("#recorder button")
+    page.until(lambda: page.said(".clip-card:has(:checked)").startswith("webcam") or page.said("#clip-message"))
+    assert not page.said("#clip-message") and not page.one("#recorder").is_displayed()
+
+
+@current
+def test_clips_are_drawn_anew_and_models_compared(browser, address):
+    page = Page(browser, address, compare="zoo/simvp-mmnist-32")
+    page.click("#draw")
+    page.until(lambda: "seed 0" in page.said(".clip-card:has(:checked)"))
+    page.predict(results=2)
+    assert [side.text for side in page.all(".side h2")] == [
+        page.one(f".card:has([value='{model}']) .title").text for model in (MODEL, "zoo/simvp-mmnist-32")
+    ]
+    assert page.titles().count("Prediction") == 2
+    lines = page.run(
+        "return [...document.querySelector('.metric').querySelectorAll('.values li')].map(e => e.textContent)"
+    )
+    assert sum("prediction" in line for line in lines) == 2
+    drawn = "return [...document.querySelectorAll('.side')].map(side => side.querySelector('canvas').toDataURL())"
+    truths = page.run(drawn)
+    assert truths[0] == truths[1], "both predict the same clip, in step"
+
+
+@current
+def test_futures_are_compared_and_chosen(browser, address):
+    page = Page(browser, address, model="zoo/cwvae-long-mmnist-64", futures=3, horizon=4)
+    page.predict()
+    assert len(page.all(".side .pick")) == 3 and {"best", "worst"} <= set(page.said(".side .tag").split())
+    assert {"Mean", "Deviation"} <= {title.split()[0] for title in page.titles()}
+    page.click("#play")
+    page.run("const f = document.getElementById('frame'); f.value = f.max; f.dispatchEvent(new Event('input'))")
+    difference = "return document.querySelector('figure[data-key^=difference] canvas').toDataURL()"
+    before = page.run(difference)
+    page.click("figure[data-key='future/2'] .pick")
+    assert page.run(difference) != before
+    assert "future 3" in page.run(
+        "return document.querySelector('.values li').textContent + document.querySelector('.metric').textContent"
+    )
+
+
+@current
+def test_a_prediction_is_cancelled(browser, address):
+    page = Page(browser, address, horizon=300)
+    page.click("#predict")
+    page.until(lambda: page.all(".job button"))
+    page.click(".job button")
+    page.until(lambda: "Cancelled" in page.said("#jobs .message"))
+
+
+@current
+def test_two_browsers_get_their_own_results(browser, address):
+    page = Page(browser, address)
+    page.predict()
+    mine = page.run("return location.hash")
+    context = browser.execute_cdp_cmd("Target.createBrowserContext", {})["browserContextId"]
+    own = browser.current_window_handle
+    browser.execute_cdp_cmd("Target.createTarget", {"url": "about:blank", "browserContextId": context})
+    page.until(lambda: len(browser.window_handles) == 2)
+    browser.switch_to.window(next(handle for handle in browser.window_handles if handle != own))
+    try:
+        browser.get(address + mine)
+        page.until(lambda: "not kept" in page.said("#predict-message"))
+        assert not page.all(".side")
+        page.predict()
+        assert page.run("return location.hash") != mine
+        their = browser.get_cookies()
+    finally:
+        browser.close()
+        browser.switch_to.window(own)
+    assert page.run("return location.hash") == mine and browser.get_cookies() != their
+
+
+@current
+def test_a_server_that_is_gone_gets_a_sentence_and_another_try(browser, address):
+    page = Page(browser, address)
+    browser.set_network_conditions(offline=True, latency=0, throughput=10**6)
+    page.click("#predict")
+    page.until(lambda: "does not answer" in page.said("#predict-message"))
+    browser.delete_network_conditions()
+    page.click("#predict-message button")
+    page.finished()
+    assert not page.said("#predict-message")
+
+
+def test_no_other_host_is_asked(browser, predicted, address):
+    """Of all that the pages of this module asked for; the last test of it."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert len(asked) > 10
+    others = [url for url in asked if not url.startswith((address, "data:", "blob:", "about:", "chrome:"))]
+    assert not others
+    wrong = [entry["message"] for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+    assert not wrong
