@@ -63,6 +63,10 @@ export class Clips {
       picture(clip.picture, clip.title),
       make('span', { class: 'title' }, clip.title),
       make('span', { class: 'muted' }, clip.frames ? `${clip.frames} frames` : ''))));
+    if (!this.all.length) {
+      const way = this.model.observes_labels ? 'its data set, label maps included, has to be where its configuration says.' : 'upload one.';
+      this.root.replaceChildren(make('p', { class: 'muted' }, `No clip comes with this model; ${way}`));
+    }
     const inputs = [...this.root.querySelectorAll('input')];
     const input = inputs.find(radio => radio.value === wanted) ?? inputs[0];
     if (input) input.checked = true;
