@@ -5,6 +5,7 @@ examples:
   tfvp benchmark loader
   tfvp benchmark storage --videos clip.avi film.mp4
   tfvp benchmark faults --kills 20
+  tfvp benchmark against ../svg --reference svg --python ../torch/bin/python
 """
 
 import importlib
@@ -23,6 +24,7 @@ MODULES = {
     "backups": "backups",
     "svg-prior": "svg_prior",
     "exports": "exports",
+    "against": "against",
 }
 
 
@@ -72,6 +74,26 @@ def add_arguments(parser):
     exports = _add(kinds, "exports", "small models as SavedModel, TFLite and ONNX: which work, how fast they are")
     exports.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")
     exports.add_argument("--limit", type=float, default=600.0, help="seconds for one conversion or measurement")
+
+    against = _add(kinds, "against", "a reference's own training step and rollout beside tfvp's, in turns")
+    against.add_argument("folder", metavar="DIR", help="the reference's code")
+    against.add_argument(
+        "--reference",
+        required=True,
+        metavar="NAME",
+        help="openstl, svg or iam4vp; or a Python file of adapters, see benchmarks/references.py",
+    )
+    against.add_argument("--python", default=sys.executable, help="that has PyTorch; default: the one that runs this")
+    against.add_argument("--only", nargs="+", default=[], metavar="PART", help="models whose name has a part")
+    against.add_argument("--call", choices=("train", "rollout"), help="one of the two")
+    against.add_argument(
+        "--rounds", type=int, default=5, help="a call of each side in each, after one that is not timed"
+    )
+    against.add_argument("--batch", type=int, help="clips of a training step, instead of those of the table")
+    against.add_argument("--horizon", type=int, help="frames of a rollout, instead of those of the table")
+    against.add_argument(
+        "--set", dest="overrides", nargs="+", default=[], metavar="OPTION=VALUE", help="of tfvp's side"
+    )
 
 
 def run(options):
