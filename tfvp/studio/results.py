@@ -112,7 +112,7 @@ class Outcome:
         if len(self.futures) < 2 or RANKED_BY not in self.curves:
             return []
         means = [np.mean([v for v in values if v is not None]) for values in self.curves[RANKED_BY]["futures"]]
-        return list(np.argsort(means)[::-1])
+        return [int(number) for number in np.argsort(means)[::-1]]
 
     # What the page shows.
 
