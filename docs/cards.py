@@ -44,19 +44,14 @@ def card_section(entry, folder):
         f" {evaluation['split']} split{samples}; ± is half of the 95 % interval."
         f" `{evaluation['command']}` repeats it.\n\n"
     )
-    trained = f" at commit {training['commit']}" if training["commit"] else ""
     facts = [
         (
             "Model, data set",
             f"[`{entry['model']}`](models.md#{anchor(entry['model'])}), "
             f"[`{entry['data']}`](datasets.md#{anchor(entry['data'])})",
         ),
-        (
-            "Trained",
-            f"{training['steps']:,} steps of {training['clips a step']} clips of {training['frames a clip']} frames,"
-            f" {training['hours']:g} hours of training steps on {training['hardware']}, TensorFlow"
-            f" {training['versions']['tensorflow']}{trained}: `{training['command']}`",
-        ),
+        ("Trained", training if isinstance(training, str) else sentence_on(training)),
+        ("Source", source_of(entry)),
         (
             "Weights",
             f"{entry['parameters']:,} parameters, {weights['bytes'] / 1e6:.1f} MB of {weights['dtype']}, SHA-256"
@@ -66,3 +61,20 @@ def card_section(entry, folder):
         ("Licences", prose(f"weights {entry['licence']['weights']}; data {entry['licence']['data']}")),
     ]
     return text + "".join(f"- **{key}:** {value}\n" for key, value in facts if value) + "\n"
+
+
+def sentence_on(training):
+    """How a model was trained, in words."""
+    commit = f" at commit {training['commit']}" if training["commit"] else ""
+    return (
+        f"{training['steps']:,} steps of {training['clips a step']} clips of {training['frames a clip']} frames,"
+        f" {training['hours']:g} hours of training steps on {training['hardware']}, TensorFlow"
+        f" {training['versions']['tensorflow']}{commit}: `{training['command']}`"
+    )
+
+
+def source_of(entry):
+    """Where weights come from that were not trained here, with the SHA-256 of what was imported; else ""."""
+    source = entry.get("source", {"from": "", "files": {}})
+    files = (f"`{name}` of SHA-256 `{digest}`" for name, digest in source["files"].items())
+    return "; ".join(filter(None, (prose(source["from"]), *files)))

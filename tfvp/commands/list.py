@@ -22,7 +22,7 @@ FACTS = {
     "metrics": ("class", "convention", "unit", "higher_is_better", "broken", "needs_weights", "protocols"),
     "protocols": ("dataset", "split", "context", "seq_len", "num_examples", "samples", "mode", "windows", "metrics"),
     "configs": ("path", "model", "dataset"),
-    "trained": ("path", "model", "data", "training", "evaluation", "weights", "licence"),
+    "trained": ("path", "model", "data", "training", "source", "evaluation", "weights", "licence"),
 }
 
 

@@ -3,9 +3,10 @@
 examples:
   tfvp publish --logdir logs/kth --name convlstm-kth-64 --title "ConvLSTM on KTH, 64x64"
   tfvp predict --model convlstm-kth-64 --video clip.mp4
+  tfvp publish --logdir logs/svg_smmnist --name svg-authors --source https://example.org/model.pth
 
-The weights are evaluated as they are kept, and the numbers go on the card. Imported checkpoints are runs, too. The
-models lie in TFVP_ZOO, or in ~/.local/share/tfvp/zoo.
+The weights are evaluated as they are kept, and the numbers go on the card. Imported checkpoints are runs, too; their
+cards have the SHA-256 of the imported files. The models lie in TFVP_ZOO, or in ~/.local/share/tfvp/zoo.
 """
 
 from tfvp import quiet
@@ -18,6 +19,9 @@ def add_arguments(parser):
     parser.add_argument("--title", default="", help="one line on what it is")
     parser.add_argument("--limits", default="", help="what it cannot do, or should not be used for")
     parser.add_argument("--licence", default="", help="of the weights; the data set's is on the card besides")
+    parser.add_argument(
+        "--source", default="", help="where the weights come from, a URL or a citation; imported checkpoints need one"
+    )
     parser.add_argument("--zoo", help="folder of trained models; default: TFVP_ZOO, or ~/.local/share/tfvp/zoo")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--clip", action="store_true", default=None, help="a clip of the test split comes with it")
@@ -30,7 +34,16 @@ def run(options):
     from tfvp.prediction import publish
 
     run = runs.find(options.logdir)
-    made = publish.publish(run, options.name, options.zoo, options.title, options.limits, options.licence, options.clip)
+    made = publish.publish(
+        run,
+        options.name,
+        options.zoo,
+        options.title,
+        options.limits,
+        options.licence,
+        options.clip,
+        options.source,
+    )
     weights = made.card["weights"]
     print(f"written: {made.path} ({weights['bytes'] / 1e6:.1f} MB, {weights['dtype']})")
     print(f"next: tfvp predict --model {made.name}")

@@ -1,5 +1,7 @@
 """Published checkpoints of other frameworks, turned into runs; one file per model."""
 
+import pathlib
+
 from tfvp import files
 from tfvp.run import Run, save_weights
 
@@ -11,7 +13,7 @@ def write_run(model, config, logdir, source):
         model: a built `tfvp.models.base.VideoModel` with the imported weights.
         config: its `tfvp.config.Config`.
         logdir: folder of runs.
-        source: the file that was imported, for the record.
+        source: the file that was imported, or the prefix of several; status.json names them with their SHA-256.
 
     Returns:
         The `tfvp.run.Run`.
@@ -23,5 +25,10 @@ def write_run(model, config, logdir, source):
     run = Run.start(logdir, config)
     for which in ("best", "last"):
         save_weights(model, run.folder("model") / f"{which}.weights.h5")
-    files.write_json(run.path / "model" / "status.json", {"imported": str(source)})
+    files.write_json(run.path / "model" / "status.json", {"imported": _checksums(pathlib.Path(source))})
     return run
+
+
+def _checksums(source):
+    parts = [source] if source.is_file() else sorted(source.parent.glob(f"{source.name}.*"))
+    return {part.name: files.sha256(part) for part in parts}

@@ -80,16 +80,20 @@ def reference_variables(model):
     return pairs + weights("decoder_conv", "conv2d_transpose", decoder.output_conv)
 
 
+def prefix_of(path):
+    """The prefix of a checkpoint's files, given it, its .index file or their folder; None where there is none."""
+    path = pathlib.Path(path)
+    return tf.train.latest_checkpoint(str(path)) if path.is_dir() else str(path).removesuffix(".index")
+
+
 def load_checkpoint(model, path):
     """Loads a published checkpoint into a built model.
 
     Raises:
         UserError: no checkpoint, variables missing or left over, or shapes that differ.
     """
-    path = pathlib.Path(path)
-    prefix = tf.train.latest_checkpoint(str(path)) if path.is_dir() else str(path).removesuffix(".index")
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = tf.train.load_checkpoint(prefix_of(path))
     except (TypeError, ValueError, tf.errors.OpError):
         raise UserError(
             f"{path} is not a TensorFlow checkpoint; give the prefix of its .index file, or the folder"
@@ -145,4 +149,4 @@ def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
         raise UserError(f"{config} does not describe a published CW-VAE or HTSR; use one of cwvae/..., or kth")
     model = build_model(settings)
     load_checkpoint(model, checkpoint)
-    return write_run(model, settings, logdir, checkpoint)
+    return write_run(model, settings, logdir, prefix_of(checkpoint))

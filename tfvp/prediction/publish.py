@@ -36,6 +36,7 @@ def publish(
     limits: str = "",
     licence: str = "",
     clip: bool | None = None,
+    source: str = "",
 ) -> shelf.Trained:
     """Writes a trained model: its weights by name, its configuration, and a card with what it scores.
 
@@ -51,12 +52,15 @@ def publish(
         licence: of the weights. The data set's own is on the card besides.
         clip: whether a clip of the test split comes with it. Defaults to whether clips are computed, so that nobody
             else's rights are touched.
+        source: where the weights come from, a URL or a citation. The run of an imported checkpoint needs one: its card
+            says this and the SHA-256 of what was imported, and nothing on a training that nobody here has seen.
 
     Returns:
         The trained model.
 
     Raises:
-        UserError: the name is not a name or taken, the run has no weights, or its data are missing.
+        UserError: the name is not a name or taken, the run has no weights, or was imported and has no source, or its
+            data are missing.
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot be a model's name; take lower-case letters, digits and hyphens")
@@ -64,6 +68,9 @@ def publish(
     place = files.writable_folder(folder) / name
     if place.exists():
         raise UserError(f"{place} exists; choose another name, or remove it first")
+    imported = _imported(run)
+    if imported is not None and not source:
+        raise UserError(f"{run.path} was imported; say where its checkpoint comes from: --source URL, or a citation")
     model = load_run(run.path)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as scratch:
         made, logs = pathlib.Path(scratch) / name, pathlib.Path(scratch) / "logs"
@@ -91,7 +98,8 @@ def publish(
             "model": config.model.name,
             "data": config.data.name,
             "parameters": int(sum(np.prod(v.shape) for v in model.trainable_variables)),
-            "training": _training(run),
+            "training": _training(run) if imported is None else "imported",
+            **({"source": {"from": source, "files": imported or {}}} if source else {}),
             "evaluation": _evaluation(document, name),
             "limits": limits,
             "licence": {"weights": licence, "data": dataset.info.licence},
@@ -136,6 +144,13 @@ def _save_clip(folder, config, model):
     batch = next(iter(Selection(config, protocol).batch_of([0])))
     frames = np.round(batch["video"].numpy()[0] * 255.0).astype(np.uint8)
     video_io.write_video(folder / ("clip.gif" if frames.shape[-1] == 1 else "clip.npy"), frames)
+
+
+def _imported(run):
+    """{name: SHA-256} of the files of an imported checkpoint; None for a run that was trained."""
+    path = run.path / "model" / "status.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("imported") if path.is_file() else None
+    return {} if isinstance(found, str) else found  # runs of 0.1 have the path alone
 
 
 def _training(run):
