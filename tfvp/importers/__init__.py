@@ -30,5 +30,6 @@ def write_run(model, config, logdir, source):
 
 
 def _checksums(source):
-    parts = [source] if source.is_file() else sorted(source.parent.glob(f"{source.name}.*"))
+    several = (part for part in source.parent.iterdir() if part.name.startswith(f"{source.name}."))
+    parts = [source] if source.is_file() else sorted(several)
     return {part.name: files.sha256(part) for part in parts}
