@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfvp import registry
+from tfvp import config, registry
 from tfvp.datasets import base, textures
 from tfvp.errors import UserError
+from tfvp.models import named_weights
+from tfvp.models.build import make_model
 from tfvp.pipeline.optical_flow import reference_flow
 
 CLIPS = np.arange(6)
@@ -67,3 +70,14 @@ def test_layers_are_mixed_in_whole_numbers():
 def test_impossible_options():
     with pytest.raises(UserError, match="data.layers=4 must be at most 3"):
         read(layers=4)
+
+
+def test_a_model_of_textures_is_a_start_for_one_s_own_video():
+    """`train.initial_weights` of configs/folder.yml takes a run of configs/convlstm/textures.yml."""
+    shapes = []
+    for name in ("convlstm/textures", "folder"):
+        settings = config.load(name)
+        with tf.Graph().as_default():  # in which variables take no memory
+            model = make_model(settings, settings.frame_shape)
+            shapes.append({key: tuple(value.shape) for key, value in named_weights.named(model).items()})
+    assert shapes[0] == shapes[1] and len(shapes[0]) == 5
