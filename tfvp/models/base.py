@@ -22,7 +22,7 @@ from tfvp.models.updates import Untracked, accumulated_gradients, apply_if_finit
 class VideoModel(keras.Model):
     """A model that observes frames and imagines those that follow.
 
-    Three methods make a model:
+    Three methods make a model; AutoGraph does not read them, so where tensors decide, take `tf.where` or `tf.cond`:
 
     * `loss_terms(batch, training)` -> {"loss": [B], ...}: float32, per example. The sum or mean over pixels and
       time is the model's own and is stated in its docstring.
@@ -219,8 +219,8 @@ class VideoModel(keras.Model):
             UserError: the image size does not fit the model.
         """
         self.check_image_size()
-        traced = tf.function(lambda batch: self.loss_terms(batch, training=True)).get_concrete_function(spec)
-        self._finish_build(traced.structured_outputs)
+        loss = tf.function(lambda batch: self.loss_terms(batch, training=True), autograph=False)
+        self._finish_build(loss.get_concrete_function(spec).structured_outputs)
 
     def _finish_build(self, term_names):
         """To be called once all variables exist."""
@@ -386,7 +386,8 @@ class VideoModel(keras.Model):
         """`function` as a tf.function, made once and kept under `name` as long as the model lives."""
         if name not in self._graphs.values:
             # Without the partial, TensorFlow takes many models' first traces for retraces of one.
-            self._graphs.values[name] = tf.function(functools.partial(function), jit_compile=self.xla_rollouts)
+            options = {"jit_compile": self.xla_rollouts, "autograph": False}
+            self._graphs.values[name] = tf.function(functools.partial(function), **options)
         return self._graphs.values[name]
 
     def _track(self, terms, mask=None):
