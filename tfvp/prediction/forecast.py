@@ -15,6 +15,7 @@ from tfvp.frames import to_uint8
 from tfvp.models import baselines
 from tfvp.models.build import load_run
 from tfvp.prediction import clips
+from tfvp.prediction.futures import Futures, as_floats
 from tfvp.preprocessing import Preprocessing, preprocess
 
 SUFFIXES = (".mp4", ".avi", ".gif", ".png", ".npy")
@@ -109,12 +110,15 @@ def forecast(
         _check_length(frames, f"test clip {clip} of {config.data.name}", description, context, start)
     observed, truth = frames[:context], frames[context:]
     scores, notes = {}, []
+    futures = Futures(model)
+    chunks, scored = [], []
+    for chunk in futures.imagine(futures.observe(observed, samples, seed), horizon):
+        done = sum(one.shape[1] for one in chunks)
+        scored.append(chunk[:, : max(0, len(truth) - done)])
+        chunks.append(to_uint8(chunk))
+    predicted = np.concatenate(chunks, axis=1)
     if len(truth):
-        predicted, scores, notes = _scored(model, frames, context, horizon, samples, config.eval.chunk, seed)
-    else:
-        rollout = model.rollout(_floats(observed), horizon, samples, config.eval.chunk, [seed])
-        chunks = [to_uint8(chunk)[0] for chunk in rollout]
-        predicted = np.concatenate(chunks, axis=1)
+        scores, notes = _scored(model, frames, np.concatenate(scored, axis=1))
     if start is not None and len(truth) < horizon:
         ends = f"ends {len(truth)} frames after the observed ones" if len(truth) else "ends with the observed frames"
         notes.insert(0, f"{video} {ends}, so {len(truth) or 'none'} of the {horizon} predicted ones can be scored.")
@@ -170,11 +174,6 @@ def _check_length(frames, video, description, context, start):
         )
 
 
-def _floats(frames):
-    """Frames [T, H, W, C], of bytes or floats, as float32 [1, T, H, W, C] in [0, 1]."""
-    return tf.constant(frames[None], tf.float32) / (255.0 if frames.dtype == np.uint8 else 1.0)
-
-
 def write(
     out: pathlib.Path,
     observed: np.ndarray,
@@ -198,17 +197,30 @@ def write(
     video_io.write_video(out, pictures.futures(observed, predicted, truth), fps)
 
 
-def _scored(model, frames, context, horizon, samples, chunk, seed):
-    """(predictions uint8 [samples, horizon, H, W, C], scores, notes) where the truth is known at least in part."""
+class _Drawn:
+    """Futures that are drawn, in the place of a model: `scoring.Scorer` rolls them out."""
+
+    def __init__(self, model, futures):
+        self.futures = futures
+        self.stochastic = len(futures) > 1
+        self.image_shape, self.predicts_labels = model.image_shape, model.predicts_labels
+
+    def rollout(self, context, horizon, samples=1, chunk=50, ids=None, first_sample=0):
+        futures = self.futures[None, first_sample : first_sample + samples]
+        for start in range(0, horizon, chunk):
+            yield tf.constant(futures[:, :, start : min(start + chunk, horizon)])
+
+
+def _scored(model, frames, futures):
+    """(scores, notes) of float32 [samples, n, H, W, C], the predictions of the last n of `frames` [T, H, W, C]."""
+    horizon = futures.shape[1]
+    context = len(frames) - horizon
     metrics, notes = scoring.usable_metrics(METRICS, model.image_shape, context, horizon)
-    missing = context + horizon - len(frames)
-    video = np.pad(frames, [(0, missing)] + [(0, 0)] * 3)
     batch = {
-        "video": _floats(video),
-        "id": tf.constant([seed], tf.int64),
-        "mask": tf.constant(np.arange(context + horizon)[None] < len(frames), tf.float32),
+        "video": tf.constant(as_floats(frames)[None]),
+        "id": tf.zeros([1], tf.int64),
+        "mask": tf.ones([1, len(frames)]),
     }
-    predictors = {"model": model, "copy_last": baselines.CopyLast(model.image_shape)}
-    outcome = scoring.score(predictors, [batch], 1, metrics, context, horizon, samples, chunk, num_examples_kept=1)
-    scores = {name: result.summaries for name, result in outcome.scores.items()}
-    return outcome.scores["model"].examples[0], scores, notes
+    predictors = {"model": _Drawn(model, futures), "copy_last": baselines.CopyLast(model.image_shape)}
+    outcome = scoring.score(predictors, [batch], 1, metrics, context, horizon, len(futures), num_examples_kept=1)
+    return {name: result.summaries for name, result in outcome.scores.items()}, notes

@@ -36,9 +36,10 @@ class Clip:
     Attributes:
         identity: what the page calls it.
         title: what it is.
+        key: the same for clips that are the same.
     """
 
-    identity, title = "", ""
+    identity, title, key = "", "", ()
 
     def read(self, offer: Offer) -> tuple[np.ndarray, list[str]]:
         """The frames as a model takes them, and sentences on what was left out.
@@ -61,6 +62,7 @@ class Shipped(Clip):
 
     def __init__(self, owner: Offer, path: pathlib.Path):
         self.identity, self.title, self.owner, self.path = "example/0", "Example", owner, path
+        self.key = ("shipped", owner.identity)
 
     def read(self, offer):
         _takes_videos(offer)
@@ -75,6 +77,7 @@ class FromData(Clip):
 
     def __init__(self, owner: Offer, number: int, identity: str, title: str):
         self.owner, self.number, self.identity, self.title = owner, number, identity, title
+        self.key = ("data", owner.identity, number)
 
     def read(self, offer):
         length = limits.DRAWN_FRAMES
@@ -101,7 +104,7 @@ class Upload(Clip):
     """
 
     def __init__(self, identity: str, name: str, file: typing.BinaryIO):
-        self.identity, self.file = identity, file
+        self.identity, self.file, self.key = identity, file, ("upload", identity)
         self.title = (
             re.sub(r"[^\w .()\[\]+-]", "_", pathlib.PurePosixPath(name.replace("\\", "/")).name)[-80:] or "clip"
         )
@@ -110,8 +113,8 @@ class Upload(Clip):
         if suffix is None:
             raise UserError(f"{self.title} is not a video that can be read here; take {KINDS}")
         self._place = pathlib.PurePosixPath(self.title).with_suffix(suffix)
-        with self._readable():
-            _check_size(self.title, suffix, file)
+        with self._readable() as reader:
+            _check_size(self.title, suffix, reader)
 
     def read(self, offer):
         _takes_videos(offer)
@@ -182,7 +185,7 @@ class Frames:
 
     def of(self, clip: Clip, offer: Offer) -> tuple[np.ndarray, list[str]]:
         """As `Clip.read`."""
-        key = (clip, offer)
+        key = (clip.key, offer)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -197,7 +200,7 @@ class Frames:
     def forget(self, clip: Clip) -> None:
         """Drops what is kept of a clip."""
         with self._lock:
-            for key in [key for key in self._kept if key[0] is clip]:
+            for key in [key for key in self._kept if key[0] == clip.key]:
                 del self._kept[key]
 
 

@@ -20,6 +20,7 @@ from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
 from tfvp.models.build import load_run, make_model
+from tfvp.prediction.futures import Futures
 from tfvp.preprocessing import Preprocessing
 from tfvp.studio import limits
 from tfvp.zoo import shelf
@@ -120,8 +121,7 @@ class Loaded:
         offer: what it is.
         model: a `tfvp.models.base.VideoModel`.
         mean_frame: the mean frame of its training clips, float32 [H, W, C], or None.
-        observe: (frames [B, T, H, W, C] float32 in [0, 1], seeds [B, 2]) -> state. Traced once, for all B and T.
-        imagine: (state, number of frames, int32) -> (frames [B, n, H, W, C], state). Traced once likewise.
+        futures: its `tfvp.prediction.futures.Futures`.
     """
 
     offer: Offer
@@ -129,14 +129,7 @@ class Loaded:
     mean_frame: np.ndarray | None
 
     def __post_init__(self):
-        model = self.model
-        frames, seeds = tf.TensorSpec([None, None, *model.image_shape]), tf.TensorSpec([None, 2], tf.int64)
-        observe = tf.function(lambda context, seeds: model.observe(context, seed=seeds))
-        self.observe = observe.get_concrete_function(frames, seeds)
-        state = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self.observe.structured_outputs)
-        imagine = tf.function(lambda state, count: model.imagine(state, count))
-        imagine = imagine.get_concrete_function(state, tf.TensorSpec([], tf.int32))
-        self.imagine = lambda state, count: imagine(*tf.nest.flatten([state, count]))
+        self.futures = Futures(self.model)
         self._metrics = {}
 
     def metric(self, name: str) -> Callable:

@@ -1,6 +1,7 @@
 """Predictions: waiting in line, computed one at a time, and told chunk by chunk."""
 
 import collections
+import contextlib
 import dataclasses
 import secrets
 import sys
@@ -12,16 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfvp.errors import UserError
-from tfvp.evaluation import precision
 from tfvp.frames import to_uint8
-from tfvp.layers import noise
 from tfvp.studio import limits, results
 from tfvp.studio.clips import Clip, Frames
 from tfvp.studio.models import Loaded, Models, Offer
 
-FIRST_FRAMES = 2  # of the first chunk, so that something is seen soon
-LONGEST_CHUNK = 25
-CHUNK_SECONDS = 0.6  # that a chunk should take, so that frames and cancelling do not wait long
 DEFECT = "Something went wrong in tfvp itself; the terminal that it was started in says more."
 ENDED = ("done", "failed", "cancelled")
 
@@ -176,7 +172,7 @@ class Line:
     def __init__(self, models: Models, frames: Frames):
         self.models, self.clips = models, frames
         self._waiting = collections.deque()
-        self._current = None
+        self._current = self._wish = None
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="predictions", daemon=True)
@@ -193,6 +189,12 @@ class Line:
                 raise UserError("too many predictions are waiting; try again in a minute")
             self._waiting.append(prediction)
             self._renumber()
+            self._changed.notify()
+
+    def expect(self, offer: Offer) -> None:
+        """Loads a model while nothing waits, as it will probably be asked for."""
+        with self._changed:
+            self._wish = offer
             self._changed.notify()
 
     def cancel(self, prediction: Prediction) -> None:
@@ -223,24 +225,34 @@ class Line:
             with self._changed:
                 self._current = None
                 self._renumber()
-                while not self._waiting and not self._closed:
+                while not (self._waiting or self._wish or self._closed):
                     self._changed.wait()
                 if self._closed:
                     return
-                self._current = prediction = self._waiting.popleft()
-                prediction.ahead = 0
-                self._renumber()
-            try:
-                predict(prediction, self.models, self.clips)
-            except Cancelled:
-                prediction.tell(state="cancelled", seconds_left=None)
-            except UserError as error:
-                prediction.tell(state="failed", error=sentence(error))
-            except (MemoryError, tf.errors.ResourceExhaustedError):
-                prediction.tell(state="failed", error="The memory is full; choose fewer futures or a shorter horizon.")
-            except Exception:  # a defect: the page gets a sentence, the terminal the rest
-                traceback.print_exc(file=sys.stderr)
-                prediction.tell(state="failed", error=DEFECT)
+                if not self._waiting:
+                    wish, self._wish = self._wish, None
+                else:
+                    wish, self._current = None, self._waiting.popleft()
+                    self._current.ahead = 0
+                    self._renumber()
+            if wish:
+                with contextlib.suppress(Exception):  # a prediction with it will say what is wrong
+                    self.models.load(wish)
+            else:
+                self._run(self._current)
+
+    def _run(self, prediction):
+        try:
+            predict(prediction, self.models, self.clips)
+        except Cancelled:
+            prediction.tell(state="cancelled", seconds_left=None)
+        except UserError as error:
+            prediction.tell(state="failed", error=sentence(error))
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            prediction.tell(state="failed", error="The memory is full; choose fewer futures or a shorter horizon.")
+        except Exception:  # a defect: the page gets a sentence, the terminal the rest
+            traceback.print_exc(file=sys.stderr)
+            prediction.tell(state="failed", error=DEFECT)
 
 
 def predict(prediction: Prediction, models: Models, clips: Frames) -> None:
@@ -269,7 +281,7 @@ def predict(prediction: Prediction, models: Models, clips: Frames) -> None:
     loaded = models.load(request.offer)
     prediction.tell(state="running")
     chunks, scored = [], []
-    for chunk in imagined(loaded, observed, request, prediction):
+    for chunk in imagined(loaded, observed, prediction):
         done = prediction.frames
         known = min(len(truth), done + chunk.shape[1]) - done
         if known > 0:
@@ -291,29 +303,20 @@ def predict(prediction: Prediction, models: Models, clips: Frames) -> None:
     prediction.tell(state="done")
 
 
-def imagined(loaded: Loaded, observed: np.ndarray, request: Request, prediction: Prediction):
-    """Yields float32 [futures, n, H, W, C], unclipped, as numbers of frames that a page can wait for."""
-    inputs = tf.constant(observed[None], tf.float32)
-    inputs = inputs / 255.0 if observed.dtype == np.uint8 else inputs
-    model = loaded.model
-    model.check_context(request.observed)
-    futures = request.futures if model.stochastic else 1
-    begun = time.monotonic()
-    with precision.predicting():
-        state = loaded.observe(tf.repeat(inputs, futures, axis=0), noise.sample_seeds([request.seed], futures)[0])
+def imagined(loaded: Loaded, observed: np.ndarray, prediction: Prediction):
+    """Yields the predicted frames as `Futures.imagine` does, and says how long the rest will take."""
+    request, begun = prediction.request, time.monotonic()
+    samples = request.futures if loaded.model.stochastic else 1
+    state = loaded.futures.observe(observed, samples, request.seed)
     prediction.seconds["observe"] = round(time.monotonic() - begun, 3)
-    done, count = 0, min(FIRST_FRAMES, request.horizon)
-    while done < request.horizon:
+    begun = time.monotonic()
+    for chunk in loaded.futures.imagine(state, request.horizon):
         prediction.check_cancelled()
+        pace = (time.monotonic() - begun) / chunk.shape[1]
+        left = request.horizon - prediction.frames - chunk.shape[1]
+        prediction.seconds_left = round(pace * left, 1)
+        yield chunk
         begun = time.monotonic()
-        with precision.predicting():
-            video, state = loaded.imagine(state, tf.constant(count))
-            video = video.numpy()
-        yield video
-        done += count
-        pace = (time.monotonic() - begun) / count
-        prediction.seconds_left = round(pace * (request.horizon - done), 1)
-        count = max(1, min(LONGEST_CHUNK, 2 * count, int(CHUNK_SECONDS / pace), request.horizon - done))
 
 
 def sentence(error: object) -> str:

@@ -61,7 +61,8 @@ class Studio:
         routes = [
             Route("/", self.index),
             Route("/api/about", self.about),
-            Route("/api/models", self.list_models),
+            Route("/api/models", self.list_models, methods=["GET"]),
+            Route("/api/models", self.expect, methods=["POST"]),
             Route("/api/picture", self.picture),
             Route("/api/clips", self.get_clip, methods=["GET"]),
             Route("/api/clips", self.add_clip, methods=["POST"]),
@@ -141,6 +142,12 @@ class Studio:
 
     def _models(self):
         return [_described(identity, offer) for identity, offer in self.models.offers().items()]
+
+    async def expect(self, request):
+        """Loads a model that was chosen, while nothing else is to be done."""
+        asked = await asking.json_of(request)
+        self.line.expect(await run_in_threadpool(self.models.find, asked.get("model")))
+        return JSONResponse({}, 202)
 
     async def picture(self, request):
         """The picture of a model, or of one of its clips."""
