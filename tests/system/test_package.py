@@ -74,6 +74,8 @@ def test_the_wheel_carries_configurations_digits_and_types(wheel):
         assert f"tfvp/{name}" in names
     for name in ("py.typed", "data/mnist_digits.npz", "data/README.md", "benchmarks/tables.py"):
         assert f"tfvp/{name}" in names
+    page = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tfvp" / "studio" / "page").rglob("*.*")]
+    assert "tfvp/studio/page/index.html" in page and set(page) <= set(names)
     assert not [name for name in names if name.startswith("tests") or name.endswith(".pyc")]
 
 

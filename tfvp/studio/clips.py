@@ -108,6 +108,7 @@ class Upload(Clip):
         self.title = (
             re.sub(r"[^\w .()\[\]+-]", "_", pathlib.PurePosixPath(name.replace("\\", "/")).name)[-80:] or "clip"
         )
+        self.deleted = False
         self._lock = threading.Lock()
         suffix = _suffix(file)
         if suffix is None:
@@ -143,7 +144,8 @@ class Upload(Clip):
         return ["--video", self.title]
 
     def close(self):
-        """Deletes the file."""
+        """Deletes the file; whoever reads it gets an error."""
+        self.deleted = True
         with self._lock:
             self.file.close()
 
@@ -151,22 +153,29 @@ class Upload(Clip):
     def _readable(self):
         """The file from its beginning, for one reader at a time, until decoding takes too long."""
         with self._lock:
-            if self.file.closed:
-                raise UserError(f"{self.title} was deleted; upload it again")
+            reader = _Reader(self)
+            reader.check()
             self.file.seek(0)
-            yield _Timed(self.file, self.title)
+            yield reader
 
 
-class _Timed:
-    """An open file that ends with an error once it was read for `limits.DECODING_SECONDS`."""
+class _Reader:
+    """An upload's file, which fails once it was deleted, or read for `limits.DECODING_SECONDS`."""
 
-    def __init__(self, file, title):
-        self.file, self.title = file, title
+    def __init__(self, upload):
+        self.upload, self.file = upload, upload.file
         self.end = time.monotonic() + limits.DECODING_SECONDS
 
-    def read(self, size=-1):
+    def check(self):
+        """Raises a `UserError` if it fails."""
+        if self.upload.deleted:
+            raise UserError(f"{self.upload.title} was deleted; upload it again")
         if time.monotonic() > self.end:
-            raise UserError(f"{self.title} takes longer than {limits.DECODING_SECONDS} seconds to read; cut it shorter")
+            seconds = limits.DECODING_SECONDS
+            raise UserError(f"{self.upload.title} takes longer than {seconds} seconds to read; cut it shorter")
+
+    def read(self, size=-1):
+        self.check()
         return self.file.read(size)
 
     def seek(self, place, whence=0):
@@ -181,7 +190,7 @@ class Frames:
 
     def __init__(self):
         self._kept = collections.OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may interrupt whoever holds it
 
     def of(self, clip: Clip, offer: Offer) -> tuple[np.ndarray, list[str]]:
         """As `Clip.read`."""

@@ -9,6 +9,7 @@ DECODING_SECONDS = 60  # that decoding an upload may take
 UPLOADS = 6  # that a session keeps; an older one leaves
 HORIZON = 300
 FUTURES = 16
+OBSERVED_BYTES = 64 * 2**20  # of the observed frames of all futures, of which a model makes features many times larger
 RESULT_BYTES = 256 * 2**20  # of all frames of one prediction
 KEPT = 6  # predictions that a session keeps; an older one leaves
 KEPT_BYTES = 2**30  # of the frames of all predictions that are kept

@@ -159,6 +159,7 @@ class Models:
     def __init__(self, logdir: str | pathlib.Path):
         self.logdir = pathlib.Path(logdir)
         self._offers, self._looked = {}, -math.inf
+        self._looking = threading.Lock()
         self._loaded = {}
 
     def offers(self, age: float = 0.0) -> dict[str, Offer | str]:
@@ -167,7 +168,7 @@ class Models:
         Args:
             age: seconds since when the folders need not have been looked through.
         """
-        with _making:
+        with self._looking:
             if time.monotonic() > self._looked + age:
                 self._look()
             return {identity: offer for identity, (_, offer) in self._offers.items()}

@@ -58,6 +58,10 @@ class Request:
         if not 1 <= self.futures <= limits.FUTURES:
             raise UserError(f"{self.futures} futures cannot be drawn here; choose 1 to {limits.FUTURES}")
         height, width, channels = self.offer.config.frame_shape
+        if self.futures * self.observed * height * width * channels > limits.OBSERVED_BYTES:
+            raise UserError(
+                f"{self.observed} observed frames are too many here; choose fewer of them, or fewer futures"
+            )
         if self.futures * self.horizon * height * width * channels > limits.RESULT_BYTES:
             raise UserError(
                 f"{self.futures} futures of {self.horizon} frames of {height} x {width} pixels are more than is kept"

@@ -21,7 +21,7 @@ class Server(uvicorn.Server):
             self.begun()
 
     def handle_exit(self, sig, frame):
-        self.studio.close()
+        self.studio.stop()
         super().handle_exit(sig, frame)
 
 

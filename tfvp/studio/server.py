@@ -55,7 +55,7 @@ class Studio:
         self.models, self.frames = models.Models(logdir), clips.Frames()
         self.line = prediction.Line(self.models, self.frames)
         self.sessions = Sessions(self.line, self.frames)
-        self.closing = False
+        self.closing, self._streams = False, set()
         files = {path.relative_to(PAGE).as_posix(): path for path in sorted(PAGE.rglob("*")) if path.is_file()}
         self.files = {**files, **SHARED}
         routes = [
@@ -107,9 +107,15 @@ class Studio:
 
     def close(self):
         """Stops predictions, ends event streams, and deletes all uploads."""
+        self.stop()
+        self.sessions.close()
+
+    def stop(self):
+        """Stops predictions and ends event streams."""
         self.closing = True
         self.line.close()
-        self.sessions.close()
+        for wake in list(self._streams):
+            wake()
 
     # The page.
 
@@ -287,6 +293,7 @@ class Studio:
                 loop.call_soon_threadsafe(changed.set)
 
         made.listen(listener)
+        self._streams.add(listener)
         try:
             sent, last = 0, None
             while not self.closing:
@@ -306,6 +313,7 @@ class Studio:
                     yield ": waiting\n\n"
         finally:
             made.unlisten(listener)
+            self._streams.discard(listener)
 
     async def result(self, request):
         made = self._prediction(request)
