@@ -41,7 +41,7 @@ def logdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     options = {key: value for key, value in StructureGenerator.small_variants[""].items() if key != "classes"}
     values = {
-        "model": {"name": "hierarchical_structure", "classes": 5, **options},
+        "model": {"name": "hierarchical_structure", "classes": 5, "initializer": "he", **options},
         "data": {"name": "shapes", "labels": "true", "image_size": 16, "channels": 3},
         "eval": {"open_loop_ctx": 3, "eval_seq_len": 8},
     }

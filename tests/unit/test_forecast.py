@@ -10,7 +10,7 @@ from tfvp import config as configuration
 from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.models.baselines import CopyLast
-from tfvp.prediction import forecast
+from tfvp.prediction import clips, forecast
 
 CONTEXT, HORIZON = 4, 6
 
@@ -21,7 +21,7 @@ def run_on(tmp_path, monkeypatch):
 
     def make(**data):
         eval_ = {"open_loop_ctx": CONTEXT, "eval_seq_len": CONTEXT + HORIZON}
-        values = {"data": {"name": "folder", "root": "", "image_size": 32, **data}, "eval": eval_}
+        values = {"data": {"name": "folder", "root": "", "image_size": 32, "channels": 1, **data}, "eval": eval_}
         run = runs.Run.start(tmp_path / "logs", configuration.from_dict(values, "repeats"))
         model = CopyLast(run.config.frame_shape)
         monkeypatch.setattr(forecast, "load_run", lambda path, weights: model)
@@ -98,6 +98,20 @@ def test_the_truth_goes_as_far_as_the_video(run_on, clip, tmp_path):
     assert whole.scores["model"]["psnr"]["mean"] == pytest.approx(result.scores["model"]["psnr"]["mean"])
     result = forecast.forecast(run, clip, out=tmp_path / "future.npy", start=16)
     assert result.scores == {} and "ends with the observed frames, so none of the 6" in result.notes[0]
+
+
+def test_a_clip_of_the_data_set_takes_the_place_of_a_video(run_on, clip, tmp_path):
+    run = run_on(name="moving_mnist", frame_stride=2)
+    result = forecast.forecast(run, None, clip=7, start=3, horizon=30, out=tmp_path / "future.npy")
+    frames = clips.test_clip(runs.find(run).config, 7, 40)
+    assert frames.shape == (40, 32, 32, 1) and result.scored == 30 and result.observed == (3, 9)
+    whole = clips.test_clip(runs.find(run).config, 7, CONTEXT, start=3)
+    np.testing.assert_array_equal(np.load(result.path), np.repeat(whole[-1:], 30, axis=0))
+    assert forecast.forecast(run, None, clip=7, horizon=2, out=tmp_path / "future.npy").observed == (0, 6)
+    with pytest.raises(UserError, match="has clips 0 to 9999, and no clip 10000"):
+        forecast.forecast(run, None, clip=10_000)
+    with pytest.raises(UserError, match="give one of them"):
+        cli.execute(["predict", "--logdir", str(run), "--video", str(clip), "--test-clip", "0"])
 
 
 def test_metrics_that_do_not_fit_are_said(run_on, clip, tmp_path, monkeypatch):

@@ -38,6 +38,7 @@ class Studio {
     this.calm = true;  // the address stays as it is until all of it is read
     this.models.choose(this.given.model);
     this.offer();
+    this.announce();
     await this.clips.use(this.models.chosen, this.given.clip ?? this.models.chosen.clips?.[0]?.id);
     this.fit();
     this.calm = false;
@@ -50,7 +51,13 @@ class Studio {
   async useModel() {
     const before = this.clips.chosen?.id;
     this.offer();
+    this.announce();
     await this.clips.use(this.models.chosen, before);
+  }
+
+  // The server loads the chosen model while the reader is still choosing a clip.
+  announce() {
+    if (this.models.chosen) ask('api/models', 'POST', { model: this.models.chosen.id }).catch(() => {});
   }
 
   // The models that the chosen one can be compared with.
