@@ -69,4 +69,4 @@ def as_floats(frames: np.ndarray) -> np.ndarray:
 
 
 def _traced(function, *specs):
-    return tf.function(function).get_concrete_function(*specs)
+    return tf.function(function, autograph=False).get_concrete_function(*specs)
