@@ -7,6 +7,9 @@ descriptor leads through a filter during the import alone. The filter is a proce
 process, for want of a CPU instruction, say, its last words still arrive. Lines that are not known are passed on.
 
 With TF_CPP_MIN_LOG_LEVEL set to less, everything that TensorFlow writes at that level is shown, unfiltered.
+
+Keras 3 imports matplotlib.pyplot for its gallery of images, which no command uses. It is hidden from it: a fifth of the
+processor time of the import, 3.9 s instead of 4.8 s with TensorFlow 2.21.
 """
 
 import contextlib
@@ -29,11 +32,29 @@ def import_tensorflow():
     """Imports TensorFlow; does nothing where it is imported already."""
     if "tensorflow" in sys.modules:
         return
-    with filtered_errors() if os.environ.setdefault(LEVEL, "3") == "3" else contextlib.nullcontext():
+    with (
+        filtered_errors() if os.environ.setdefault(LEVEL, "3") == "3" else contextlib.nullcontext(),
+        hidden("matplotlib"),
+    ):
         import tensorflow as tf
+
+        tf.keras.layers  # noqa: B018 - Keras is imported when it is first asked for something
     if os.path.exists(DRIVER) and "CUDA_VISIBLE_DEVICES" not in os.environ:
         if not tf.config.list_physical_devices("GPU"):
             print(f"this machine has an NVIDIA GPU that TensorFlow cannot use; {LEVEL}=0 shows why", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def hidden(module):
+    """A context in which a module that is not imported yet cannot be."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextlib.contextmanager

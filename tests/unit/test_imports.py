@@ -91,3 +91,20 @@ assert "matplotlib" not in sys.modules, "tfvp imports matplotlib"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_commands_import_no_matplotlib_by_importing_tensorflow():
+    """Keras 3 would; it can be imported afterwards."""
+    code = """
+import sys
+from tfvp import quiet
+quiet.import_tensorflow()
+from tensorflow import keras
+keras.layers.Dense
+assert "matplotlib" not in sys.modules, "Keras imports matplotlib"
+import matplotlib.pyplot
+with quiet.hidden("matplotlib"):
+    import matplotlib  # what is there stays
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import recompute
+from tfvp.layers import recompute, unroll
 from tfvp.layers.per_frame import sizes
 
 EPSILON = 1e-5
@@ -41,18 +41,22 @@ class TimedBatchNorm(keras.layers.Layer):
         # [B * T, h * w, c] and [B * T, 1, c] throughout: sums over the middle axis take a tenth of the time of sums
         # over three of five axes.
         x = tf.reshape(tf.cast(inputs, tf.float32), [batch * steps, height * width, channels])
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        beta = tf.convert_to_tensor(self.beta)
         if mode == "running":
-            scale = gamma * tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + EPSILON)
+            scale = unroll.once((id(self), "scale"), self._running_scale)
             normed = (x - tf.convert_to_tensor(self.moving_mean)) * scale + beta
         else:
-            normed, mean, variance = normalize(x, gamma, beta, batch, steps)
+            normed, mean, variance = normalize(x, tf.convert_to_tensor(self.gamma), beta, batch, steps)
             if mode == "train" and not recompute.again():
                 count = tf.cast(batch * height * width * _replicas(), tf.float32)
                 unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
                 for moving, values in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
                     moving.assign(_moved(moving, tf.stop_gradient(values)))
         return tf.cast(tf.reshape(normed, shape), inputs.dtype)
+
+    def _running_scale(self):
+        variance = tf.convert_to_tensor(self.moving_variance)
+        return tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(variance + EPSILON)
 
 
 def normalize(x, gamma, beta, batch, steps, epsilon=EPSILON):

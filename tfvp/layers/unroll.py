@@ -6,6 +6,7 @@ import contextvars
 import tensorflow as tf
 
 _written_out = contextvars.ContextVar("written_out", default=False)
+_around = contextvars.ContextVar("around", default=None)  # (graph around the outermost loop, {key: value made in it})
 
 
 @contextlib.contextmanager
@@ -20,6 +21,36 @@ def written_out():
         yield
     finally:
         _written_out.reset(token)
+
+
+def once(key, make):
+    """What `make()` returns, computed before the time loop that is being traced rather than in each of its turns.
+
+    Args:
+        key: hashable, the same for the same value within one loop.
+        make: a function without arguments, of variables alone: nothing that the loop computes or assigns.
+    """
+    around = _around.get()
+    if around is None:
+        return make()
+    graph, values = around
+    if key not in values:
+        with graph.as_default():
+            values[key] = make()
+    return values[key]
+
+
+@contextlib.contextmanager
+def _loop():
+    """What is traced within it is the body of a time loop."""
+    if _around.get() is not None or tf.executing_eagerly():
+        yield
+        return
+    token = _around.set((tf.compat.v1.get_default_graph(), {}))
+    try:
+        yield
+    finally:
+        _around.reset(token)
 
 
 def scan(step, inputs, state, like):
@@ -72,12 +103,13 @@ def generate(step, state, steps, like):
         output, new_state = step(state, t)
         return t + 1, tf.nest.map_structure(_with_shape_of, state, new_state), outputs.write(t, output)
 
-    _, state, outputs = tf.while_loop(
-        lambda t, *_: t < steps,
-        body,
-        (tf.constant(0), state, outputs),
-        maximum_iterations=steps if isinstance(steps, int) else None,
-    )
+    with _loop():
+        _, state, outputs = tf.while_loop(
+            lambda t, *_: t < steps,
+            body,
+            (tf.constant(0), state, outputs),
+            maximum_iterations=steps if isinstance(steps, int) else None,
+        )
     return _swap_time(outputs.stack()), state
 
 
