@@ -2,8 +2,8 @@
 
 import { draw, make, number } from './dom.js';
 
-const WIDTH = 380, HEIGHT = 220, LEFT = 50, RIGHT = 10, TOP = 28, BOTTOM = 40;
-const MOST_TICKS = 6;
+const WIDTH = 290, HEIGHT = 190, LEFT = 46, RIGHT = 10, TOP = 28, BOTTOM = 40;
+const MOST_TICKS = 5;
 const BASELINES = { copy_last: 'copy last frame', mean_frame: 'mean frame' };
 
 const known = values => values.filter(value => value !== null && Number.isFinite(value));
@@ -16,7 +16,7 @@ function series(results, metric) {
   results.forEach((result, place) => {
     const curve = result.answer.curves[metric];
     if (!curve) return;
-    const prefix = several ? `${result.title}: ` : '', colour = `s${place}`, count = curve.futures.length;
+    const prefix = several ? `${result.name}: ` : '', colour = `s${place}`, count = curve.futures.length;
     const marks = result.answer.players.filter(player => player.kind === 'future');
     const role = i => ['best', 'worst'].find(which => marks[i]?.[which]);
     curve.futures.forEach((values, i) => {
@@ -29,7 +29,7 @@ function series(results, metric) {
   results.forEach(result => Object.entries(result.answer.curves[metric]?.baselines ?? {}).forEach(([key, values]) => {
     if (lines.some(line => line.baseline === key && same(line.values, values))) return;
     const repeated = lines.some(line => line.baseline === key);
-    const name = (BASELINES[key] ?? key) + (repeated ? `, for ${result.title}` : '');
+    const name = (BASELINES[key] ?? key) + (repeated ? `, for ${result.name}` : '');
     lines.push({ name, values, classes: `s${Math.min(7, 1 + colour++)}`, named: true, baseline: key });
   }));
   return lines.filter(line => known(line.values).length);

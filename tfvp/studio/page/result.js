@@ -53,7 +53,7 @@ class Video {
 export class Result {
   // redraw(): called when there is more to be shown. choose(): when another future was chosen.
   constructor(job, { redraw, choose }) {
-    Object.assign(this, { job, redraw, choose, title: job.model.title, videos: [], chosen: 0, shape: null, answer: null });
+    Object.assign(this, { job, redraw, choose, name: job.model.id.replace(/^\w+\//, ''), videos: [], chosen: 0, shape: null, answer: null });
     this.row = make('div', { class: 'row' });
     this.notes = make('div', { class: 'notes' });
     this.files = make('div', { class: 'files' });
