@@ -283,7 +283,7 @@ def _check_size(title, suffix, file):
         _check_array(title, file)
     else:
         try:
-            with av.open(file) as container:
+            with av.open(file, "r") as container:
                 for stream in container.streams.video:
                     _check_sides(title, stream.codec_context.width, stream.codec_context.height)
         except av.FFmpegError:
