@@ -131,9 +131,8 @@ class Page:
         assert not self.said("#jobs .message")
 
     def said(self, selector):
-        return " ".join(
-            self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
-        )
+        texts = self.run("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
+        return " ".join(texts).strip()
 
     @property
     def frame(self):
