@@ -6,12 +6,50 @@ Original stack: TensorFlow 2.15 with Keras 2 and tensorflow-addons. Current stac
 
 import inspect
 import warnings
+import weakref
 from importlib import metadata
 
 import tensorflow as tf
 from tensorflow import keras
 
 KERAS_3 = hasattr(keras, "ops")
+
+
+def free_gradients_with_graphs():
+    """Makes the functions of `tf.custom_gradient` live as long as the graphs that they were traced in.
+
+    TensorFlow keeps every one for good, in a global registry, and with it the graph, its constants and the graphs that
+    it calls. `tf.nn.silu` and `all_reduce` are such functions, too, so that a process that loads model after model, or
+    trains one after another, would grow with each. Called once, when this module is imported.
+    """
+    try:
+        from tensorflow.python.framework import ops
+        from tensorflow.python.ops import custom_gradient
+
+        entries, original = ops.gradient_registry._registry, custom_gradient._graph_mode_decorator
+    except (ImportError, AttributeError):  # another TensorFlow, which may keep them elsewhere
+        return
+
+    def decorated(function, args, kwargs):
+        result = original(function, args, kwargs)
+        first = tf.nest.flatten(result, expand_composites=True)[0]
+        graph, name = first.graph, first.op.get_attr("_gradient_op_type").decode()
+        if not hasattr(graph, "_tfvp_gradients"):
+            graph._tfvp_gradients = {}
+        graph._tfvp_gradients[name] = entries[name]["type"]
+        entries[name]["type"] = _gradient_of(weakref.ref(graph), name)
+        weakref.finalize(graph, entries.pop, name, None).atexit = False
+        return result
+
+    custom_gradient._graph_mode_decorator = decorated
+
+
+def _gradient_of(graph, name):
+    # An operation that asks for its gradient is part of the graph, which is alive then.
+    return lambda op, *upstream: graph()._tfvp_gradients[name](op, *upstream)
+
+
+free_gradients_with_graphs()
 
 
 def optimizer_class(name):

@@ -23,6 +23,7 @@ CASES = {
     for name in registry.names("model")
     for label, options in registry.lookup("model", name).small_variants.items()
 }
+# Most rollouts are FUTURE frames long, or in chunks of as many, as each length is another graph to trace.
 BATCH, FUTURE = 4, 4
 # Other graphs of the same function add up in another order; perturbed weights amplify what is fed back.
 GRAPHS = 5e-5
@@ -166,7 +167,7 @@ def test_gradients_reach_every_variable(case):
 
 @pytest.mark.parametrize("horizon", [1, 50])
 def test_rollouts_have_the_asked_for_shape_and_are_finite(case, horizon):
-    chunks = list(case.model.rollout(case.video[:, : case.context], horizon, chunk=20))
+    chunks = list(case.model.rollout(case.video[:, : case.context], horizon, chunk=FUTURE))
     video = np.concatenate(chunks, axis=2)
     assert video.shape == (BATCH, 1, horizon, *case.shape) and video.dtype == np.float32
     assert np.isfinite(video).all()
@@ -225,8 +226,8 @@ def test_rollouts_ignore_everything_after_the_context(case):
 
 def test_predictions_do_not_depend_on_the_rest_of_the_batch(case):
     context, ids = case.video[:, : case.context], case.batch["id"]
-    together = np.concatenate(list(case.model.rollout(context, 5, ids=ids)), axis=2)
-    alone = np.concatenate(list(case.model.rollout(context[2:3], 5, ids=ids[2:3])), axis=2)
+    together = np.concatenate(list(case.model.rollout(context, FUTURE, ids=ids)), axis=2)
+    alone = np.concatenate(list(case.model.rollout(context[2:3], FUTURE, ids=ids[2:3])), axis=2)
     close(together[2:3], alone, 2e-5)
 
 
@@ -249,7 +250,7 @@ def test_samples_differ_and_are_reproducible(case):
             np.array_equal(*pair)
             for pair in zip(
                 *(
-                    list(case.model.rollout(case.video[:, : case.context], 3, ids=i * tf.ones(BATCH, tf.int64)))
+                    list(case.model.rollout(case.video[:, : case.context], FUTURE, ids=i * tf.ones(BATCH, tf.int64)))
                     for i in (1, 2)
                 )
             )
@@ -257,7 +258,7 @@ def test_samples_differ_and_are_reproducible(case):
         return
 
     def roll(**options):
-        return np.concatenate(list(case.model.rollout(case.video[:, : case.context], 5, **options)), axis=2)
+        return np.concatenate(list(case.model.rollout(case.video[:, : case.context], FUTURE, **options)), axis=2)
 
     three = roll(samples=3)
     close(three, roll(samples=3))
@@ -274,7 +275,7 @@ def test_config_and_weights_round_trip(case, tmp_path):
     for ours, theirs in zip(case.model.variables, twin.variables, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     context = case.video[:, : case.context]
-    for ours, theirs in zip(case.model.rollout(context, 3), twin.rollout(context, 3)):
+    for ours, theirs in zip(case.model.rollout(context, FUTURE), twin.rollout(context, FUTURE)):
         close(ours, theirs)
 
 
