@@ -16,6 +16,8 @@ def main():
     parser.add_argument(
         "--start", type=int, metavar="FRAME", help="with --video: first observed frame; default: observe the last ones"
     )
+    parser.add_argument("--seed", type=int, help="with --video: of the futures of a stochastic model; default: 0")
+    parser.set_defaults(test_clip=None)  # which --video stands in place of
     parser.add_argument(
         "--compare", dest="runs", nargs="+", metavar="RUN", help="compare runs that are evaluated already"
     )
@@ -26,9 +28,10 @@ def main():
     if options.runs:
         compare.run(options)
     elif options.video:
+        options.seed = options.seed or 0
         predict.run(options)
-    elif options.horizon or options.out or options.start is not None:
-        parser.error("--horizon and --start go with --video, --out with --video or --compare")
+    elif options.horizon or options.out or options.start is not None or options.seed is not None:
+        parser.error("--horizon, --start and --seed go with --video, --out with --video or --compare")
     else:
         evaluate.run(options)
 
