@@ -240,8 +240,8 @@ def test_streams_of_different_age_share_a_batch(case):
     for _ in range(2):
         video, joined = model.imagine(joined, 4)
         apart = [model.imagine(state, 4) for state in (young, old)]
-        # Frames of another age are off by .04 or more. What is fed back amplifies rounding: a context that is changed by
-        # 1e-7 moves the eleventh frame of iam4vp-uneven by 6e-4.
+        # Frames of another age are off by .04 or more. What is fed back amplifies rounding: a context changed by 1e-7
+        # moves the eleventh frame of iam4vp-uneven by 6e-4.
         close(video, tf.concat([part for part, _ in apart], axis=0), 1e-3)
         young, old = (state for _, state in apart)
 

@@ -64,8 +64,8 @@ def test_structure_generator():
         values = run.random(number).standard_normal((frames - 1, batch, latents, height, width)).astype(np.float32)
         draws.assign(np.transpose(values, (1, 0, 3, 4, 2)))
 
-    # On a processor without AVX-512 one activation lands on the other side of its kink at the twentieth update, which moves
-    # the predictor's biases by 1.7 tolerances at the thirtieth; with graphs that are rewritten, all stay within .05.
+    # On a processor without AVX-512 one activation lands on the other side of its kink at the twentieth update, which
+    # moves the predictor's biases by 1.7 tolerances at the thirtieth; rewritten graphs stay within .05.
     run.run(shape, lambda: dict(zip(case.parameters, (array(v) for v in variables))), draw, factor=3.0)
     for term in ("loss", "nll", "kl"):
         run.check(term, run.logged(term))
