@@ -16,16 +16,14 @@ eval: {open_loop_ctx: 4, eval_seq_len: 8, num_examples: 6, batch_size: 4, metric
 """
 
 
-def command(script, *arguments, check=True, **options):
+def command(script, *arguments):
     result = subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=240,
-        **options,
     )
-    if check:
-        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.golden import ROOT
-from tests.system.commands import TINY, command, sentence_of, weights
+from tests.system.commands import TINY, command, weights
+from tfvp import cli
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +96,10 @@ def test_a_stopped_run_ends_as_one_that_was_not(trained, tiny, tmp_path, here, n
     same_ending(tmp_path / "tiny", trained)
 
 
-def test_a_finished_run_has_nothing_left_to_do(trained, tiny):
+def test_a_finished_run_has_nothing_left_to_do(trained, tiny, here):
     before = weights(trained)
-    result = command("train.py", "--logdir", trained.parent, "--config", tiny)
-    assert "already trained" in result.stdout + result.stderr
+    status, *said = here("train.py", "--logdir", trained.parent, "--config", tiny)
+    assert status == 0 and "already trained" in "".join(said)
     assert all(np.array_equal(before[k], v) for k, v in weights(trained).items())
     assert len(json.loads((trained / "environment.json").read_text())["sessions"]) >= 2
 
@@ -132,10 +133,11 @@ def test_evaluation_writes_its_report(trained):
     assert per_clip.mean() == pytest.approx(document["model"]["psnr"]["mean"], rel=1e-5)
 
 
-def test_evaluation_finds_the_newest_run_by_itself(trained, tmp_path):
+def test_evaluation_finds_the_newest_run_by_itself(trained, tmp_path, here, monkeypatch):
     (tmp_path / "logs").symlink_to(trained.parent)
-    result = command("eval_with_lpips.py", "--num-examples", 2, "--no-save-grid", "--split", "validation", cwd=tmp_path)
-    assert "evaluating logs/tiny" in result.stdout
+    monkeypatch.chdir(tmp_path)
+    status, said, _ = here("eval_with_lpips.py", "--num-examples", 2, "--no-save-grid", "--split", "validation")
+    assert status == 0 and "evaluating logs/tiny" in said
 
 
 def test_the_export_needs_nothing_but_tensorflow(trained, tmp_path):
@@ -178,16 +180,11 @@ def test_the_future_of_one_video(trained, tmp_path, suffix, here, refused):
     )
 
 
-def test_another_export_gets_the_next_number(trained):
-    result = subprocess.run(
-        [sys.executable, "-m", "tfvp", "export", "--logdir", str(trained)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0 and (trained / "export" / "2" / "saved_model.pb").is_file(), result.stderr[-2000:]
-    assert "context:     4 frames of 32 x 32 x 1" in result.stdout and "serving_encoded" in result.stdout
+def test_another_export_gets_the_next_number(trained, capsys):
+    cli.execute(["export", "--logdir", str(trained)])
+    said = capsys.readouterr().out
+    assert (trained / "export" / "2" / "saved_model.pb").is_file()
+    assert "context:     4 frames of 32 x 32 x 1" in said and "serving_encoded" in said
     assert (trained / "export" / "2" / "assets.extra" / "model.json").is_file()
 
 
@@ -236,9 +233,8 @@ def test_evaluations_that_make_no_sense_are_refused(trained, arguments, sentence
     assert sentence in refused("--logdir", trained, *arguments, script="eval_with_lpips.py")
 
 
-def test_a_logdir_without_runs_is_refused(tmp_path):
-    result = command("eval_with_lpips.py", "--logdir", tmp_path, check=False)
-    assert "train one first" in sentence_of(result.returncode, result.stderr)
+def test_a_logdir_without_runs_is_refused(tmp_path, refused):
+    assert "train one first" in refused("--logdir", tmp_path, script="eval_with_lpips.py")
 
 
 def test_damaged_weights_are_refused(trained, tmp_path, refused):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.system.commands import TINY, command
+from tests.system.commands import TINY
 from tfvp import config
 from tfvp.errors import UserError
 from tfvp.evaluation import comparison, evaluator, per_clip
@@ -32,8 +32,9 @@ def evaluated(tmp_path_factory):
     return found
 
 
-def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path):
-    done = command("eval_with_lpips.py", "--compare", *evaluated, "--out", tmp_path)
+def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path, here):
+    status, said, errors = here("eval_with_lpips.py", "--compare", *evaluated, "--out", tmp_path)
+    assert status == 0, errors
     document = json.loads((tmp_path / "comparison.json").read_text())
     assert list(document["runs"]) == ["tiny", "tiny (2)"]
     values = []
@@ -47,8 +48,8 @@ def test_the_table_holds_what_the_evaluations_say(evaluated, tmp_path):
     difference = document["runs"]["tiny (2)"]["metrics"]["psnr"]["difference"]
     assert difference["mean"] == pytest.approx(values[1] - values[0], rel=1e-4, abs=1e-5)
     assert 0 < difference["p"] <= difference["p_holm"] <= 1
-    assert "tiny (2)" in done.stdout and "difference" in done.stdout
-    assert document["compares"] == "checkpoints" and "nothing about other seeds" in done.stdout
+    assert "tiny (2)" in said and "difference" in said
+    assert document["compares"] == "checkpoints" and "nothing about other seeds" in said
     assert "nothing about other seeds" in (tmp_path / "report.html").read_text()
 
 
@@ -159,15 +160,17 @@ def test_several_runs_of_a_method(evaluated, tmp_path):
             comparison.compare([wrong, evaluated[0]], out=tmp_path / "wrong")
 
 
-def test_one_rollout_under_every_convention(evaluated):
-    done = command("eval_with_lpips.py", "--logdir", evaluated[0], "--protocol", "all", "--num-examples", 3)
+def test_one_rollout_under_every_convention(evaluated, here):
+    arguments = ["--logdir", evaluated[0], "--protocol", "all", "--num-examples", 3]
+    status, said, errors = here("eval_with_lpips.py", *arguments)
+    assert status == 0, errors
     document = json.loads((evaluated[0] / "eval" / "all-n3" / "metrics.json").read_text())
     found = document["model"]
     default = json.loads((evaluated[0] / "eval" / "default" / "metrics.json").read_text())["protocol"]
     assert document["protocol"]["context"] == default["context"]
     for metric in ("psnr", "psnr_unclipped", "ssim", "ssim_finn", "ssim_skimage7_L2", "psnr_uint8_wrap", "mse_sum"):
         assert metric in found, metric
-    assert "psnr_uint8_wrap (dB) (broken)" in done.stdout and re.search(r"ssim_finn .*srvp", done.stdout)
+    assert "psnr_uint8_wrap (dB) (broken)" in said and re.search(r"ssim_finn .*srvp", said)
 
 
 def test_the_page_shows_the_frames_that_were_scored(evaluated):

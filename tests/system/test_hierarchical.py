@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
 
-from tests.golden import ROOT
 from tfvp import config, video_io, weights
 from tfvp import run as runs
 from tfvp.errors import UserError
@@ -104,10 +101,9 @@ def test_rendering_in_chunks_is_rendering_at_once(trained, monkeypatch):
     assert np.abs(whole.astype(int) - parts.astype(int)).max() <= 1 and whole.shape == (15, 16, 16, 3)
 
 
-def test_the_pair_is_evaluated_with_and_without_labels(trained):
-    command = [sys.executable, "eval_with_lpips.py", "--logdir", str(trained[1].path), "--num-samples", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def test_the_pair_is_evaluated_with_and_without_labels(trained, here):
+    status, _, errors = here("eval_with_lpips.py", "--logdir", trained[1].path, "--num-samples", 2)
+    assert status == 0, errors
     document = json.loads((trained[1].path / "eval" / "default-s2" / "metrics.json").read_text())
     for predictor in ("model", "copy_last"):
         assert 0 < document[predictor]["miou"]["mean"] <= 1 and len(document[predictor]["miou"]["curve"]) == 6
