@@ -48,7 +48,7 @@ def test_the_header_names_options_and_protocols_that_exist(name):
         assert protocols.get(protocol).dataset in ("", config.data.name)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)  # neighbours in the list are those that share
 def made(model, dataset, frame_shape):
     """The model of a section `model` (JSON), shared by the files that differ in how it is trained."""
     shared = {"image_size": list(frame_shape[:2]), "channels": frame_shape[2], "name": dataset}
