@@ -18,7 +18,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tfvp import files, passing_errors, video_decoding, video_parts
+from tfvp import files, passing_errors, video_arrays, video_decoding, video_parts
 from tfvp.errors import UserError
 from tfvp.frames import Converter, av_frame, grid, luma, strip, to_uint8
 
@@ -117,7 +117,7 @@ def iterate_video(
         if array is None:
             frames = _open(path, file, 0 if fps else last, part)  # resampling counts time from the first frame
         else:
-            frames = ((None, None, frame) for frame in _array_frames(path, array[-last:]))
+            frames = ((None, None, frame) for frame in video_arrays.frames_of(path, array[-last:]))
         for frame in select(_at_rate(_some(_good(frames, damage), path), fps, part)):
             frame = convert(frame() if callable(frame) else frame)
             if pending and frame.shape != pending[0].shape:
@@ -206,14 +206,19 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 8.0, c
         writer[path.suffix.lower()](temporary, frames, fps, codec)
 
 
-def array_shape(path: str | os.PathLike) -> tuple[int, ...]:
-    """The shape of the video in a .npy or .npz file, without reading its frames.
+def array_shape(path: str | os.PathLike, file: typing.BinaryIO | None = None) -> tuple[int, ...]:
+    """The shape [T, H, W, C] of the video in a .npy or .npz file, without reading its frames.
+
+    Args:
+        path: of the file.
+        file: what is read in its place; `path` says what it is.
 
     Raises:
         UserError: as `read_video`.
     """
-    with _readable(pathlib.Path(path), None):
-        return _load_array(pathlib.Path(path), None).shape
+    path = pathlib.Path(path)
+    with _readable(path, file):
+        return video_arrays.shape_of(path, file)
 
 
 @contextlib.contextmanager
@@ -241,7 +246,7 @@ def _open(path, file, last, part):
     if file is None and path.is_dir():
         return _images(path, chosen)
     if suffix in ARRAY_SUFFIXES:
-        return ((None, None, frame) for frame in _array_frames(path, _load_array(path, file)[chosen]))
+        return ((None, None, frame) for frame in video_arrays.frames_of(path, video_arrays.load(path, file)[chosen]))
     if part is not None:
         return video_parts.frames_of(path, part)
     if suffix == ".gif":
@@ -314,49 +319,6 @@ def list_images(folder: str | os.PathLike) -> list[str]:
     """Names of the images in a folder, in natural order."""
     names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
     return sorted((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
-
-
-def _array_frames(path, array):
-    array = _as_video(path, array)
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * np.uint8(255)
-    for start in range(0, len(array), 64):
-        part = np.asarray(array[start : start + 64])
-        if part.dtype != np.uint8:
-            whole = np.issubdtype(part.dtype, np.integer)
-            if not np.isfinite(part).all() or part.min() < 0 or part.max() > (255 if whole else 1.0):
-                raise UserError(
-                    f"{path} holds {part.dtype} outside [0, {255 if whole else 1}]; store uint8, or floats in [0, 1]"
-                )
-            part = part.astype(np.uint8) if whole else to_uint8(part)
-        yield from part
-
-
-def _load_array(path, file):
-    """[T, H, W, C] of a .npy or .npz file, memory-mapped where that is possible."""
-    if path.suffix.lower() == ".npy" and file is None:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    else:
-        array = np.load(file or path, allow_pickle=False)
-    if isinstance(array, np.lib.npyio.NpzFile):
-        with array as archive:
-            names = [n for n in archive.files if n == "video"] or archive.files
-            if len(names) != 1:
-                listed = ", ".join(names) or "(none)"
-                raise UserError(f"{path} holds the arrays {listed}; call the one with the frames 'video'")
-            array = archive[names[0]]
-    return _as_video(path, array)
-
-
-def _as_video(path, array):
-    """An array with four axes, [T, H, W, C]."""
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3):
-        raise UserError(
-            f"{path} holds an array of shape {list(array.shape)}; a video is [T, H, W] or [T, H, W, C] with C 1 or 3"
-        )
-    return array
 
 
 def _encode_video(path, frames, fps, codec):

@@ -24,7 +24,7 @@ ROWS = [
     {"layers"},
     {"preprocessing", "zoo"},
     {"run", "weights", "video_io"},
-    {"changes"},
+    {"changes", "video_arrays"},
     {"config", "frames", "video_parts"},
     {"video_decoding", "passing_errors"},
     {"registry", "files", "locks", "compat", "devices"},

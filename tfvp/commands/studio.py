@@ -14,9 +14,9 @@ import sys
 
 from tfvp import quiet
 from tfvp.errors import UserError
+from tfvp.studio import LOOPBACK
 
 PACKAGES = ("starlette", "uvicorn", "python_multipart")
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def add_arguments(parser):

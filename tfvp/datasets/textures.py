@@ -13,6 +13,7 @@ import threading
 import numpy as np
 
 from tfvp.datasets import base
+from tfvp.errors import UserError
 from tfvp.pipeline import draws
 from tfvp.registry import register
 
@@ -75,7 +76,7 @@ class Textures(base.GeneratedDataset):
         super().__init__(settings, clip_length=clip_length, layers=layers)
         base.at_least_one(clip_length=clip_length, layers=layers)
         if layers > len(KINDS):
-            raise base.UserError(f"data.layers={layers} must be at most {len(KINDS)}")
+            raise UserError(f"data.layers={layers} must be at most {len(KINDS)}")
 
     def clip_lengths(self, split):
         return np.full(self.counts[split], self.options["clip_length"], np.int64)

@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from tfvp import video_io
+from tfvp import video_arrays, video_io
 from tfvp.errors import UserError
 
 MOST_CHANNELS = 3
@@ -267,11 +267,7 @@ class _Zipped:
     def __init__(self, path, member):
         # The archive stays open as long as the array lives.
         self.stream = zipfile.ZipFile(path).open(member)
-        version = np.lib.format.read_magic(self.stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(f"version {version} of the .npy format")
-        self.shape, self.by_columns, self.dtype = read_header[version](self.stream)
+        self.shape, self.by_columns, self.dtype = video_arrays.header(self.stream)
         self.ndim = len(self.shape)
         self.start = self.stream.tell()
         self.row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
@@ -302,17 +298,12 @@ def open_array(path):
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False), None
         with np.load(path, allow_pickle=False) as archive:
-            others = [name for name in archive.files if name != "ids"]
-            names = [name for name in others if name == "video"] or others
-            if len(names) != 1:
-                raise UserError(
-                    f"{path} holds the arrays {', '.join(others) or '(none)'}; call the one with the frames 'video'"
-                )
+            name = video_arrays.name_of_frames(path, [name for name in archive.files if name != "ids"])
             ids = archive["ids"] if "ids" in archive.files else None
-            zipped = _Zipped(path, f"{names[0]}.npy")
+            zipped = _Zipped(path, f"{name}.npy")
             if zipped.dtype.hasobject:
                 raise ValueError("Object arrays cannot be loaded")
-            return archive[names[0]] if zipped.by_columns else zipped, ids
+            return archive[name] if zipped.by_columns else zipped, ids
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         reason = "it holds Python objects" if "bject array" in str(error) or "pickle" in str(error) else error
         raise UserError(f"{path} cannot be read ({reason}); write plain arrays with np.save or np.savez") from None

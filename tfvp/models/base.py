@@ -292,10 +292,12 @@ class VideoModel(keras.Model):
         """How many batches make that many updates of the first optimizer."""
         return updates // self.updates_per_batch
 
+    @compat.as_written
     def train_step(self, batch: dict) -> dict:
         loss_fn = functools.partial(self.loss_terms, training=True)
         return self._track(self.minimize(loss_fn, self.trainable_variables, self.optimizer, batch))
 
+    @compat.as_written
     def test_step(self, batch: dict) -> dict:
         return self._track(self.loss_terms(batch, training=False), batch.get("mask"))
 
@@ -331,9 +333,8 @@ class VideoModel(keras.Model):
         for variable, before in statistics:
             variable.assign(tf.where(finite, variable, before))
         apply_if_finite(finite, gradients, optimizer, [v for _, v in pairs], settings["average"])
-        replicas = context.num_replicas_in_sync
         self._trackers.values["grad_norm"].update_state(tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32))
-        self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / replicas)
+        self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / context.num_replicas_in_sync)
         return terms
 
     def rollout(
@@ -377,10 +378,9 @@ class VideoModel(keras.Model):
         Returns:
             A state of B * S examples, those of one context together.
         """
-        batch, samples = seeds.shape[0], seeds.shape[1]
-        if samples > 1:
-            context = tf.repeat(context, samples, axis=0)
-        return self.observe(context, seed=tf.reshape(seeds, [batch * samples, 2]))
+        if seeds.shape[1] != 1:
+            context = tf.repeat(context, tf.shape(seeds)[1], axis=0)
+        return self.observe(context, seed=tf.reshape(seeds, [-1, 2]))
 
     def graph(self, name, function):
         """`function` as a tf.function, made once and kept under `name` as long as the model lives."""

@@ -129,7 +129,7 @@ class HierarchicalVideo(ImageGenerator):
         return {"structure": self.structure.observe(context, before, seed), **self._newest(context, state)}
 
     def observe_samples(self, context, seeds):
-        newest = {k: tf.repeat(v, seeds.shape[1], axis=0) for k, v in self._newest(context, None).items()}
+        newest = {k: tf.repeat(v, tf.shape(seeds)[1], axis=0) for k, v in self._newest(context, None).items()}
         return {"structure": self.structure.observe_samples(context, seeds), **newest}
 
     def _newest(self, context, state):

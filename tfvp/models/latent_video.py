@@ -152,7 +152,7 @@ class LatentVideoModel(VideoModel):
 
     def observe_samples(self, context, seeds):
         """Encodes each context once, whatever the number of samples."""
-        samples = seeds.shape[1]
+        samples = tf.shape(seeds)[1]
         parts = (context, *self._encoded(context))
         parts = (tf.nest.map_structure(lambda x: tf.repeat(x, samples, axis=0), part) for part in parts)
         return self._condition(*parts, None, tf.reshape(seeds, [-1, 2]))

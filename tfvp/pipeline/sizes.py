@@ -4,7 +4,6 @@ import contextlib
 import io
 import pathlib
 import shutil
-import zipfile
 
 import av
 import numpy as np
@@ -47,10 +46,8 @@ def frames_in(path, fps=0.0, file=None):
     try:
         if path.is_dir():
             return len(video_io.list_images(path))
-        if path.suffix.lower() == ".npy":
-            return len(np.load(path, mmap_mode="r"))
-        if path.suffix.lower() == ".npz":
-            return _archived(file or path)
+        if path.suffix.lower() in video_io.ARRAY_SUFFIXES:
+            return video_io.array_shape(path, file)[0]
         if path.suffix.lower() == ".gif":
             with Image.open(file or path) as image:
                 return image.n_frames
@@ -64,17 +61,6 @@ def frames_in(path, fps=0.0, file=None):
             return stream.frames or (round(seconds * rate) if seconds and rate else None)
     except Exception:  # decoding says what is wrong with it
         return None
-
-
-def _archived(path):
-    """Frames of the one array of a .npz file, or of its `video`, by the array's header."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name == "video.npy"] or archive.namelist()
-        (name,) = names
-        with archive.open(name) as member:
-            major = np.lib.format.read_magic(member)[0]
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            return read(member)[0][0]
 
 
 def estimate(sources, count):

@@ -27,8 +27,8 @@ class Futures:
 
     def __init__(self, model: VideoModel):
         self.model = model
-        frames, seeds = tf.TensorSpec([None, None, *model.image_shape]), tf.TensorSpec([None, 2], tf.int64)
-        self._observe = _traced(lambda context, seeds: model.observe(context, seed=seeds), frames, seeds)
+        frames, seeds = tf.TensorSpec([1, None, *model.image_shape]), tf.TensorSpec([1, None, 2], tf.int64)
+        self._observe = _traced(model.observe_samples, frames, seeds)
         state = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), self._observe.structured_outputs)
         self._imagine = _traced(lambda state, count: model.imagine(state, count), state, tf.TensorSpec([], tf.int32))
 
@@ -48,8 +48,7 @@ class Futures:
         """
         self.model.check_context(len(observed))
         with precision.predicting():
-            context = tf.repeat(tf.constant(as_floats(observed)[None]), samples, axis=0)
-            return self._observe(context, noise.sample_seeds([seed], samples)[0])
+            return self._observe(tf.constant(as_floats(observed)[None]), noise.sample_seeds([seed], samples))
 
     def imagine(self, state: dict, horizon: int) -> collections.abc.Iterator[np.ndarray]:
         """Yields what follows a state, in order: float32 [samples, n, H, W, C], unclipped, n at most `LONGEST`."""

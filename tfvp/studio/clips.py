@@ -14,6 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from tfvp import video_arrays
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.frames import as_rgb, to_uint8
@@ -292,9 +293,7 @@ def _check_size(title, suffix, file):
 
 def _check_array(title, file):
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, _, dtype = video_arrays.header(file)
     except ValueError:
         return  # reading it says what is wrong
     if math.prod(shape) * dtype.itemsize > limits.UPLOAD_BYTES:

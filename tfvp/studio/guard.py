@@ -7,9 +7,9 @@ import urllib.parse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse
 
+from tfvp.studio import LOOPBACK
 from tfvp.studio.sessions import Sessions
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SAFE = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
     "Content-Security-Policy": (

@@ -16,6 +16,7 @@ from tfvp.evaluation import precision, scoring
 from tfvp.frames import as_rgb, grid, palette, to_uint8
 from tfvp.layers import label_maps
 from tfvp.prediction import forecast
+from tfvp.prediction.futures import as_floats
 
 FILES = ("mp4", "gif", "npz")
 WIDEST = 4096  # pixels of a strip, where its frames are not wider
@@ -83,8 +84,8 @@ class Outcome:
         """
         names, notes = scoring.usable_metrics(forecast.METRICS, predicted.shape[-3:])
         self.notes += [note if note.endswith(".") else f"{note}." for note in notes]
-        truth = _floats(self.truth)
-        still = {"copy_last": _floats(self.observed[-1:])}
+        truth = as_floats(self.truth)
+        still = {"copy_last": as_floats(self.observed[-1:])}
         if loaded.mean_frame is not None and loaded.mean_frame.shape == truth.shape[1:]:
             still["mean_frame"] = loaded.mean_frame[None]
         for name in names:
@@ -253,10 +254,6 @@ def strip(frames: np.ndarray) -> tuple[bytes, int]:
 def _extended(video, length):
     """The video with black frames after its end."""
     return np.concatenate([video, np.zeros((length - len(video), *video.shape[1:]), np.uint8)])
-
-
-def _floats(frames):
-    return frames.astype(np.float32) / 255.0 if frames.dtype == np.uint8 else frames
 
 
 def _values(metric, truth, predicted):

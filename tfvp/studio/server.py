@@ -18,6 +18,7 @@ from tfvp.errors import UserError
 from tfvp.studio import asking, clips, limits, models, prediction, results
 from tfvp.studio.guard import Guard
 from tfvp.studio.sessions import Sessions
+from tfvp.zoo import shelf
 
 PAGE = pathlib.Path(__file__).resolve().parent / "page"
 # Of the pages that evaluations write: one look, and one clock for all players.
@@ -351,6 +352,7 @@ def _described(identity, offer):
         "system": config.model.name,
         "data": config.data.name,
         "source": identity.partition("/")[0],
+        "shipped": shelf.SHIPPED in offer.path.parents,
         "picture": _picture(offer) if models.picture(offer) else None,
         "numbers": shown,
         "protocol": protocol,

@@ -63,7 +63,7 @@ function card(model) {
     `${one.label} ${number(one.mean, one.ci95)}`,
     one.ci95 ? make('span', { class: 'muted' }, ` ± ${number(one.ci95, one.ci95)}`) : null,
     one.unit ? ` ${one.unit}` : null, one.higher_is_better === undefined ? null : one.higher_is_better ? ' ↑' : ' ↓'));
-  const source = model.source === 'zoo' ? 'comes with tfvp' : 'a run of yours';
+  const source = model.source === 'run' ? 'a run of yours' : model.shipped ? 'comes with tfvp' : 'published on this machine';
   const size = model.image_size ? `, ${model.image_size[1]}×${model.image_size[0]}` : '';
   const description = [model.system, `${model.data}${size}`, source].filter(Boolean).join(' · ');
   return make('label', { class: model.problem ? 'card broken' : 'card' },
