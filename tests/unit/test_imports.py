@@ -71,7 +71,7 @@ def test_imports_point_down():
 
 
 def test_loading_a_model_imports_no_training():
-    """`import tfvp` is quick, and `load_run` brings in neither callbacks, nor reports, nor matplotlib."""
+    """`import tfvp` is quick, and `load_run` brings in no callbacks, reports, matplotlib or TFP."""
     code = """
 import sys, tfvp
 assert "tensorflow" not in sys.modules, "import tfvp imports TensorFlow"
@@ -83,6 +83,9 @@ import tfvp.models.build
 rooms = ("tfvp.training", "tfvp.evaluation", "tfvp.serving", "tfvp.prediction", "tfvp.datasets.")
 heavy = [name for name in sys.modules if name.startswith(rooms)]
 assert not heavy, heavy
+from tfvp import registry
+assert "htsr" in registry.names("model")
+assert "tensorflow_probability" not in sys.modules, "a model imports TensorFlow Probability before it is chosen"
 # Keras 3 itself imports matplotlib where it is installed; that tfvp does not, a second import shows.
 for name in [name for name in sys.modules if name.split(".")[0] in ("matplotlib", "tfvp")]:
     del sys.modules[name]

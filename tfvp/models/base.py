@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp import compat
-from tfvp.errors import UserError
 from tfvp.layers import noise
+from tfvp.models import fit
 from tfvp.models.updates import Untracked, accumulated_gradients, apply_if_finite
 
 
@@ -42,6 +42,7 @@ class VideoModel(keras.Model):
         needs: what else of a data set the model reads. "labels": frames come as RGB with the label map as a
             fourth channel (see `tfvp.layers.label_maps`), in training and in prediction, and `image_shape` has four
             channels; "flow", "flow3": batches have the reference flow [B, T, H, W, 2] to the frame 1 or 3 before.
+        loss_names: terms of `loss_terms`, of a model whose constructor makes all variables; () if calls make some.
         predicts_labels: whether label maps in its frames are predictions worth scoring.
         renders_labels: whether `tfvp.prediction.render_labels` can use it (its `window` and `render`).
         use_obs: whether each level of a hierarchical model observes contexts, bottom first; may be set.
@@ -66,6 +67,7 @@ class VideoModel(keras.Model):
     context_multiple_reason = ""
     size_multiple = 1
     needs = ()
+    loss_names = ()
     predicts_labels = True
     renders_labels = False
     use_obs = ()
@@ -179,18 +181,7 @@ class VideoModel(keras.Model):
         Raises:
             UserError: too few frames, or not a multiple of `context_multiple`.
         """
-        multiple = self.context_multiple
-        if frames < self.fewest_context:
-            raise UserError(
-                f"{name}={frames} is too short: {self.registered_name} needs at least"
-                f" {self.fewest_context} observed frames"
-            )
-        if frames % multiple:
-            lower = frames // multiple * multiple
-            reason = f" ({self.context_multiple_reason})" if self.context_multiple_reason else ""
-            raise UserError(
-                f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}"
-            )
+        fit.check_context(self, frames, name)
 
     def check_image_size(self) -> None:
         """Refuses frames whose sides the model cannot divide.
@@ -198,27 +189,25 @@ class VideoModel(keras.Model):
         Raises:
             UserError: a side is not a multiple of `size_multiple`.
         """
-        height, width, _ = self.image_shape
-        multiple = self.size_multiple
-        if height % multiple or width % multiple:
-            good = [max(1, round(side / multiple)) * multiple for side in (height, width)]
-            raise UserError(
-                f"data.image_size: {height} x {width} pixels do not divide by {multiple}, which {self.registered_name}"
-                f" needs; use {good[0]} x {good[1]}"
-            )
+        fit.check_image_size(self)
 
-    def build_on(self, spec: dict[str, tf.TensorSpec]) -> None:
+    def build_on(self, spec: dict[str, tf.TensorSpec], trace: bool = True) -> None:
         """Creates all variables, by tracing the loss on inputs of the given kind.
 
         Call it inside the scope of the strategy that trains the model.
 
         Args:
             spec: {batch key: tf.TensorSpec with a batch dimension}.
+            trace: whether to do so even if the constructor has made them all (`loss_names`): this finds settings that
+                do not go together, and takes seconds that a trained model need not.
 
         Raises:
             UserError: the image size does not fit the model.
         """
         self.check_image_size()
+        if self.loss_names and not trace:
+            self._finish_build(self.loss_names)
+            return
         loss = tf.function(lambda batch: self.loss_terms(batch, training=True), autograph=False)
         self._finish_build(loss.get_concrete_function(spec).structured_outputs)
 

@@ -51,13 +51,14 @@ def resolve(config):
     return configuration.Config(values, config.name)
 
 
-def build_model(config, image_shape=None, batch_size=1):
+def build_model(config, image_shape=None, batch_size=1, trace=True):
     """A built model with fresh weights.
 
     Args:
         config: a path of a YAML file, a nested dict, or a `tfvp.config.Config`.
         image_shape: (height, width, channels). Defaults to what the configuration says.
         batch_size: examples per replica that the model is traced with.
+        trace: see `VideoModel.build_on`.
 
     Returns:
         A `tfvp.models.base.VideoModel`.
@@ -79,7 +80,7 @@ def build_model(config, image_shape=None, batch_size=1):
     for key in model.needs:
         if key.startswith("flow"):
             spec[key] = tf.TensorSpec([batch_size, length, *image_shape[:2], 2], tf.float32)
-    model.build_on(spec)
+    model.build_on(spec, trace)
     return model
 
 
@@ -110,7 +111,7 @@ def load_run(path, weights="best"):
     """
     run = runs.find(path)
     with precision(run.config.train.precision):
-        model = build_model(run.config)
+        model = build_model(run.config, trace=False)
     file = run.weights_file(weights)
     if named_weights.is_named(file):
         named_weights.assign(model, named_weights.read(file), str(file))

@@ -122,6 +122,7 @@ class NotebookConvLSTM(NextFrameConvLSTM):
         kernels: kernel sides of all layers, the output layer's last.
     """
 
+    loss_names = ("loss", "mae_one_step")
     paper = "next-frame variant of Shi et al. 2015, arXiv 1506.04214"
     small_variants = {"": {"hidden": [4, 4], "kernels": [3, 3, 1]}}
 
@@ -160,6 +161,7 @@ class KerasExampleConvLSTM(NextFrameConvLSTM):
         legacy_conv3d: the example's head, which leaks the next frame; for comparison only.
     """
 
+    loss_names = ("loss", "mse_one_step")
     paper = "Joshi 2021, keras.io: Next-Frame Video Prediction with Convolutional LSTMs"
     small_variants = {
         "": {"hidden": [4, 4], "kernels": [3, 3]},
@@ -229,6 +231,7 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         legacy_dead: allocate the two convolutions per cell that the benchmark never uses.
     """
 
+    loss_names = ("loss", "forecast_mse")
     paper = "Tan et al. 2023, OpenSTL, arXiv 2306.11249; Shi et al. 2015, arXiv 1506.04214"
     small_variants = {"": {"hidden": [4, 4], "kernel": 3, "patch": 2, "context": 3}}
 
@@ -330,6 +333,7 @@ class ForecasterConvLSTM(VideoModel):
     """
 
     can_recompute = True
+    loss_names = ("loss", "forecast_mse")
     paper = "Shi et al. 2015, arXiv 1506.04214"
     small_variants = {"": {"hidden": [6, 4], "kernel": 3, "patch": 2, "context": 3}}
 
@@ -387,10 +391,8 @@ class ForecasterConvLSTM(VideoModel):
         target = patches.to_patches(video[:, context:], self.patch)
         logits, _ = self.forecast_logits(self.observe(video[:, :context]), video.shape[1] - context)
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
-        return {
-            "loss": tf.reduce_sum(entropy, axis=[1, 2, 3, 4]),
-            "forecast_mse": _mean(tf.square(tf.sigmoid(logits) - target)),
-        }
+        error = tf.sigmoid(logits) - target
+        return {"loss": tf.reduce_sum(entropy, axis=[1, 2, 3, 4]), "forecast_mse": _mean(tf.square(error))}
 
 
 def _mean(values):

@@ -14,7 +14,6 @@ from typing import Literal
 
 import tensorflow as tf
 from tensorflow import keras
-from tensorflow_probability import distributions as tfd
 
 from tfvp.errors import UserError
 from tfvp.layers import latent, noise
@@ -128,6 +127,8 @@ class HTSR(VideoModel):
         if not 0 <= spatial_groups <= 3:
             raise UserError(f"model.spatial_groups={spatial_groups} must be 0, 1, 2 or 3")
         self.spatial = spatial_groups > 0
+        kls = [f"kl_level{level}" for level in range(levels)] + ["kl_spatial"] * self.spatial
+        self.loss_names = ("loss", "nll", *kls, "kl")
         self.size_multiple = 16 if self.spatial else 64
         self.check_image_size()
         if self.spatial:
@@ -332,6 +333,8 @@ class HTSR(VideoModel):
         state = self.zero_state(tf.zeros([tf.shape(video)[0], 2], tf.int64))
         outputs, _ = self.run_levels(state, embeddings, frames, draws, begin=0)
         decoded, spatial = self.decode(outputs[0], spatial_draws, feature_maps)
+        from tensorflow_probability import distributions as tfd  # seconds that commands of other models can do without
+
         likelihood = tfd.Independent(tfd.Normal(decoded, self.dec_stddev), 3)
         nll = -tf.reduce_sum(likelihood.log_prob(tf.cast(video, tf.float32)), axis=1) / frames
         divergences = [
@@ -343,11 +346,8 @@ class HTSR(VideoModel):
         terms, loss = {"nll": nll}, nll
         for level, (divergence, beta) in enumerate(zip(divergences, self.beta)):
             terms[f"kl_level{level}"] = tf.reduce_sum(divergence, axis=1) / frames
-            loss += (
-                beta
-                * tf.reduce_sum(tf.maximum(divergence - self.free_nats, 0.0) if self.free_nats else divergence, axis=1)
-                / frames
-            )
+            excess = tf.maximum(divergence - self.free_nats, 0.0) if self.free_nats else divergence
+            loss += beta * tf.reduce_sum(excess, axis=1) / frames
         if self.spatial:
             terms["kl_spatial"] = tf.reduce_sum(spatial, axis=1) / frames
             loss += self.spatial_beta * terms["kl_spatial"]

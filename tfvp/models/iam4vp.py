@@ -64,6 +64,7 @@ class IAM4VP(VideoModel):
     """
 
     can_recompute = True
+    loss_names = ("loss",)
     paper = "Seo et al. 2023, arXiv 2303.07849"
     small_image_shape = (16, 16, 1)
     _tiny = {"context": 3, "horizon": 3, "filters": 4, "depth": 2, "blocks": 2}

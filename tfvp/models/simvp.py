@@ -47,6 +47,7 @@ class SimVP(VideoModel):
     """
 
     can_recompute = True
+    loss_names = ("loss",)
     paper = "Tan et al. 2022, arXiv 2211.12509"
     small_image_shape = (16, 16, 1)
     _tiny = {"context": 3, "filters": 4, "depth": 2, "hidden": 8, "blocks": 3, "ratio": 2}

@@ -72,6 +72,7 @@ class StructureGenerator(LatentVideoModel):
     """
 
     needs = ("labels",)
+    loss_names = ("loss", "nll", "kl")
     paper = "Lee et al. 2021, arXiv 2104.06697"
     small_image_shape = (16, 16, 4)
     _tiny = {"classes": 3, "code_size": 4, "latents": 3, "rnn_size": 5, "width": 4, "context": 3}

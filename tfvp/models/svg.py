@@ -70,6 +70,7 @@ class SVG(LatentVideoModel):
     """
 
     size_multiple = 32
+    loss_names = ("loss", "mse", "kl")
     paper = "Denton and Fergus 2018, arXiv 1802.07687"
     small_image_shape = (32, 32, 1)
     _tiny = {"code_size": 6, "latents": 3, "rnn_size": 8, "width": 2, "context": 3}

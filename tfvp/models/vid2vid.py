@@ -152,7 +152,7 @@ class ImageGenerator(VideoModel):
             batches, updates, chunks = batches + spent // chunks, updates - spent, min(2 * chunks, self.most_chunks)
         return batches + updates // self.most_chunks
 
-    def build_on(self, spec):
+    def build_on(self, spec, trace=True):
         """As `VideoModel.build_on`; the variables are there already, so that nothing is traced."""
         self.most_chunks = self.chunks_at(2**62, spec["video"].shape[1])
         self.check_image_size()

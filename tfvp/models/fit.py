@@ -1,0 +1,29 @@
+"""Whether a model takes contexts and frames of a size, and which to use instead."""
+
+from tfvp.errors import UserError
+
+
+def check_context(model, frames, name):
+    """See `VideoModel.check_context`."""
+    multiple = model.context_multiple
+    if frames < model.fewest_context:
+        raise UserError(
+            f"{name}={frames} is too short: {model.registered_name} needs at least"
+            f" {model.fewest_context} observed frames"
+        )
+    if frames % multiple:
+        lower = frames // multiple * multiple
+        reason = f" ({model.context_multiple_reason})" if model.context_multiple_reason else ""
+        raise UserError(f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}")
+
+
+def check_image_size(model):
+    """See `VideoModel.check_image_size`."""
+    height, width, _ = model.image_shape
+    multiple = model.size_multiple
+    if height % multiple or width % multiple:
+        good = [max(1, round(side / multiple)) * multiple for side in (height, width)]
+        raise UserError(
+            f"data.image_size: {height} x {width} pixels do not divide by {multiple}, which {model.registered_name}"
+            f" needs; use {good[0]} x {good[1]}"
+        )
