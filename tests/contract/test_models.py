@@ -275,7 +275,7 @@ def test_config_and_weights_round_trip(case, tmp_path):
     assert sorted(twin.term_names) == sorted(case.model.term_names)
     case.model.save_weights(str(tmp_path / "m.weights.h5"))
     twin.load_weights(str(tmp_path / "m.weights.h5"))
-    for ours, theirs in zip(case.model.variables, twin.variables, strict=True):
+    for ours, theirs in zip(case.model.weights, twin.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     context = case.video[:, : case.context]
     for ours, theirs in zip(case.model.rollout(context, FUTURE), twin.rollout(context, FUTURE)):
