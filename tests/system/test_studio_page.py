@@ -28,6 +28,7 @@ DRIVER = shutil.which("chromedriver")
 MODEL = "zoo/convlstm-mmnist-32"
 HORIZON = 6
 FRAMES = 16  # of an upload that are read, here
+SIGNED_IN = "alice:secret@"  # in an address
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -356,10 +357,20 @@ def test_a_server_that_is_gone_gets_a_sentence_and_another_try(browser, address)
     assert not page.said("#predict-message")
 
 
+@current
+def test_an_address_may_hold_a_name_and_a_password(browser, address):
+    """As those of a proxy do; a browser's `fetch` takes no such address."""
+    Page(browser, address.replace("//", f"//{SIGNED_IN}")).predict()
+
+
 def test_no_other_host_is_asked(browser, predicted, address):
     """Of all that the pages of this module asked for; the last test of it."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    asked = [
+        e["params"]["request"]["url"].replace(SIGNED_IN, "")
+        for e in events
+        if e["method"] == "Network.requestWillBeSent"
+    ]
     assert len(asked) > 10
     others = [url for url in asked if not url.startswith((address, "data:", "blob:", "about:", "chrome:"))]
     assert not others

@@ -28,7 +28,8 @@ export async function ask(path, method = 'GET', body = undefined) {
   if (body !== undefined) Object.assign(options, { body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } });
   let status = 0, text = '';
   try {
-    const answer = await fetch(path, options);
+    // Not against the page's own address, which may hold a name and a password for the proxy: fetch refuses these.
+    const answer = await fetch(new URL(path, location.origin + location.pathname), options);
     status = answer.status;
     text = await answer.text();
   } catch { status = 0; }
