@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import exports, kernels, models
+from benchmarks import exports, floor, kernels, models
 from tfvp.training import arithmetic
 
 
@@ -45,6 +45,27 @@ def test_transposed_and_depthwise_convolutions_are_counted():
         counted(lambda: tf.nn.depthwise_conv2d(image, tf.zeros([3, 3, 6, 1]), [1, 1, 1, 1], "SAME"))
         == int(np.prod(image.shape)) * 9
     )
+
+
+def test_the_floor_of_a_step_is_that_of_its_slowest_resource():
+    def sizes(clips):
+        image, kernel = tf.random.normal([clips, 8, 8, 4]), tf.random.normal([3, 3, 4, 16])
+        with arithmetic.recorded() as operations:
+            tf.matmul(tf.reshape(tf.nn.conv2d(image, kernel, 1, "SAME"), [clips, 1024]), tf.zeros([1024, 10]))
+            tf.nn.depthwise_conv2d(image, tf.zeros([3, 3, 4, 1]), [1, 1, 1, 1], "SAME")
+        return np.array([("Depthwise" in kind, macs, n) for kind, macs, n in operations.sizes], float)
+
+    np.testing.assert_array_equal(floor.scaled(sizes(1), sizes(2), 7), sizes(7))
+    with pytest.raises(ValueError, match="other operations"):
+        floor.scaled(sizes(1), sizes(2)[:2], 7)
+    step = floor.Step(sizes(7), updated=100, kernels=3)
+    assert step.macs == 7 * (64 * 16 * 36 + 1024 * 10 + 256 * 9)
+    numbers = 7 * (256 + 1024) + 576 + 7 * (1024 + 10) + 10240 + 7 * 2 * 256 + 36
+    assert step.bytes_moved(2) == 2 * numbers + 400
+    slow_memory = floor.Rate(tensor=1e30, vector=1e30, bandwidth=10.0, width=2)
+    assert step.floor(slow_memory) == pytest.approx(step.bytes_moved(2) / 10)
+    slow_vectors = floor.Rate(tensor=1e30, vector=1.0, bandwidth=1e30, width=2)
+    assert step.floor(slow_vectors) == pytest.approx(7 * 256 * 9)
 
 
 def test_the_rates_of_the_machine_are_rates():

@@ -17,6 +17,7 @@ from tfvp import quiet
 
 MODULES = {
     "models": "tables",
+    "floor": "floor",
     "loader": "loader",
     "film": "film",
     "storage": "storage",
@@ -39,6 +40,11 @@ def add_arguments(parser):
     models.add_argument(
         "--published-batch", action="store_true", help="published sizes alone, with their published batch sizes"
     )
+
+    floor = _add(
+        kinds, "floor", "the time below which no GPU makes the published training steps, from their arithmetic"
+    )
+    floor.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")
 
     loader = _add(kinds, "loader", "frames per second of every loader")
     loader.add_argument("--seconds", type=float, default=3.0, help="per measurement")

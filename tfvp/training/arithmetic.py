@@ -37,10 +37,11 @@ class Operations:
     Attributes:
         calls: {description of an operation: how often it was called}.
         macs: multiply-accumulates of all calls.
+        sizes: (kind, multiply-accumulates, numbers read and written) of each call, in order.
     """
 
     def __init__(self):
-        self.calls, self.macs = collections.Counter(), 0
+        self.calls, self.macs, self.sizes = collections.Counter(), 0, []
 
     def add(self, kind, inputs, attributes, outputs, op_name=None, graph=None):
         """What TensorFlow calls after every eager operation."""
@@ -49,6 +50,8 @@ class Operations:
         macs = _multiplications(kind, inputs, dict(zip(names, attributes[1::2])), outputs)
         if macs:
             self.macs += macs
+            numbers = sum(int(np.prod(t.shape)) for t in (*inputs, *outputs) if t.dtype.is_floating)
+            self.sizes.append((kind, macs, numbers))
             values = tuple(tuple(v) if isinstance(v, list) else v for v in attributes[1::2])
             self.calls[kind, tuple(zip(names, values)), tuple(_signature(tensor) for tensor in inputs)] += 1
 
