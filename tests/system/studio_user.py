@@ -18,7 +18,7 @@ class Browser:
 
     def ask(self, method, path, body=None, **headers):
         """(status, headers, body) of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=180)
         headers = {key.replace("_", "-"): value for key, value in headers.items()}
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}

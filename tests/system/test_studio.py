@@ -1,5 +1,6 @@
 """The studio's server: what it lists, predicts, takes, refuses and forgets."""
 
+import functools
 import io
 import shlex
 import signal
@@ -360,7 +361,9 @@ def test_the_command_starts_and_ends(logdir):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Exception, match="choose another --port"):
         cli.execute(["studio", "--port", str(taken.getsockname()[1])])
     command = [sys.executable, "-m", "tfvp", "studio", "--port", "0", "--logdir", str(logdir)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores Ctrl-C
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=heeds, **pipes)
     try:
         said = process.stdout.readline()
         assert said.startswith("the studio is at http://127.0.0.1:"), process.communicate(timeout=5)

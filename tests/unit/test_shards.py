@@ -192,6 +192,11 @@ from tests.unit import test_shards as t
 t.decoding.SHARD_BYTES = 1
 root = pathlib.Path({root!r})
 
+with open(root / "ready", "a") as ready:
+    ready.write("x")
+while {together} > (root / "ready").stat().st_size:
+    time.sleep(0.01)
+
 def slow(source):
     with open(root / "log", "a") as log:
         log.write(f"{{os.getpid()}} {{source.name}}\\n")
@@ -204,8 +209,9 @@ t.assert_holds(store, "train", [0, 1, 3, 4])
 """
 
 
-def child(root, seconds):
-    code = CHILD.format(repository=str(golden.ROOT), root=str(root), seconds=seconds)
+def child(root, seconds, together=1):
+    """A process that prepares the shards once `together` of them are ready to."""
+    code = CHILD.format(repository=str(golden.ROOT), root=str(root), seconds=seconds, together=together)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -242,7 +248,7 @@ def test_a_killed_process_is_taken_over(tmp_path):
 @pytest.mark.slow
 def test_processes_wait_for_each_other(tmp_path):
     raw_files(tmp_path / "raw")
-    children = [child(tmp_path, 0.1) for _ in range(3)]
+    children = [child(tmp_path, 0.1, together=3) for _ in range(3)]
     outputs = [c.communicate(timeout=60)[0] for c in children]
     assert [c.returncode for c in children] == [0, 0, 0], outputs
     lines = log_lines(tmp_path)
