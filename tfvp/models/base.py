@@ -15,7 +15,7 @@ from tensorflow import keras
 
 from tfvp import compat
 from tfvp.layers import noise
-from tfvp.models import fit
+from tfvp.models import input_checks
 from tfvp.models.updates import Untracked, accumulated_gradients, apply_if_finite
 
 
@@ -181,7 +181,7 @@ class VideoModel(keras.Model):
         Raises:
             UserError: too few frames, or not a multiple of `context_multiple`.
         """
-        fit.check_context(self, frames, name)
+        input_checks.check_context(self, frames, name)
 
     def check_image_size(self) -> None:
         """Refuses frames whose sides the model cannot divide.
@@ -189,7 +189,7 @@ class VideoModel(keras.Model):
         Raises:
             UserError: a side is not a multiple of `size_multiple`.
         """
-        fit.check_image_size(self)
+        input_checks.check_image_size(self)
 
     def build_on(self, spec: dict[str, tf.TensorSpec], trace: bool = True) -> None:
         """Creates all variables, by tracing the loss on inputs of the given kind.
