@@ -6,10 +6,11 @@ import multiprocessing
 
 import numpy as np
 
-from benchmarks import kernels, models
-from benchmarks.tables import PUBLISHED
 from tfvp import compat, config
 from tfvp.errors import UserError
+
+from . import kernels, models
+from .tables import PUBLISHED
 
 
 @dataclasses.dataclass(frozen=True)
