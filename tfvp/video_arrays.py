@@ -11,7 +11,9 @@ import numpy as np
 from tfvp.errors import UserError
 from tfvp.frames import to_uint8
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# Version 3 differs from 2 in the names of fields alone, which a video's array has not.
+_HEADERS = dict.fromkeys([(2, 0), (3, 0)], np.lib.format.read_array_header_2_0)
+_HEADERS[1, 0] = np.lib.format.read_array_header_1_0
 
 
 def header(stream: typing.BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import layouts
-from tfvp import video_io
+from tfvp import video_arrays, video_io
 from tfvp.errors import UserError
 from tfvp.frames import to_uint8
 
@@ -380,3 +380,13 @@ def test_tensors_become_bytes_as_arrays_do():
     expected = np.array([[0, 0, 0, 2, 2, 128, 255, 255]], np.uint8)
     for video in (values, tf.constant(values), expected):
         np.testing.assert_array_equal(to_uint8(video), expected)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_the_header_of_an_array_is_read_whatever_its_version(tmp_path, version):
+    path = tmp_path / "clip.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.zeros([7, 4, 6], np.uint8), version)
+    assert video_io.array_shape(path) == (7, 4, 6, 1)
+    with path.open("rb") as file:
+        assert video_arrays.header(file) == ((7, 4, 6), False, np.uint8)
