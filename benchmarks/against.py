@@ -22,7 +22,7 @@ from tfvp import config
 from tfvp import run as runs
 from tfvp.errors import UserError
 
-from . import references
+from . import choice, references
 
 HERE = pathlib.Path(__file__).resolve().parent
 COLUMNS = ["model", "what", "parameters: reference, ours", "ours s", "reference over ours: min", "median", "max"]
@@ -31,9 +31,7 @@ COLUMNS += ["processor: median", "peak MB: reference, ours", "start s: reference
 
 def run(options):
     file, cases = _cases(options.reference)
-    cases = [case for case in cases if not options.only or any(part in case["name"] for part in options.only)]
-    if not cases:
-        raise UserError(f"no model of {options.reference} has {' or '.join(options.only)} in its name")
+    cases = choice.chosen(cases, options.only, lambda case: case["name"])
     for case in cases:
         if not (pathlib.Path(options.folder) / case["file"]).is_file():
             where = f"; get the code from {case['home']}" if "home" in case else ""

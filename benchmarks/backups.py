@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from tfvp import config
 from tfvp import run as runs
-from tfvp.errors import UserError
 from tfvp.training import loop, strategies
 from tfvp.training.backup import Backup
 from tfvp.training.steps import Stepper
+
+from . import choice
 
 # (configuration, clips in a batch), of data sets that are drawn.
 CASES = [("demo", 32), ("svg/smmnist", 8), ("convlstm/mmnist", 2)]
@@ -67,9 +68,7 @@ def _timed(stepper, steps):
 
 
 def run(options):
-    cases = [case for case in CASES if not options.only or any(part in case[0] for part in options.only)]
-    if not cases:
-        raise UserError(f"no configuration has {' or '.join(options.only)} in its name; see benchmarks/backups.py")
+    cases = choice.chosen(CASES, options.only, lambda case: case[0])
     here = runs.describe_environment([])
     print(f"commit {here['commit']}, {here['processor']}, {here['cores']} cores, TensorFlow {tf.__version__}")
     print(f"rounds of {options.steps} steps, {options.rounds} of each")

@@ -19,6 +19,8 @@ import time
 
 import numpy as np
 
+from . import choice
+
 CONFIGURATIONS = (
     "demo",
     "simvp/tiny",
@@ -36,7 +38,7 @@ CALLS, SECONDS = (20, 200), 5.0
 
 
 def run(options):
-    names = [name for name in CONFIGURATIONS if not options.only or any(part in name for part in options.only)]
+    names = choice.chosen(list(CONFIGURATIONS), options.only)
     print("\n".join(_heading()), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -7,9 +7,8 @@ import multiprocessing
 import numpy as np
 
 from tfvp import compat, config
-from tfvp.errors import UserError
 
-from . import kernels, models
+from . import choice, kernels, models
 from .tables import PUBLISHED
 
 
@@ -128,10 +127,7 @@ def table(steps: dict[str, tuple[int, Step]]) -> list[str]:
 
 def run(options):
     """Prints the table for the published configurations."""
-    paths = [path for path, _ in PUBLISHED]
-    paths = [path for path in paths if not options.only or any(part in path for part in options.only)]
-    if not paths:
-        raise UserError(f"no configuration has {' or '.join(options.only)} in its name; see benchmarks/tables.py")
+    paths = choice.chosen([path for path, _ in PUBLISHED], options.only)
     import tensorflow as tf
 
     steps = {}

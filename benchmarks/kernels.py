@@ -5,6 +5,8 @@ import contextlib
 import pathlib
 import tempfile
 
+ROUNDS = 3  # in which a call is counted
+
 # Bookkeeping of graphs, which computes nothing and is no launch on a GPU.
 BOOKKEEPING = {
     "Arg",
@@ -31,9 +33,6 @@ BOOKKEEPING = {
     "Switch",
     "VarHandleOp",
 }
-
-
-ROUNDS = 3
 
 
 def count(call):

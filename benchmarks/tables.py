@@ -12,9 +12,8 @@ peak of a process.
 
 from tfvp import config, registry
 from tfvp import run as runs
-from tfvp.errors import UserError
 
-from . import loader, models
+from . import choice, loader, models
 
 # (configuration, clips in a batch: as many as keep a step of the published sizes within seconds)
 SMALL = [
@@ -96,10 +95,7 @@ def run(options):
     selected = SMALL + ([] if options.skip_published else PUBLISHED)
     if options.published_batch:
         selected = [(path, 0) for path, _ in PUBLISHED]  # 0: as the configuration says
-    if options.only:
-        selected = [pair for pair in selected if any(part in pair[0] for part in options.only)]
-    if not selected:
-        raise UserError(f"no configuration has {' or '.join(options.only)} in its name; see benchmarks/tables.py")
+    selected = choice.chosen(selected, options.only, lambda pair: pair[0])
     import tensorflow as tf
 
     limits = models.limits()

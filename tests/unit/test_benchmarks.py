@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import exports, floor, kernels, models
+from benchmarks import choice, exports, floor, kernels, models
+from tfvp.errors import UserError
 from tfvp.training import arithmetic
 
 
@@ -66,6 +67,14 @@ def test_the_floor_of_a_step_is_that_of_its_slowest_resource():
     assert step.floor(slow_memory) == pytest.approx(step.bytes_moved(2) / 10)
     slow_vectors = floor.Rate(tensor=1e30, vector=1.0, bandwidth=1e30, width=2)
     assert step.floor(slow_vectors) == pytest.approx(7 * 256 * 9)
+
+
+def test_only_leaves_what_has_a_part_of_its_name():
+    cases = [("svg/tiny", 1), ("demo", 2)]
+    assert choice.chosen(cases, [], lambda case: case[0]) == cases
+    assert choice.chosen(cases, ["svg", "none"], lambda case: case[0]) == cases[:1]
+    with pytest.raises(UserError, match="no name has such a part; there are svg/tiny, demo"):
+        choice.chosen(cases, ["cwvae"], lambda case: case[0])
 
 
 def test_the_rates_of_the_machine_are_rates():
