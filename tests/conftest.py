@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # `make test` runs a process per core; with more threads each, they wait for one another.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as tfvp's commands do on x86
 
 import pytest
 import tensorflow as tf

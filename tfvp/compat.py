@@ -171,6 +171,11 @@ def add_counter(optimizer, name):
     return optimizer.add_variable((), dtype=tf.int64, name=name)
 
 
+def depthwise_kernel(layer):
+    """The kernel of a built `DepthwiseConv2D`, [height, width, C, multiplier]."""
+    return layer.kernel if KERAS_3 else layer.depthwise_kernel
+
+
 def backing_variable(variable):
     """The `tf.Variable` (mirrored, under a strategy) behind a Keras variable."""
     return variable.value if KERAS_3 and isinstance(variable, keras.Variable) else variable

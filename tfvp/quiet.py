@@ -8,17 +8,23 @@ process, for want of a CPU instruction, say, its last words still arrive. Lines 
 
 With TF_CPP_MIN_LOG_LEVEL set to less, everything that TensorFlow writes at that level is shown, unfiltered.
 
+TensorFlow's builds for x86 have oneDNN's kernels, and turn them on by themselves where the processor has instructions
+for neural networks (AVX-512 VNNI, say). Processors with AVX2 alone gain as much by them (docs/benchmarks.md), so they
+are turned on there, too; TF_ENABLE_ONEDNN_OPTS=0 in the environment turns them off.
+
 Keras 3 imports matplotlib.pyplot for its gallery of images, which no command uses. It is hidden from it: a fifth of the
 processor time of the import, 3.9 s instead of 4.8 s with TensorFlow 2.21.
 """
 
 import contextlib
 import os
+import platform
 import re
 import subprocess
 import sys
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 CHATTER = re.compile(
     r"^(I\d{4} |\d{4}-\d\d-\d\d [\d:.]+: I )"  # informational, by TensorFlow's own word
     r"|^To enable the following instructions: "  # second line of such a message
@@ -32,6 +38,7 @@ def import_tensorflow():
     """Imports TensorFlow; does nothing where it is imported already."""
     if "tensorflow" in sys.modules:
         return
+    prefer_onednn()
     with (
         filtered_errors() if os.environ.setdefault(LEVEL, "3") == "3" else contextlib.nullcontext(),
         hidden("matplotlib"),
@@ -42,6 +49,12 @@ def import_tensorflow():
     if os.path.exists(DRIVER) and "CUDA_VISIBLE_DEVICES" not in os.environ:
         if not tf.config.list_physical_devices("GPU"):
             print(f"this machine has an NVIDIA GPU that TensorFlow cannot use; {LEVEL}=0 shows why", file=sys.stderr)
+
+
+def prefer_onednn():
+    """Turns on oneDNN's kernels on x86, unless the environment says otherwise. It counts before TensorFlow's import."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault(ONEDNN, "1")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 
 import tfvp
-from tfvp import changes, compat, files, locks
+from tfvp import changes, compat, files, locks, quiet
 from tfvp import config as configuration
 from tfvp.errors import UserError
 
@@ -176,6 +176,7 @@ def describe_environment(devices: list[str]) -> dict:
         "platform": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "onednn": os.environ.get(quiet.ONEDNN),
         "devices": list(devices),
     }
 

@@ -90,6 +90,14 @@ def test_only_known_lines_are_turned_away():
     assert done.stderr.splitlines() == [*NEWS, "no newline at the end"]
 
 
+@pytest.mark.parametrize("machine, given, then", [("x86_64", None, "1"), ("AMD64", "0", "0"), ("arm64", None, None)])
+def test_onednn_is_on_where_tensorflow_has_it_unless_it_is_turned_off(monkeypatch, machine, given, then):
+    monkeypatch.setattr(quiet.os, "environ", {} if given is None else {quiet.ONEDNN: given})
+    monkeypatch.setattr(quiet.platform, "machine", lambda: machine)
+    quiet.prefer_onednn()
+    assert quiet.os.environ.get(quiet.ONEDNN) == then
+
+
 def test_the_last_words_of_a_dying_process_arrive():
     program = (
         "import os, sys, types\n"

@@ -4,6 +4,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import initializers, recompute
+from tfvp.layers.depthwise import DepthwiseConv2D
 from tfvp.layers.per_frame import sizes
 from tfvp.layers.simvp import exact_gelu, strides
 
@@ -125,8 +126,8 @@ class LargeKernelAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.local = keras.layers.DepthwiseConv2D(5, padding="same", **initializers.torch_depthwise(5))
-        self.wide = keras.layers.DepthwiseConv2D(7, padding="same", dilation_rate=3, **initializers.torch_depthwise(7))
+        self.local = DepthwiseConv2D(5, **initializers.torch_depthwise(5))
+        self.wide = DepthwiseConv2D(7, dilation_rate=3, **initializers.torch_depthwise(7))
         self.mix = keras.layers.Conv2D(channels, 1, **initializers.torch_default(channels))
         for layer in (self.local, self.wide, self.mix):
             layer.build((None, None, None, channels))
@@ -204,9 +205,7 @@ class BottleBlock(QueryBlock):
             return keras.layers.Conv2D(observed, 1, use_bias=use_bias, **initializers.torch_default(observed + queued))
 
         self.depthwise = [
-            keras.layers.DepthwiseConv2D(
-                7, padding="same", use_bias=False, **initializers.torch_depthwise(7, 2 if self.pairs else 1)
-            )
+            DepthwiseConv2D(7, use_bias=False, **initializers.torch_depthwise(7, 2 if self.pairs else 1))
             for _ in range(2)
         ]
         self.residual = [pointwise(use_bias=True), pointwise(use_bias=False)]

@@ -5,6 +5,7 @@ from tensorflow import keras
 
 from tfvp.layers import initializers
 from tfvp.layers.batch_norm import BatchNormalization
+from tfvp.layers.depthwise import DepthwiseConv2D
 from tfvp.layers.per_frame import sizes
 
 GROUPS = 2  # of group norm
@@ -85,9 +86,7 @@ class GatedBlock(keras.layers.Layer):
             return keras.layers.Conv2D(filters, 1, kernel_initializer=initializers.he_fan_out(filters))
 
         def depthwise(side, **options):
-            return keras.layers.DepthwiseConv2D(
-                side, padding="same", depthwise_initializer=initializers.he_fan_out(side**2), **options
-            )
+            return DepthwiseConv2D(side, depthwise_initializer=initializers.he_fan_out(side**2), **options)
 
         self.norms = [BatchNormalization() for _ in range(2)]
         self.into = pointwise(channels)
