@@ -32,6 +32,9 @@ def card_section(entry, folder):
     picture = f"trained/{entry['name']}.gif"
     if (folder / picture).is_file():
         text += f'<img src="{picture}" width="264" alt="truth and prediction of {entry["name"]}">\n\n'
+    curves = f"trained/{entry['name']}.png"
+    if (folder / curves).is_file():
+        text += f"![learning curves of {entry['name']}]({curves})\n\n"
     rows = [
         (predictor, *(f"{score['mean']:.4g} ± {score['ci95']:.2g}" for score in scores.values()))
         for predictor, scores in evaluation["scores"].items()
