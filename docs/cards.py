@@ -36,7 +36,7 @@ def card_section(entry, folder):
     if (folder / curves).is_file():
         text += f"![learning curves of {entry['name']}]({curves})\n\n"
     rows = [
-        (predictor, *(f"{score['mean']:.4g} ± {score['ci95']:.2g}" for score in scores.values()))
+        (predictor, *(score_of(scores.get(metric)) for metric in evaluation["scores"]["model"]))
         for predictor, scores in evaluation["scores"].items()
     ]
     text += table(("predictor", *evaluation["scores"]["model"]), rows)
@@ -64,6 +64,13 @@ def card_section(entry, folder):
         ("Licences", prose(f"weights {entry['licence']['weights']}; data {entry['licence']['data']}")),
     ]
     return text + "".join(f"- **{key}:** {value}\n" for key, value in facts if value) + "\n"
+
+
+def score_of(score):
+    """The mean and half of its interval; metrics of all clips together have none, and some predictors no metric."""
+    if score is None:
+        return ""
+    return f"{score['mean']:.4g}" + (f" ± {score['ci95']:.2g}" if score["ci95"] is not None else "")
 
 
 def sentence_on(training):

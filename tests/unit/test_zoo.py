@@ -49,6 +49,15 @@ def quick():
 
 
 @pytest.mark.slow
+def test_a_model_that_observes_label_maps_predicts_a_clip_of_its_data_set(tmp_path, capsys):
+    cli.execute(
+        ["predict", "--model", "hierarchical-shapes-32", "--horizon", "3", "--out", str(tmp_path / "future.npy")]
+    )
+    assert "true frames follow frame" in capsys.readouterr().out
+    assert np.load(tmp_path / "future.npy").shape == (3, 32, 32, 4)  # colours and label maps
+
+
+@pytest.mark.slow
 def test_the_command_reproduces_a_card(tmp_path):
     """To the digit on the stack that wrote the card, and within .1 % on the other; with LPIPS where it is installed."""
     cli.execute(["evaluate", "--model", QUICK, "--logdir", str(tmp_path), "--no-save-grid"])

@@ -21,7 +21,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--video",
         "--clip",
-        help="a video file, a folder of images or an array; default with --model: the clip that comes with it",
+        help="a video file, a folder of images or an array; default with --model: the clip that comes with it, or"
+        " test clip 0",
     )
     parser.add_argument(
         "--test-clip",
@@ -51,7 +52,7 @@ def run(options):
     from tfvp.evaluation import tables
     from tfvp.prediction import forecast
 
-    source, video, out = _read(options)
+    source, video, clip, out = _read(options)
     result = forecast.forecast(
         source,
         video,
@@ -62,7 +63,7 @@ def run(options):
         options.weights or "best",
         options.start,
         options.seed,
-        options.test_clip,
+        clip,
     )
     if result.scores:
         table = tables.text(tables.of_evaluation(result.scores))
@@ -73,20 +74,25 @@ def run(options):
 
 
 def _read(options):
-    """(the run or trained model, the video, the file to write)."""
+    """(the run or trained model, the video, the number of a test clip in its place, the file to write)."""
+    from tfvp import run as runs
+    from tfvp.datasets.build import build_dataset
+
     if options.test_clip is not None:
         if options.video:
             raise UserError("--video and --test-clip both name something to observe; give one of them")
         if not options.model:
-            return options.logdir, None, options.out
+            return options.logdir, None, options.test_clip, options.out
         trained = shelf.find(options.model)
-        return trained.path, None, options.out or f"{trained.name}_future.mp4"
+        return trained.path, None, options.test_clip, options.out or f"{trained.name}_future.mp4"
     if not options.model:
         if not options.video:
             raise UserError("--video names nothing to observe; give a video file, a folder of images or an array")
-        return options.logdir, options.video, options.out
+        return options.logdir, options.video, None, options.out
     trained = shelf.find(options.model)
-    video = options.video or trained.clip
+    video, clip = options.video or trained.clip, None
     if video is None:
-        raise UserError(f"no clip comes with {trained.name}; name a video with --video")
-    return trained.path, video, options.out or f"{trained.name}_future.mp4"
+        if not build_dataset(runs.find(trained.path).config).endless:
+            raise UserError(f"no clip comes with {trained.name}; name a video with --video")
+        clip = 0
+    return trained.path, video, clip, options.out or f"{trained.name}_future.mp4"

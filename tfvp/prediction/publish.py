@@ -51,7 +51,7 @@ def publish(
         limits: what it should not be used for, or cannot do.
         licence: of the weights. The data set's own is on the card besides.
         clip: whether a clip of the test split comes with it. Defaults to whether clips are computed, so that nobody
-            else's rights are touched.
+            else's rights are touched. None comes with a model that observes label maps.
         source: where the weights come from, a URL or a citation. The run of an imported checkpoint needs one: its card
             says this and the SHA-256 of what was imported, and nothing on a training that nobody here has seen.
 
@@ -90,7 +90,7 @@ def publish(
             if half and _largest_change(documents[0], document) <= TOLERANCE:
                 break
         dataset = build_dataset(config)
-        if dataset.endless if clip is None else clip:
+        if "labels" not in model.needs and (dataset.endless if clip is None else clip):
             _save_clip(made, run.config, model)
         card = {
             "name": name,
