@@ -94,6 +94,24 @@ def test_adam_in_one_kernel_is_keras_s(name, options):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("rule", ["keras", "pytorch"])
+def test_rates_and_momenta_are_computed_once_for_all_variables(rule):
+    optimizer = optimizers.build_optimizer(settings(schedule="one_cycle", adam_rule=rule), 100, 10)
+    variables = [tf.Variable([1.0, 2.0]) for _ in range(5)]
+    compat.build_optimizer(optimizer, variables)
+
+    @tf.function(autograph=False)
+    def update():
+        with optimizer.masked_by(tf.constant(True)):
+            compat.apply_reduced_gradients(optimizer, [tf.ones_like(v) for v in variables], variables)
+
+    kinds = [operation.type for operation in update.get_concrete_function().graph.get_operations()]
+    assert kinds.count("ResourceApplyAdam") == 5
+    assert 0 < kinds.count("Cos") <= 4  # each of both cycles has two phases
+    update()
+    assert all(np.all(variable.numpy() < [1.0, 2.0]) for variable in variables)
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_pytorch_s_adam_counts_updates_for_each_variable(devices):
     """Epsilon stands beside the corrected root, and a variable without gradient does not count the update."""

@@ -208,12 +208,14 @@ class IAM4VP(VideoModel):
             return super().make_train_function(force)
         if self.train_function is None or force:
             strategy = self.distribute_strategy
-            step = tf.function(self.frame_step, jit_compile=True) if self.compile_frame_step else self.frame_step
+            step = self.frame_step
+            if self.compile_frame_step:
+                step = tf.function(step, jit_compile=True, autograph=False)
 
             def run(batch, queued, number):
                 return strategy.run(step, args=(batch, queued, number))
 
-            update = tf.function(run, jit_compile=False)
+            update = tf.function(run, jit_compile=False, autograph=False)
 
             def train_function(iterator):
                 batch, queued = next(iterator), None

@@ -162,16 +162,14 @@ class ImageGenerator(VideoModel):
         """One call of a graph per chunk."""
         if self.train_function is None or force:
             strategy = self.distribute_strategy
-            compiled = functools.partial(tf.function, jit_compile=True) if self.compiled_by_xla else lambda f: f
+            graph = functools.partial(tf.function, autograph=False)
+            compiled = functools.partial(graph, jit_compile=True) if self.compiled_by_xla else lambda f: f
             first, step = compiled(self.before_first_chunk), compiled(self.chunk_step)
 
-            def begin(batch):
-                return strategy.run(first, args=(batch,))
+            def run(function, *arguments):
+                return strategy.run(function, args=arguments)
 
-            def run(batch, carried, start):
-                return strategy.run(step, args=(batch, carried, start))
-
-            begin, update = (tf.function(function, jit_compile=False) for function in (begin, run))
+            begin, update = (graph(functools.partial(run, one), jit_compile=False) for one in (first, step))
 
             def train_function(iterator):
                 batch = next(iterator)

@@ -159,7 +159,7 @@ def _with_momentum_cycle(cls, cycle, name):
     class WithMomentumCycle(cls):
         def update_step(self, *args):
             constant = getattr(self, attribute)
-            object.__setattr__(self, attribute, cycle(self.iterations))
+            object.__setattr__(self, attribute, getattr(self, "once", _now)("cycle", lambda: cycle(self.iterations)))
             try:
                 return super().update_step(*args)
             finally:
@@ -167,6 +167,11 @@ def _with_momentum_cycle(cls, cycle, name):
 
     WithMomentumCycle.__name__ = cls.__name__
     return WithMomentumCycle
+
+
+def _now(key, function):
+    """What `InOneKernel.once` is for optimizers that have no such method."""
+    return function()
 
 
 def _in_one_kernel(cls, rule):
@@ -191,7 +196,7 @@ def _in_one_kernel(cls, rule):
     """
 
     class InOneKernel(cls):
-        finite = None
+        finite = shared = None
 
         @property
         def masks_itself(self):
@@ -202,10 +207,22 @@ def _in_one_kernel(cls, rule):
         def masked_by(self, finite):
             """Within the context updates by gradients of zero leave variables as they are, unless `finite`."""
             object.__setattr__(self, "finite", finite)
+            object.__setattr__(self, "shared", {})
             try:
                 yield
             finally:
                 object.__setattr__(self, "finite", None)
+                object.__setattr__(self, "shared", None)
+
+        def once(self, key, function):
+            """`function()`, scalars that all variables share; within `masked_by` computed for the first of them."""
+            if self.shared is None:
+                return function()
+            # Keras 2 may compile the update of each variable on a GPU as a graph of its own.
+            place = tf.compat.v1.get_default_graph(), key
+            if place not in self.shared:
+                self.shared[place] = function()
+            return self.shared[place]
 
         def build(self, variables):
             super().build(variables)
@@ -217,34 +234,41 @@ def _in_one_kernel(cls, rule):
                 super().update_step(gradient, variable, *learning_rate)
                 return
             cast = functools.partial(tf.cast, dtype=variable.dtype)
+            rate, betas, used = self.once(variable.dtype, lambda: self._scalars(cast, *learning_rate))
+
+            def powers(updates):
+                return tf.pow(betas[0], updates), tf.pow(betas[1], updates)
+
             epsilon = cast(self.epsilon)
             if rule == "pytorch":
                 count = self.counts[compat.variable_index(self, variable)]
                 count.assign_add(tf.ones_like(count))
-                updates = cast(tf.convert_to_tensor(count))
-                epsilon *= tf.sqrt(1.0 - tf.pow(cast(self.beta_2), updates))
+                power_1, power_2 = powers(cast(tf.convert_to_tensor(count)))
+                epsilon *= tf.sqrt(1.0 - power_2)
             else:
-                updates = cast(self.iterations + 1)
+                power_1, power_2 = self.once(("powers", variable.dtype), lambda: powers(cast(self.iterations + 1)))
             momentum, velocity = compat.adam_moments(self, variable)
-            rate = cast(learning_rate[0] if learning_rate else self.learning_rate)
-            beta_1, beta_2 = cast(self.beta_1), cast(self.beta_2)
-            powers = tf.pow(beta_1, updates), tf.pow(beta_2, updates)
-            if self.finite is not None:  # m += (gradient - m) * (1 - beta_1), and so on: all of it is zero then
-                one = tf.ones_like(beta_1)
-                rate = tf.where(self.finite, rate, 0.0 * one)
-                beta_1, beta_2 = tf.where(self.finite, beta_1, one), tf.where(self.finite, beta_2, one)
             tf.raw_ops.ResourceApplyAdam(
                 var=compat.backing_variable(variable).handle,
                 m=compat.backing_variable(momentum).handle,
                 v=compat.backing_variable(velocity).handle,
-                beta1_power=powers[0],
-                beta2_power=powers[1],
+                beta1_power=power_1,
+                beta2_power=power_2,
                 lr=rate,
-                beta1=beta_1,
-                beta2=beta_2,
+                beta1=used[0],
+                beta2=used[1],
                 epsilon=epsilon,
                 grad=cast(gradient),
             )
+
+        def _scalars(self, cast, *learning_rate):
+            """(rate, (beta_1, beta_2), the same two as the update takes them)."""
+            rate = cast(learning_rate[0] if learning_rate else self.learning_rate)
+            betas = used = cast(self.beta_1), cast(self.beta_2)
+            if self.finite is not None:  # m += (gradient - m) * (1 - beta_1), and so on: all of it is zero then
+                one = tf.ones_like(rate)
+                rate, *used = (tf.where(self.finite, x, y) for x, y in ((rate, 0.0 * one), *((b, one) for b in betas)))
+            return rate, betas, used
 
     InOneKernel.__name__ = cls.__name__
     return InOneKernel
