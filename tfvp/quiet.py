@@ -57,6 +57,11 @@ def prefer_onednn():
         os.environ.setdefault(ONEDNN, "1")
 
 
+def onednn():
+    """Whether the environment turns oneDNN's kernels on."""
+    return os.environ.get(ONEDNN) == "1"
+
+
 @contextlib.contextmanager
 def hidden(module):
     """A context in which a module that is not imported yet cannot be."""

@@ -176,7 +176,7 @@ def describe_environment(devices: list[str]) -> dict:
         "platform": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),
-        "onednn": os.environ.get(quiet.ONEDNN),
+        "onednn": quiet.onednn(),
         "devices": list(devices),
     }
 

@@ -95,7 +95,7 @@ def test_onednn_is_on_where_tensorflow_has_it_unless_it_is_turned_off(monkeypatc
     monkeypatch.setattr(quiet.os, "environ", {} if given is None else {quiet.ONEDNN: given})
     monkeypatch.setattr(quiet.platform, "machine", lambda: machine)
     quiet.prefer_onednn()
-    assert quiet.os.environ.get(quiet.ONEDNN) == then
+    assert quiet.os.environ.get(quiet.ONEDNN) == then and quiet.onednn() == (then == "1")
 
 
 def test_the_last_words_of_a_dying_process_arrive():

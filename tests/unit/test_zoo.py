@@ -15,6 +15,7 @@ from tfvp import cli, config, video_io
 from tfvp.errors import UserError
 from tfvp.models import named_weights
 from tfvp.models.build import make_model
+from tfvp.prediction import publish
 from tfvp.training import initial
 from tfvp.zoo import shelf
 
@@ -55,6 +56,9 @@ def test_a_model_that_observes_label_maps_predicts_a_clip_of_its_data_set(tmp_pa
     )
     assert "true frames follow frame" in capsys.readouterr().out
     assert np.load(tmp_path / "future.npy").shape == (3, 32, 32, 4)  # colours and label maps
+    run = shelf.run_of("hierarchical-shapes-32", tmp_path)
+    with pytest.raises(UserError, match="leave --clip out"):
+        publish.publish(run, "mine", tmp_path / "zoo", clip=True)
 
 
 @pytest.mark.slow

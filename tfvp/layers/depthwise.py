@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp import compat
+from tfvp import compat, quiet
 from tfvp.layers import per_frame
 
 LARGE = 5  # side of the smallest kernel whose gradient is quicker this way; for 3x3, moving the batch costs more
@@ -13,7 +13,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` of stride 1, same padding and one output per channel.
 
     Values are the same. On a CPU oneDNN takes seven times as long for the gradient of a large kernel as for
-    the forward pass; here that gradient is a forward pass, too.
+    the forward pass; here that gradient is a forward pass, too. Without oneDNN, or with a GPU, the layer is Keras's.
     """
 
     def __init__(self, side, dilation_rate=1, **kwargs):
@@ -21,7 +21,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, inputs):
         side, rate = self.kernel_size[0], self.dilation_rate[0]
-        if side < LARGE or inputs.dtype != tf.float32 or tf.config.list_physical_devices("GPU"):
+        gains = side >= LARGE and inputs.dtype == tf.float32 and quiet.onednn()
+        if not gains or tf.config.list_physical_devices("GPU"):
             return super().call(inputs)
         outputs = convolved(inputs, tf.convert_to_tensor(compat.depthwise_kernel(self)), rate)
         return outputs + self.bias if self.use_bias else outputs

@@ -51,7 +51,7 @@ def publish(
         limits: what it should not be used for, or cannot do.
         licence: of the weights. The data set's own is on the card besides.
         clip: whether a clip of the test split comes with it. Defaults to whether clips are computed, so that nobody
-            else's rights are touched. None comes with a model that observes label maps.
+            else's rights are touched; False for a model that observes label maps.
         source: where the weights come from, a URL or a citation. The run of an imported checkpoint needs one: its card
             says this and the SHA-256 of what was imported, and nothing on a training that nobody here has seen.
 
@@ -59,8 +59,8 @@ def publish(
         The trained model.
 
     Raises:
-        UserError: the name is not a name or taken, the run has no weights, or was imported and has no source, or its
-            data are missing.
+        UserError: the name is not a name or taken, the run has no weights, or was imported and has no source, its data
+            are missing, or a clip is asked for that would lack the label maps that the model observes.
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"{name!r} cannot be a model's name; take lower-case letters, digits and hyphens")
@@ -72,6 +72,11 @@ def publish(
     if imported is not None and not source:
         raise UserError(f"{run.path} was imported; say where its checkpoint comes from: --source URL, or a citation")
     model = load_run(run.path)
+    if clip and "labels" in model.needs:
+        raise UserError(
+            f"no clip can come with {name}, which observes label maps beside the frames; leave --clip out, and"
+            " `tfvp predict --model` takes the first clip of its data set"
+        )
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as scratch:
         made, logs = pathlib.Path(scratch) / name, pathlib.Path(scratch) / "logs"
         config = _portable(run.config, name)

@@ -159,7 +159,7 @@ def _with_momentum_cycle(cls, cycle, name):
     class WithMomentumCycle(cls):
         def update_step(self, *args):
             constant = getattr(self, attribute)
-            object.__setattr__(self, attribute, getattr(self, "once", _now)("cycle", lambda: cycle(self.iterations)))
+            object.__setattr__(self, attribute, _once(self, "cycle", lambda: cycle(self.iterations)))
             try:
                 return super().update_step(*args)
             finally:
@@ -169,9 +169,16 @@ def _with_momentum_cycle(cls, cycle, name):
     return WithMomentumCycle
 
 
-def _now(key, function):
-    """What `InOneKernel.once` is for optimizers that have no such method."""
-    return function()
+def _once(optimizer, key, function):
+    """`function()`, scalars that all variables share: within `InOneKernel.masked_by` computed for the first of them."""
+    shared = getattr(optimizer, "shared", None)
+    if shared is None:
+        return function()
+    # Keras 2 may compile the update of each variable on a GPU as a graph of its own.
+    place = tf.compat.v1.get_default_graph(), key
+    if place not in shared:
+        shared[place] = function()
+    return shared[place]
 
 
 def _in_one_kernel(cls, rule):
@@ -214,16 +221,6 @@ def _in_one_kernel(cls, rule):
                 object.__setattr__(self, "finite", None)
                 object.__setattr__(self, "shared", None)
 
-        def once(self, key, function):
-            """`function()`, scalars that all variables share; within `masked_by` computed for the first of them."""
-            if self.shared is None:
-                return function()
-            # Keras 2 may compile the update of each variable on a GPU as a graph of its own.
-            place = tf.compat.v1.get_default_graph(), key
-            if place not in self.shared:
-                self.shared[place] = function()
-            return self.shared[place]
-
         def build(self, variables):
             super().build(variables)
             if rule == "pytorch" and not hasattr(self, "counts"):
@@ -234,7 +231,7 @@ def _in_one_kernel(cls, rule):
                 super().update_step(gradient, variable, *learning_rate)
                 return
             cast = functools.partial(tf.cast, dtype=variable.dtype)
-            rate, betas, used = self.once(variable.dtype, lambda: self._scalars(cast, *learning_rate))
+            rate, betas, used = _once(self, variable.dtype, lambda: self._scalars(cast, *learning_rate))
 
             def powers(updates):
                 return tf.pow(betas[0], updates), tf.pow(betas[1], updates)
@@ -246,7 +243,7 @@ def _in_one_kernel(cls, rule):
                 power_1, power_2 = powers(cast(tf.convert_to_tensor(count)))
                 epsilon *= tf.sqrt(1.0 - power_2)
             else:
-                power_1, power_2 = self.once(("powers", variable.dtype), lambda: powers(cast(self.iterations + 1)))
+                power_1, power_2 = _once(self, ("powers", variable.dtype), lambda: powers(cast(self.iterations + 1)))
             momentum, velocity = compat.adam_moments(self, variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=compat.backing_variable(variable).handle,
