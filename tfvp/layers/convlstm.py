@@ -8,7 +8,7 @@ that are generated one by one.
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import initializers, unroll
+from tfvp.layers import initializers, unroll, winograd
 
 
 def hard_sigmoid(x):
@@ -17,6 +17,10 @@ def hard_sigmoid(x):
 
 
 GATE_ACTIVATIONS = {"sigmoid": tf.sigmoid, "hard_sigmoid": hard_sigmoid}
+
+
+def _same(x, kernel):
+    return tf.nn.conv2d(x, kernel, 1, "SAME")
 
 
 class ConvLSTM(keras.layers.Layer):
@@ -96,20 +100,20 @@ class ConvLSTM(keras.layers.Layer):
 
         `kernels`: from `kernels`, for a recomputed block in a loop, which cannot read variables again.
         """
-        kernel, recurrent_kernel = kernels or (self.kernel, self.recurrent_kernel)
+        kernel, recurrent_kernel = kernels or (None, None)
         return self._recur(None if inputs is None else self.project(inputs, kernel), state, recurrent_kernel)
 
     def free_run(self, steps, state):
         """Without inputs, for a number of steps: (outputs [B, steps, H, W, F], the state after them)."""
         return unroll.generate(lambda at_t, _: self.step(None, at_t), state, steps, like=state["h"])
 
-    def kernels(self):
-        """The values of both kernels."""
-        return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.recurrent_kernel)
+    def kernels(self, height, width):
+        """Both kernels as the convolutions of feature maps of that size take them."""
+        return tuple(self._prepared(kernel, height, width) for kernel in (self.kernel, self.recurrent_kernel))
 
     def project(self, inputs, kernel=None):
         """The inputs' share of the gates' pre-activations, [N, H, W, 4 F]."""
-        projected = self._convolve(inputs, self.kernel if kernel is None else kernel)
+        projected = self._convolve(inputs, self._once(self.kernel, inputs) if kernel is None else kernel)
         if self.input_bias is not None:
             projected += tf.cast(self.input_bias, projected.dtype)
         return projected
@@ -117,11 +121,22 @@ class ConvLSTM(keras.layers.Layer):
     def call(self, inputs, state):
         return self.sequence(inputs, state)
 
+    def _prepared(self, kernel, height, width):
+        kernel = tf.cast(kernel, self.compute_dtype)
+        gains = winograd.gains((height, width), kernel.shape, kernel.dtype)
+        return winograd.transformed(kernel) if gains else kernel
+
+    def _once(self, kernel, x):
+        height, width = x.shape[1:3]
+        return unroll.once((id(kernel), height, width), lambda: self._prepared(kernel, height, width))
+
     def _convolve(self, x, kernel):
-        return tf.nn.conv2d(tf.cast(x, self.compute_dtype), tf.cast(kernel, self.compute_dtype), 1, "SAME")
+        convolve = winograd.conv2d if kernel.shape.rank == 3 else _same
+        return convolve(tf.cast(x, self.compute_dtype), kernel)
 
     def _recur(self, projected, state, recurrent_kernel=None):
-        gates = self._convolve(state["h"], self.recurrent_kernel if recurrent_kernel is None else recurrent_kernel)
+        h = state["h"]
+        gates = self._convolve(h, self._once(self.recurrent_kernel, h) if recurrent_kernel is None else recurrent_kernel)
         bias = self.state_bias if projected is not None else self.input_bias
         if projected is not None:
             gates += projected

@@ -289,7 +289,7 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         context = min(self.context, video.shape[1] - 1)
         one_step, state = self.read(inputs[:, :context], self.zero_state(tf.shape(video)[0]))
 
-        kernels = [layer.kernels() for layer in self.recurrent]
+        kernels = [layer.kernels(*self.grid[:2]) for layer in self.recurrent]
 
         def step(at_t, state):
             true, read_truth = at_t

@@ -1,0 +1,186 @@
+"""Convolutions of stride 1 by Winograd's algorithm, for CPUs: fewer products, in large matrix products.
+
+With A, G and B of Toom and Cook for tiles of m = 4 outputs and a kernel of side r, a = m + r - 1, a tile is
+
+    Y = A' [sum_c (G k_c G') o (B' x_c B)] A
+
+with ' the transpose and o the element-wise product (Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308, section 4).
+The sum over channels is a matrix product for each of the a^2 places in a transformed tile. An output takes a^2 / m^2
+products instead of r^2: 2.25 instead of 9, or 4 instead of 25. So do both gradients, by the transposed transforms.
+
+Rounding errors in float32 are about four times those of the direct sum, at most some 4e-5 of the outputs' standard
+deviation. Where one convolution is slower this way, or a GPU is there, whose library chooses for itself, it is done
+directly. TFVP_WINOGRAD=0 in the environment does so everywhere.
+"""
+
+import contextlib
+import contextvars
+import fractions
+import functools
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfvp.layers import per_frame
+
+TILE = 4
+POINTS = (0, 1, -1, 2, -2, fractions.Fraction(1, 2), fractions.Fraction(-1, 2))  # and infinity
+LARGEST = 32  # side of the feature maps up to which the transforms are cheap beside the products
+CHANNELS = {3: 64, 5: 32}  # fewest input and output channels at which a kernel of that side gains
+
+_direct = contextvars.ContextVar("direct", default=False)
+
+
+@contextlib.contextmanager
+def direct():
+    """Context manager: what is traced within it has ordinary convolutions, for graphs that go to other machines."""
+    token = _direct.set(True)
+    try:
+        yield
+    finally:
+        _direct.reset(token)
+
+
+def gains(image_shape, kernel_shape, dtype):
+    """Whether a same-padded convolution is quicker this way.
+
+    Args:
+        image_shape: (height, width) of the feature maps; None where unknown.
+        kernel_shape: (side, side, channels, filters).
+        dtype: of the computation.
+    """
+    height, width = image_shape
+    side, other, channels, filters = kernel_shape
+    if _direct.get() or os.environ.get("TFVP_WINOGRAD") == "0" or tf.config.list_physical_devices("GPU"):
+        return False
+    known = None not in (height, width) and TILE <= height <= LARGEST and TILE <= width <= LARGEST
+    fits = side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
+    return known and fits and tf.as_dtype(dtype) == tf.float32
+
+
+def transformed(kernel):
+    """G k G' of a kernel [r, r, C, K]: [a * a, C, K]. A loop needs it once."""
+    side, _, channels, filters = kernel.shape
+    g = tf.constant(matrices(side)[1], tf.float32)
+    tiled = side + TILE - 1
+    rows = tf.matmul(g, tf.reshape(kernel, [side, -1]))
+    both = tf.matmul(g, tf.reshape(rows, [tiled, side, channels * filters]))
+    return tf.reshape(both, [tiled * tiled, channels, filters])
+
+
+def conv2d(images, kernel):
+    """The same-padded convolution of [N, H, W, C] with a kernel that is `transformed`: [N, H, W, K], all float32.
+
+    H and W must be known while tracing. Transformed images are not kept for the backward pass, as they are a^2 / m^2
+    times as large as the images.
+    """
+
+    @tf.custom_gradient
+    def operation(images, kernel):
+        plan = _Plan(images.shape[1:3], kernel.shape)
+
+        def gradients(upstream):
+            products = plan.from_outputs(upstream)
+            to_images = plan.to_images(tf.matmul(products, kernel, transpose_b=True))
+            return to_images, tf.matmul(plan.from_images(images), products, transpose_a=True)
+
+        return plan.to_outputs(tf.matmul(plan.from_images(images), kernel)), gradients
+
+    return operation(images, kernel)
+
+
+class _Plan:
+    """The linear maps between feature maps and transformed tiles, and their transposes.
+
+    Transformed tiles are [a * a, N * tiles, channels]. Images are transformed along each side by one matrix that
+    holds the tiles' overlap and the padding; outputs tile by tile.
+    """
+
+    def __init__(self, size, kernel_shape):
+        self.height, self.width = size
+        places, self.channels, self.filters = kernel_shape
+        self.tiled = round(places**0.5)
+        side = self.tiled - TILE + 1
+        self.rows, self.columns = -(-self.height // TILE), -(-self.width // TILE)
+        self.in_rows, self.in_columns = (tf.constant(overlapping(n, side)) for n in size)
+        self.out = tf.constant(matrices(side)[0], tf.float32)
+
+    def from_images(self, images):
+        """B' x B: [N, H, W, C] -> [a * a, N * tiles, C]."""
+        a, rows, columns, c = self.tiled, self.rows, self.columns, self.channels
+        x = tf.matmul(self.in_rows, tf.reshape(images, [-1, self.height, self.width * c]))
+        x = tf.matmul(self.in_columns, tf.reshape(x, [-1, self.width, c]))
+        x = tf.transpose(tf.reshape(x, [-1, a, rows, a, columns * c]), [1, 3, 0, 2, 4])
+        return tf.reshape(x, [a * a, -1, c])
+
+    def to_images(self, tiles):
+        """The transpose of `from_images`."""
+        a, rows, columns, c = self.tiled, self.rows, self.columns, self.channels
+        x = tf.transpose(tf.reshape(tiles, [a, a, -1, rows, columns * c]), [2, 0, 3, 1, 4])
+        x = tf.matmul(self.in_columns, tf.reshape(x, [-1, a * columns, c]), transpose_a=True)
+        x = tf.matmul(self.in_rows, tf.reshape(x, [-1, a * rows, self.width * c]), transpose_a=True)
+        return tf.reshape(x, [-1, self.height, self.width, c])
+
+    def to_outputs(self, tiles):
+        """A' M A: [a * a, N * tiles, K] -> [N, H, W, K]."""
+        a, rows, columns, k = self.tiled, self.rows, self.columns, self.filters
+        y = tf.matmul(self.out, tf.reshape(tiles, [a, a, -1]))
+        y = tf.matmul(self.out, tf.reshape(y, [a, -1]))
+        y = tf.transpose(tf.reshape(y, [TILE, TILE, -1, rows, columns, k]), [2, 3, 0, 4, 1, 5])
+        return tf.reshape(y, [-1, rows * TILE, columns * TILE, k])[:, : self.height, : self.width]
+
+    def from_outputs(self, outputs):
+        """The transpose of `to_outputs`."""
+        a, rows, columns, k = self.tiled, self.rows, self.columns, self.filters
+        rest = [rows * TILE - self.height, columns * TILE - self.width]
+        if any(rest):
+            outputs = tf.pad(outputs, [[0, 0], [0, rest[0]], [0, rest[1]], [0, 0]])
+        y = tf.transpose(tf.reshape(outputs, [-1, rows, TILE, columns, TILE, k]), [2, 4, 0, 1, 3, 5])
+        y = tf.matmul(self.out, tf.reshape(y, [TILE, -1]), transpose_a=True)
+        y = tf.matmul(self.out, tf.reshape(y, [a, TILE, -1]), transpose_a=True)
+        return tf.reshape(y, [a * a, -1, k])
+
+
+@functools.lru_cache(maxsize=None)
+def overlapping(size, side):
+    """B' for every tile along an axis of length `size`, with zeros beyond it: [a * tiles, size] float32."""
+    transform = matrices(side)[2]
+    tiled, tiles = len(transform), -(-size // TILE)
+    matrix = np.zeros((tiled, tiles, size))
+    for tile in range(tiles):
+        first = tile * TILE - side // 2
+        inside = [n for n in range(tiled) if 0 <= first + n < size]
+        matrix[:, tile, [first + n for n in inside]] = transform[:, inside]
+    return matrix.reshape(tiled * tiles, size).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=None)
+def matrices(side):
+    """(A' [m, a], G [a, r], B' [a, a]) for kernels of side r, float64.
+
+    A tile is the transpose of a product of polynomials of degrees m - 1 and r - 1, which is known by its values at
+    a - 1 points and its leading coefficient. Rows of B' are scaled to the size of 1 by powers of two, those of G back.
+    """
+    tiled = TILE + side - 1
+    points = [fractions.Fraction(p) for p in POINTS[: tiled - 1]]
+    leading = [float(i == TILE - 1) for i in range(TILE)]
+    out = np.array([[float(p**i) for p in points] + [leading[i]] for i in range(TILE)])
+    kernel, images = [], []
+    for p in points:
+        others = [q for q in points if q != p]
+        kernel.append([float(p**i / np.prod([p - q for q in others])) for i in range(side)])
+        images.append([*_with_roots(others), 0.0])
+    kernel.append([float(i == side - 1) for i in range(side)])
+    images.append(_with_roots(points))
+    scale = 2.0 ** np.round(np.log2(np.abs(images).max(axis=1, keepdims=True)))
+    return out, np.array(kernel) * scale, np.array(images) / scale
+
+
+def _with_roots(roots):
+    """Coefficients of prod (x - root), from that of x^0 up."""
+    coefficients = [fractions.Fraction(1)]
+    for root in roots:
+        shifted = [fractions.Fraction(0), *coefficients]
+        coefficients = [high - root * low for high, low in zip(shifted, [*coefficients, fractions.Fraction(0)])]
+    return [float(c) for c in coefficients]
