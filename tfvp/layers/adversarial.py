@@ -6,7 +6,7 @@
 import tensorflow as tf
 
 from tfvp import compat
-from tfvp.layers import vgg
+from tfvp.layers import convolution, vgg
 
 PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 CONFIDENCE_ERROR = 0.02  # squared error over RGB in [-1, 1] below which the reference flow of a pixel counts
@@ -81,7 +81,7 @@ def perceptual(fake, real):
     features = []
     for video in (fake, tf.stop_gradient(real)):
         frames = tf.reshape(tf.cast(video, tf.float32), [-1, *video.shape[2:]])
-        features.append(vgg.features(frames, vgg.layers(), first=True))
+        features.append(vgg.features(frames, vgg.layers(), first=True, convolve=convolution.same))
     batch = tf.shape(fake)[0]
     distances = [
         weight * example_mean(tf.reshape(tf.abs(ours - tf.stop_gradient(theirs)), [batch, -1]))

@@ -136,7 +136,9 @@ class ConvLSTM(keras.layers.Layer):
 
     def _recur(self, projected, state, recurrent_kernel=None):
         h = state["h"]
-        gates = self._convolve(h, self._once(self.recurrent_kernel, h) if recurrent_kernel is None else recurrent_kernel)
+        gates = self._convolve(
+            h, self._once(self.recurrent_kernel, h) if recurrent_kernel is None else recurrent_kernel
+        )
         bias = self.state_bias if projected is not None else self.input_bias
         if projected is not None:
             gates += projected

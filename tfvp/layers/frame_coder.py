@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import latent, recompute
+from tfvp.layers.convolution import Conv2D
 from tfvp.layers.residual import ResidualCell
 
 LADDER = ((4, 256, 8), (8, 128, 4), (16, 64, 2))  # (grid at 64x64 pixels, channels, latents per cell)
@@ -39,9 +40,7 @@ class ConvEncoder(keras.layers.Layer):
     def __init__(self, width=32, cells="none", **kwargs):
         super().__init__(**kwargs)
         self.width = width
-        self.convs = [
-            keras.layers.Conv2D(width * 2**i, 4, strides=2, padding="valid", activation=leaky_relu) for i in range(4)
-        ]
+        self.convs = [Conv2D(width * 2**i, 4, strides=2, padding="valid", activation=leaky_relu) for i in range(4)]
         self.cell = ResidualCell(width, cells) if cells != "none" else None
         self.features = 2 * 2 * 8 * width
 
@@ -118,9 +117,7 @@ class LadderEncoder(keras.layers.Layer):
     def __init__(self, width=32, cells="nvae", **kwargs):
         super().__init__(**kwargs)
         self.width, self.features = width, 32 * width
-        self.convs = [
-            keras.layers.Conv2D(width * 2**i, 4, strides=2, padding="same", activation=leaky_relu) for i in range(4)
-        ]
+        self.convs = [Conv2D(width * 2**i, 4, strides=2, padding="same", activation=leaky_relu) for i in range(4)]
         self.cell = ResidualCell(width, cells) if cells != "none" else None
         self.dense = keras.layers.Dense(self.features)
 
@@ -170,16 +167,15 @@ class LadderDecoder(keras.layers.Layer):
         zero = {"kernel_initializer": "zeros", "dtype": "float32"}
         self.priors, self.mixers, self.posteriors, self.injectors = [], [], [], []
         for g in range(groups):
-            self.priors.append(keras.layers.Conv2D(2 * LADDER[g][2], 3, padding="same", **zero))
-            self.mixers.append(keras.layers.Conv2D(self.filters[g], 3, padding="same", activation=tf.nn.swish))
-            self.posteriors.append(keras.layers.Conv2D(2 * LADDER[g][2], 1, **zero))
-            self.injectors.append(keras.layers.Conv2D(self.filters[g], 1))
+            self.priors.append(Conv2D(2 * LADDER[g][2], 3, padding="same", **zero))
+            self.mixers.append(Conv2D(self.filters[g], 3, padding="same", activation=tf.nn.swish))
+            self.posteriors.append(Conv2D(2 * LADDER[g][2], 1, **zero))
+            self.injectors.append(Conv2D(self.filters[g], 1))
         self.cells = [ResidualCell(filters, "nvae") for filters in (*self.filters, width)]
         self.growers = [
-            keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
-            for filters in (*self.filters[1:], width)
+            Conv2D(filters, 3, padding="same", activation=tf.nn.swish) for filters in (*self.filters[1:], width)
         ]
-        self.output_conv = keras.layers.Conv2D(
+        self.output_conv = Conv2D(
             channels, 3, padding="same", activation=activation, bias_initializer=dark(activation), dtype="float32"
         )
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import initializers, recompute
+from tfvp.layers.convolution import Conv2D
 from tfvp.layers.depthwise import DepthwiseConv2D
 from tfvp.layers.per_frame import sizes
 from tfvp.layers.simvp import exact_gelu, strides
@@ -26,7 +27,7 @@ class ConvUnit(keras.layers.Layer):
         self.filters = filters
         self.stride = stride
         self.upsample = upsample
-        self.conv = keras.layers.Conv2D(
+        self.conv = Conv2D(
             4 * filters if upsample else filters,
             3,
             strides=stride,
@@ -36,7 +37,7 @@ class ConvUnit(keras.layers.Layer):
         # Apart from the first input's convolution, so that it can be kept while that input changes.
         self.skip_conv = None
         if skip:
-            self.skip_conv = keras.layers.Conv2D(
+            self.skip_conv = Conv2D(
                 filters, 3, padding="same", use_bias=False, kernel_initializer=initializers.normal()
             )
         self.skip = skip
@@ -128,7 +129,7 @@ class LargeKernelAttention(keras.layers.Layer):
         channels = input_shape[-1]
         self.local = DepthwiseConv2D(5, **initializers.torch_depthwise(5))
         self.wide = DepthwiseConv2D(7, dilation_rate=3, **initializers.torch_depthwise(7))
-        self.mix = keras.layers.Conv2D(channels, 1, **initializers.torch_default(channels))
+        self.mix = Conv2D(channels, 1, **initializers.torch_default(channels))
         for layer in (self.local, self.wide, self.mix):
             layer.build((None, None, None, channels))
         self.built = True
@@ -202,7 +203,7 @@ class BottleBlock(QueryBlock):
         self.pairs = observed == queued
 
         def pointwise(use_bias):
-            return keras.layers.Conv2D(observed, 1, use_bias=use_bias, **initializers.torch_default(observed + queued))
+            return Conv2D(observed, 1, use_bias=use_bias, **initializers.torch_default(observed + queued))
 
         self.depthwise = [
             DepthwiseConv2D(7, use_bias=False, **initializers.torch_depthwise(7, 2 if self.pairs else 1))
@@ -243,9 +244,7 @@ class Refinement(keras.layers.Layer):
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        self.into, self.out = (
-            keras.layers.Conv2D(channels, 1, **initializers.torch_default(channels)) for _ in range(2)
-        )
+        self.into, self.out = (Conv2D(channels, 1, **initializers.torch_default(channels)) for _ in range(2))
         self.attention = LargeKernelAttention()
         for layer in (self.into, self.attention, self.out):
             layer.build((None, None, None, channels))

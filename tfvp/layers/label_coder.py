@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import recompute, split_conv
+from tfvp.layers.convolution import Conv2D
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.svg_coder import grouped, normal_weights
 
@@ -37,7 +38,7 @@ INITIALIZERS = {"normal": normal_weights, "he": keras.initializers.HeNormal}
 
 def conv3x3(filters, initializer, **kwargs):
     """A 3x3 convolution that begins as `INITIALIZERS` says."""
-    return keras.layers.Conv2D(filters, 3, padding="same", kernel_initializer=INITIALIZERS[initializer](), **kwargs)
+    return Conv2D(filters, 3, padding="same", kernel_initializer=INITIALIZERS[initializer](), **kwargs)
 
 
 class LabelEncoder(keras.layers.Layer):

@@ -3,6 +3,8 @@
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp.layers.convolution import Conv2D
+
 BRANCH_SCALE = 0.1
 
 
@@ -20,8 +22,8 @@ class ResidualCell(keras.layers.Layer):
     def __init__(self, filters, mode="nvae", **kwargs):
         super().__init__(**kwargs)
         self.mode = mode
-        self.conv_a = keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
-        self.conv_b = keras.layers.Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
+        self.conv_a = Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
+        self.conv_b = Conv2D(filters, 3, padding="same", activation=tf.nn.swish)
         self.reduce = keras.layers.Dense(max(filters // 16, 4), activation="relu")
         self.expand = keras.layers.Dense(filters, activation="sigmoid")
 

@@ -5,6 +5,7 @@ from tensorflow import keras
 
 from tfvp.layers import initializers
 from tfvp.layers.batch_norm import BatchNormalization
+from tfvp.layers.convolution import Conv2D
 from tfvp.layers.depthwise import DepthwiseConv2D
 from tfvp.layers.per_frame import sizes
 
@@ -48,7 +49,7 @@ class NormedConv(keras.layers.Layer):
         self.filters = filters
         self.stride = stride
         self.upsample = upsample
-        self.conv = keras.layers.Conv2D(
+        self.conv = Conv2D(
             4 * filters if upsample else filters,
             3,
             strides=stride,
@@ -83,7 +84,7 @@ class GatedBlock(keras.layers.Layer):
         self.channels, self.ratio = channels, ratio
 
         def pointwise(filters):
-            return keras.layers.Conv2D(filters, 1, kernel_initializer=initializers.he_fan_out(filters))
+            return Conv2D(filters, 1, kernel_initializer=initializers.he_fan_out(filters))
 
         def depthwise(side, **options):
             return DepthwiseConv2D(side, depthwise_initializer=initializers.he_fan_out(side**2), **options)
@@ -98,7 +99,7 @@ class GatedBlock(keras.layers.Layer):
         self.mix = depthwise(3)
         self.resize = None
         if out != channels:  # outside of what the published block draws itself, so by PyTorch's default
-            self.resize = keras.layers.Conv2D(out, 1, **initializers.torch_default(channels))
+            self.resize = Conv2D(out, 1, **initializers.torch_default(channels))
 
     def build(self, input_shape):
         small, large = (None, None, None, self.channels), (None, None, None, self.ratio * self.channels)

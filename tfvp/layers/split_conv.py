@@ -6,7 +6,7 @@ conv(concat([x, kept])) = of_first(x) + of_last(kept).
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import unroll
+from tfvp.layers import unroll, winograd
 
 
 def of_first(layer, images):
@@ -29,13 +29,19 @@ def of_last(layer, images):
 
 def _convolved(layer, images, channels):
     transpose = isinstance(layer, keras.layers.Conv2DTranspose)
+    kept = range(layer.kernel.shape[3 if transpose else 2])[channels]
+    shape = (*layer.kernel_size, len(kept), layer.filters)
+    gains = not transpose and {*layer.strides} == {1} and winograd.gains(images.shape[1:3], shape, images.dtype)
 
     def part():
         kernel = tf.cast(tf.convert_to_tensor(layer.kernel), images.dtype)
-        return kernel[..., channels] if transpose else kernel[:, :, channels]
+        kernel = kernel[..., channels] if transpose else kernel[:, :, channels]
+        return winograd.transformed(kernel) if gains else kernel
 
     # A copy of the kernel, which in a rollout would take more than a quarter of the time if each frame made its own.
     kernel = unroll.once((id(layer), channels.start, channels.stop, images.dtype), part)
+    if gains:
+        return winograd.conv2d(images, kernel)
     if not transpose:
         return tf.nn.conv2d(images, kernel, layer.strides, "SAME")
     size = tf.shape(images)

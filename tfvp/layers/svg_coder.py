@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import recompute, split_conv
+from tfvp.layers.convolution import Conv2D
 from tfvp.layers.per_frame import per_frame
 from tfvp.layers.timed_norm import TimedBatchNorm
 
@@ -54,7 +55,7 @@ class ConvBlock(keras.layers.Layer):
         self, filters, kernel, strides=1, padding="same", activation=leaky_relu, transpose=False, norm=True, **kwargs
     ):
         super().__init__(**kwargs)
-        kind = keras.layers.Conv2DTranspose if transpose else keras.layers.Conv2D
+        kind = keras.layers.Conv2DTranspose if transpose else Conv2D
         self.conv = kind(filters, kernel, strides=strides, padding=padding, kernel_initializer=normal_weights())
         self.norm = TimedBatchNorm() if norm else None
         self.activation, self.filters = activation, filters

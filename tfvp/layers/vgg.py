@@ -6,18 +6,20 @@ import tensorflow as tf
 
 from tfvp import weights
 from tfvp.errors import UserError
+from tfvp.layers import convolution
 
 BLOCKS = (2, 2, 3, 3, 3)
 WEIGHTS = "lpips_vgg"  # the file that also holds LPIPS's heads
 
 
-def features(x, layers, first=False):
+def features(x, layers, first=False, convolve=convolution.direct):
     """Activations of the five blocks.
 
     Args:
         x: [N, H, W, 3] float32, as the caller has normalised it.
         layers: 13 pairs of a kernel and a bias.
         first: those of the first convolution of each block, instead of the last.
+        convolve: `convolution.direct`, as metrics need it, or `convolution.same`, which is quicker in training.
 
     Returns:
         A list of five tensors.
@@ -27,7 +29,7 @@ def features(x, layers, first=False):
         if block:
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         for number, (kernel, bias) in enumerate(layers[position : position + count]):
-            x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + bias)
+            x = tf.nn.relu(convolve(x, kernel) + bias)
             if number == (0 if first else count - 1):
                 taps.append(x)
         position += count

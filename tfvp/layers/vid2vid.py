@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp import compat
-from tfvp.layers import initializers
+from tfvp.layers import initializers, unroll, winograd
 from tfvp.layers.per_frame import per_frame
 
 EPSILON = 1e-5
@@ -68,6 +68,9 @@ class Conv(keras.layers.Layer):
     def _convolve(self, x):
         if self.pad:
             x = tf.pad(x, [[0, 0], [self.pad] * 2, [self.pad] * 2, [0, 0]], self.kind.upper())
+        if self.strides == 1 and not self.transpose and winograd.gains(x.shape[1:3], self.kernel.shape, x.dtype):
+            tiles = unroll.once((id(self), "winograd"), lambda: winograd.transformed(self.kernel))
+            return winograd.conv2d(x, tiles, "VALID") + tf.convert_to_tensor(self.bias)
         kernel, bias = (tf.cast(tf.convert_to_tensor(w), x.dtype) for w in (self.kernel, self.bias))
         if not self.transpose:
             return tf.nn.conv2d(x, kernel, self.strides, "VALID") + bias

@@ -22,28 +22,41 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfvp.layers import per_frame
-
 TILE = 4
 POINTS = (0, 1, -1, 2, -2, fractions.Fraction(1, 2), fractions.Fraction(-1, 2))  # and infinity
-LARGEST = 32  # side of the feature maps up to which the transforms are cheap beside the products
+LARGEST = 32  # side of the feature maps up to which an output gains,
+LARGEST_TRAINED = 66  # and up to which an output and its gradients do together
 CHANNELS = {3: 64, 5: 32}  # fewest input and output channels at which a kernel of that side gains
 
 _direct = contextvars.ContextVar("direct", default=False)
+_trained = contextvars.ContextVar("trained", default=False)
 
 
 @contextlib.contextmanager
 def direct():
     """Context manager: what is traced within it has ordinary convolutions, for graphs that go to other machines."""
-    token = _direct.set(True)
+    with _set(_direct):
+        yield
+
+
+@contextlib.contextmanager
+def trained():
+    """Context manager: gradients follow what is traced within it."""
+    with _set(_trained):
+        yield
+
+
+@contextlib.contextmanager
+def _set(variable):
+    token = variable.set(True)
     try:
         yield
     finally:
-        _direct.reset(token)
+        variable.reset(token)
 
 
 def gains(image_shape, kernel_shape, dtype):
-    """Whether a same-padded convolution is quicker this way.
+    """Whether a convolution of stride 1 is quicker this way.
 
     Args:
         image_shape: (height, width) of the feature maps; None where unknown.
@@ -54,31 +67,32 @@ def gains(image_shape, kernel_shape, dtype):
     side, other, channels, filters = kernel_shape
     if _direct.get() or os.environ.get("TFVP_WINOGRAD") == "0" or tf.config.list_physical_devices("GPU"):
         return False
-    known = None not in (height, width) and TILE <= height <= LARGEST and TILE <= width <= LARGEST
+    if None in (height, width):
+        return False
+    near = TILE <= min(height, width) and max(height, width) <= (LARGEST_TRAINED if _trained.get() else LARGEST)
     fits = side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
-    return known and fits and tf.as_dtype(dtype) == tf.float32
+    return near and fits and tf.as_dtype(dtype) == tf.float32
 
 
 def transformed(kernel):
-    """G k G' of a kernel [r, r, C, K]: [a * a, C, K]. A loop needs it once."""
+    """G k G' of a kernel [r, r, C, K], a variable or a tensor: [a * a, C, K]. A loop needs it once."""
     side, _, channels, filters = kernel.shape
     g = tf.constant(matrices(side)[1], tf.float32)
     tiled = side + TILE - 1
-    rows = tf.matmul(g, tf.reshape(kernel, [side, -1]))
+    rows = tf.matmul(g, tf.reshape(tf.convert_to_tensor(kernel), [side, -1]))
     both = tf.matmul(g, tf.reshape(rows, [tiled, side, channels * filters]))
     return tf.reshape(both, [tiled * tiled, channels, filters])
 
 
-def conv2d(images, kernel):
-    """The same-padded convolution of [N, H, W, C] with a kernel that is `transformed`: [N, H, W, K], all float32.
+def conv2d(images, kernel, padding="SAME"):
+    """The convolution of [N, H, W, C] with a kernel that is `transformed`, float32: [N, H, W, K], or less if "VALID".
 
-    H and W must be known while tracing. Transformed images are not kept for the backward pass, as they are a^2 / m^2
-    times as large as the images.
+    H and W must be known while tracing. The backward pass asks for the images alone.
     """
 
     @tf.custom_gradient
     def operation(images, kernel):
-        plan = _Plan(images.shape[1:3], kernel.shape)
+        plan = _Plan(images.shape[1:3], kernel.shape, padding)
 
         def gradients(upstream):
             products = plan.from_outputs(upstream)
@@ -97,13 +111,15 @@ class _Plan:
     holds the tiles' overlap and the padding; outputs tile by tile.
     """
 
-    def __init__(self, size, kernel_shape):
+    def __init__(self, size, kernel_shape, padding):
         self.height, self.width = size
         places, self.channels, self.filters = kernel_shape
         self.tiled = round(places**0.5)
         side = self.tiled - TILE + 1
-        self.rows, self.columns = -(-self.height // TILE), -(-self.width // TILE)
-        self.in_rows, self.in_columns = (tf.constant(overlapping(n, side)) for n in size)
+        pad = side // 2 if padding == "SAME" else 0
+        self.out_size = [n + 2 * pad - side + 1 for n in size]
+        self.rows, self.columns = (-(-n // TILE) for n in self.out_size)
+        self.in_rows, self.in_columns = (tf.constant(overlapping(n, side, pad)) for n in size)
         self.out = tf.constant(matrices(side)[0], tf.float32)
 
     def from_images(self, images):
@@ -123,17 +139,17 @@ class _Plan:
         return tf.reshape(x, [-1, self.height, self.width, c])
 
     def to_outputs(self, tiles):
-        """A' M A: [a * a, N * tiles, K] -> [N, H, W, K]."""
+        """A' M A: [a * a, N * tiles, K] -> outputs [N, H', W', K]."""
         a, rows, columns, k = self.tiled, self.rows, self.columns, self.filters
         y = tf.matmul(self.out, tf.reshape(tiles, [a, a, -1]))
         y = tf.matmul(self.out, tf.reshape(y, [a, -1]))
         y = tf.transpose(tf.reshape(y, [TILE, TILE, -1, rows, columns, k]), [2, 3, 0, 4, 1, 5])
-        return tf.reshape(y, [-1, rows * TILE, columns * TILE, k])[:, : self.height, : self.width]
+        return tf.reshape(y, [-1, rows * TILE, columns * TILE, k])[:, : self.out_size[0], : self.out_size[1]]
 
     def from_outputs(self, outputs):
         """The transpose of `to_outputs`."""
         a, rows, columns, k = self.tiled, self.rows, self.columns, self.filters
-        rest = [rows * TILE - self.height, columns * TILE - self.width]
+        rest = [rows * TILE - self.out_size[0], columns * TILE - self.out_size[1]]
         if any(rest):
             outputs = tf.pad(outputs, [[0, 0], [0, rest[0]], [0, rest[1]], [0, 0]])
         y = tf.transpose(tf.reshape(outputs, [-1, rows, TILE, columns, TILE, k]), [2, 4, 0, 1, 3, 5])
@@ -142,20 +158,20 @@ class _Plan:
         return tf.reshape(y, [a * a, -1, k])
 
 
-@functools.lru_cache(maxsize=None)
-def overlapping(size, side):
-    """B' for every tile along an axis of length `size`, with zeros beyond it: [a * tiles, size] float32."""
+@functools.cache
+def overlapping(size, side, pad):
+    """B' for every tile along an axis of length `size`, `pad` zeros before and after it: [a * tiles, size] float32."""
     transform = matrices(side)[2]
-    tiled, tiles = len(transform), -(-size // TILE)
+    tiled, tiles = len(transform), -(-(size + 2 * pad - side + 1) // TILE)
     matrix = np.zeros((tiled, tiles, size))
     for tile in range(tiles):
-        first = tile * TILE - side // 2
+        first = tile * TILE - pad
         inside = [n for n in range(tiled) if 0 <= first + n < size]
         matrix[:, tile, [first + n for n in inside]] = transform[:, inside]
     return matrix.reshape(tiled * tiles, size).astype(np.float32)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def matrices(side):
     """(A' [m, a], G [a, r], B' [a, a]) for kernels of side r, float64.
 

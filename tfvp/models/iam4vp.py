@@ -26,6 +26,7 @@ from tensorflow import keras
 
 from tfvp.errors import UserError
 from tfvp.layers import iam4vp, initializers, noise, recompute, simvp, unroll
+from tfvp.layers.convolution import Conv2D
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -113,9 +114,9 @@ class IAM4VP(VideoModel):
         self.blocks = [iam4vp.QueryBlock(size, hidden) for _ in range(blocks - 1)]
         self.dead_block = iam4vp.QueryBlock(size, hidden) if legacy_dead_block else None
         self.decoder = iam4vp.SpatialDecoder(filters, depth)
-        self.merge = keras.layers.Conv2D(filters, 1, **initializers.torch_default(size))
+        self.merge = Conv2D(filters, 1, **initializers.torch_default(size))
         self.refine = iam4vp.Refinement()
-        self.readout = keras.layers.Conv2D(channels, 1, dtype="float32", **initializers.torch_default(filters))
+        self.readout = Conv2D(channels, 1, dtype="float32", **initializers.torch_default(filters))
         for encoder in {id(e): e for e in (self.encoder, self.queue_encoder)}.values():
             encoder.build((None, height, width, channels))
         self.time_denses[0].build((None, TIME_SIZE))

@@ -17,10 +17,10 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-from tensorflow import keras
 
 from tfvp.errors import UserError
 from tfvp.layers import initializers, noise, recompute, simvp, unroll
+from tfvp.layers.convolution import Conv2D
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -80,9 +80,7 @@ class SimVP(VideoModel):
         self.decoder = [simvp.NormedConv(filters, upsample=stride == 2) for stride in strides[::-1]]
         widths = [size, *[hidden] * (blocks - 1), size]
         self.translator = [simvp.GatedBlock(a, b, ratio) for a, b in zip(widths[:-1], widths[1:])]
-        self.readout = keras.layers.Conv2D(
-            self.image_shape[-1], 1, dtype="float32", **initializers.torch_default(filters)
-        )
+        self.readout = Conv2D(self.image_shape[-1], 1, dtype="float32", **initializers.torch_default(filters))
         channels = self.image_shape[-1]
         for unit in (*self.encoder, *self.decoder):
             unit.build((None, None, None, channels))

@@ -5,7 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from tfvp import compat
-from tfvp.layers import recompute
+from tfvp.layers import recompute, winograd
 
 
 class Untracked:
@@ -22,7 +22,7 @@ def accumulated_gradients(loss_fn, variables, batch, parts, recomputed=False):
     """
 
     def gradients_of(part):
-        with recompute.recomputed_blocks(recomputed):
+        with recompute.recomputed_blocks(recomputed), winograd.trained():
             with tf.GradientTape() as tape:
                 terms = loss_fn(part)
                 loss = tf.reduce_mean(terms["loss"])

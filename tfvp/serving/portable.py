@@ -25,7 +25,7 @@ from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.evaluation.provenance import epoch_of
 from tfvp.files import sha256
-from tfvp.layers import noise, unroll
+from tfvp.layers import noise, unroll, winograd
 from tfvp.models.build import load_run
 from tfvp.preprocessing import Preprocessing
 
@@ -96,7 +96,7 @@ class PortableModel(tf.Module):
     def _predicted(self, context, source, seeds=None):
         if seeds is None:
             seeds = tf.zeros([self._shape[0], 2], tf.int64) if self._held.model.stochastic else None
-        with unroll.written_out(), noise.drawn_by(source):
+        with unroll.written_out(), noise.drawn_by(source), winograd.direct():
             return self._held.model.imagine(self._held.model.observe(context, seed=seeds), self._horizon)[0]
 
 

@@ -29,7 +29,7 @@ import types
 import tensorflow as tf
 
 from tfvp import compat
-from tfvp.layers import noise
+from tfvp.layers import noise, winograd
 from tfvp.serving.checks import Checks, Limits, NoChecks
 
 
@@ -103,10 +103,11 @@ class ServedModel(tf.Module):
 
     def signatures(self):
         """{name: concrete function}."""
-        return {
-            name: tf.function(method).get_concrete_function(**inputs)
-            for name, (method, inputs) in self.functions().items()
-        }
+        with winograd.direct():  # they are for another machine, maybe with a GPU
+            return {
+                name: tf.function(method).get_concrete_function(**inputs)
+                for name, (method, inputs) in self.functions().items()
+            }
 
     def predict(self, context, horizon, seed=None):
         context = self._held.check.context(context)
