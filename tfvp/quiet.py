@@ -25,6 +25,7 @@ import sys
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+WINOGRAD = "TFVP_WINOGRAD"
 CHATTER = re.compile(
     r"^(I\d{4} |\d{4}-\d\d-\d\d [\d:.]+: I )"  # informational, by TensorFlow's own word
     r"|^To enable the following instructions: "  # second line of such a message
@@ -60,6 +61,11 @@ def prefer_onednn():
 def onednn():
     """Whether the environment turns oneDNN's kernels on."""
     return os.environ.get(ONEDNN) == "1"
+
+
+def winograd():
+    """Whether the environment leaves Winograd's algorithm on (`tfvp.layers.winograd`)."""
+    return os.environ.get(WINOGRAD) != "0"
 
 
 @contextlib.contextmanager

@@ -177,6 +177,7 @@ def describe_environment(devices: list[str]) -> dict:
         "processor": processor(),
         "cores": os.cpu_count(),
         "onednn": quiet.onednn(),
+        "winograd": quiet.winograd(),
         "devices": list(devices),
     }
 

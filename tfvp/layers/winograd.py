@@ -17,10 +17,11 @@ import contextlib
 import contextvars
 import fractions
 import functools
-import os
 
 import numpy as np
 import tensorflow as tf
+
+from tfvp import quiet
 
 TILE = 4
 POINTS = (0, 1, -1, 2, -2, fractions.Fraction(1, 2), fractions.Fraction(-1, 2))  # and infinity
@@ -65,9 +66,8 @@ def gains(image_shape, kernel_shape, dtype):
     """
     height, width = image_shape
     side, other, channels, filters = kernel_shape
-    if _direct.get() or os.environ.get("TFVP_WINOGRAD") == "0" or tf.config.list_physical_devices("GPU"):
-        return False
-    if None in (height, width):
+    elsewhere = _direct.get() or not quiet.winograd() or tf.config.list_physical_devices("GPU")
+    if elsewhere or None in (height, width):
         return False
     near = TILE <= min(height, width) and max(height, width) <= (LARGEST_TRAINED if _trained.get() else LARGEST)
     fits = side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
