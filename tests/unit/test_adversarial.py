@@ -49,7 +49,7 @@ def test_adversarial_terms():
 def test_perceptual_loss_weighs_deep_layers_most(monkeypatch):
     made = []
 
-    def features(x, layers, first=False):
+    def features(x, layers, first=False, convolve=None):
         assert first
         made.append(x)
         return [x * (n + 1) for n in range(5)]

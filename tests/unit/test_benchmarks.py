@@ -1,11 +1,14 @@
 """The arithmetic that benchmarks report, on operations whose cost is known."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import choice, exports, floor, kernels, models
+from benchmarks import choice, convolutions, exports, floor, kernels, models
 from tfvp.errors import UserError
+from tfvp.layers import winograd
 from tfvp.training import arithmetic
 
 
@@ -145,3 +148,29 @@ def test_files_are_measured_against_the_saved_model(tmp_path, monkeypatch):
     assert rows[0] == ["demo", "saved_model", "SAVED_MODEL", "8.0e-07", "2.50", *absolute]
     assert rows[1][4:] == ["2.50", "0.50", "0.50", "0.10", "0.50", "0.50", "0.10"]
     assert rows[2][2:] == ["no such operator", "1.0e-07", "2.50", "2.00", "2.00", "0.20", "", "", ""]
+
+
+def test_winograds_algorithm_is_timed_beside_the_direct_one(monkeypatch, capsys):
+    monkeypatch.setattr(convolutions, "CASES", [("small", (2, 8, 8, 32), 48, 5), ("left out", (1, 4, 4, 1), 1, 3)])
+    convolutions.run(types.SimpleNamespace(only=["small"], rounds=2))
+    *_, line = capsys.readouterr().out.splitlines()
+    name, *numbers = line.split()
+    direct, ours, ratio = map(float, numbers[:3])
+    assert name == "small" and ratio > 0 and len(numbers) == 8
+    assert max(map(float, numbers[6:])) < 1e-4
+
+
+def test_a_steps_arithmetic_is_that_of_ordinary_convolutions():
+    class Model:
+        def make_train_function(self, force):
+            def function(data):
+                images, _ = next(data)
+                kernel = tf.Variable(tf.zeros([3, 3, 64, 64]))
+                if winograd.gains(images.shape[1:3], kernel.shape, tf.float32):
+                    return winograd.conv2d(images, winograd.transformed(kernel))
+                return tf.nn.conv2d(images, kernel, 1, "SAME")
+
+            self.train_function = function
+
+    images = tf.zeros([1, 8, 8, 64])
+    assert arithmetic.of_a_step(Model(), (images, images)).macs == 8 * 8 * 9 * 64 * 64

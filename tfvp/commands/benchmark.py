@@ -23,6 +23,7 @@ MODULES = {
     "storage": "storage",
     "faults": "faults",
     "backups": "backups",
+    "convolutions": "convolutions",
     "svg-prior": "svg_prior",
     "exports": "exports",
     "against": "against",
@@ -76,6 +77,10 @@ def add_arguments(parser):
     prior.add_argument("--clips", type=int, default=256, help="test clips")
     prior.add_argument("--frames", type=int, default=15, help="of each clip")
     prior.add_argument("--against", help="a second run, to compare after the first bounce; both must be evaluated")
+
+    convolutions = _add(kinds, "convolutions", "Winograd's algorithm beside TensorFlow's convolutions, on a CPU")
+    convolutions.add_argument("--only", nargs="+", default=[], metavar="PART", help="cases whose name has a part")
+    convolutions.add_argument("--rounds", type=int, default=9, help="a call of each in each")
 
     exports = _add(kinds, "exports", "small models as SavedModel, TFLite and ONNX: which work, how fast they are")
     exports.add_argument("--only", nargs="+", default=[], metavar="PART", help="configurations whose name has a part")

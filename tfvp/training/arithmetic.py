@@ -77,8 +77,13 @@ class Operations:
 
 
 def of_a_step(model, batch):
-    """The `Operations` of one training step of a compiled model, forward and backward, noted while it runs eagerly."""
+    """The `Operations` of one training step of a compiled model, forward and backward, noted while it runs eagerly.
+
+    Its convolutions are ordinary ones, as the convention is, not those of `tfvp.layers.winograd`.
+    """
     import tensorflow as tf
+
+    from tfvp.layers import winograd
 
     logger = tf.get_logger()
     level = logger.level
@@ -87,7 +92,7 @@ def of_a_step(model, batch):
     try:
         model.make_train_function(force=True)
         data = iter(tf.data.Dataset.from_tensors(batch).repeat())
-        with recorded() as operations:
+        with winograd.direct(), recorded() as operations:
             model.train_function(data)
     finally:
         tf.config.run_functions_eagerly(False)
