@@ -5,33 +5,39 @@ from tensorflow import keras
 
 from tfvp.layers import per_frame, unroll, winograd
 
-WIDE = 2048  # channels on either side from which oneDNN's 1x1 convolutions and their gradients are slow
+WIDE = 2048  # channels on either side from which 1x1 convolutions and their gradients are slower than matrix products
+WIDE_ALONE = 1024  # and from which the forward pass alone is
 
 
 class Conv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D`, by matrix products where those are quicker; the class's name is in weight files.
 
-    On CPUs, in float32, with stride 1 and same padding: kernels of 3x3 and 5x5 by Winograd's algorithm where it
-    gains, wide 1x1 ones as one matrix product. All else is Keras's.
+    On CPUs, in float32, with stride 1: kernels of 3x3 and 5x5 by Winograd's algorithm where it gains, wide 1x1 ones
+    as one matrix product. All else is Keras's.
     """
 
     def convolution_op(self, inputs, kernel):
         plain = {*self.strides, *self.dilation_rate, self.groups} == {1}
-        if plain and inputs.dtype == tf.float32 and not tf.config.list_physical_devices("GPU"):
-            if self.kernel_size == (1, 1) and max(kernel.shape[2:]) >= WIDE:
-                return pointwise(inputs, tf.convert_to_tensor(kernel))
+        if plain and winograd.wanted(inputs.dtype):
+            if self.kernel_size == (1, 1) and max(kernel.shape[2:]) >= (
+                WIDE if winograd.differentiated() else WIDE_ALONE
+            ):
+                return self._pointwise(inputs, kernel)
             if self.padding == "same" and winograd.gains(inputs.shape[1:3], kernel.shape, inputs.dtype):
-                return winograd.conv2d(
-                    inputs, unroll.once((id(self), "winograd"), lambda: winograd.transformed(kernel))
-                )
+                tiles = unroll.once((id(self), "winograd"), lambda: winograd.transformed(kernel))
+                return winograd.conv2d(inputs, tiles)
         return super().convolution_op(inputs, kernel)
 
+    def _pointwise(self, images, kernel):
+        *places, channels = per_frame.sizes(images)
 
-def pointwise(images, kernel):
-    """[N, H, W, C] convolved with [1, 1, C, K]: [N, H, W, K]."""
-    *places, channels = per_frame.sizes(images)
-    outputs = tf.matmul(tf.reshape(images, [-1, channels]), tf.reshape(kernel, kernel.shape[2:]))
-    return tf.reshape(outputs, [*places, kernel.shape[-1]])
+        def turned():
+            return tf.transpose(tf.reshape(tf.convert_to_tensor(kernel), kernel.shape[2:]))
+
+        # For few rows, oneDNN takes up to twice as long with the kernel as it is, whose rows are a power of two apart.
+        turned = unroll.once((id(self), "turned"), turned)
+        outputs = tf.matmul(tf.reshape(images, [-1, channels]), turned, transpose_b=True)
+        return tf.reshape(outputs, [*places, self.filters])
 
 
 def direct(images, kernel):

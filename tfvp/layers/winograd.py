@@ -56,6 +56,17 @@ def _set(variable):
         variable.reset(token)
 
 
+def differentiated():
+    """Whether what is traced now is within `trained`."""
+    return _trained.get()
+
+
+def wanted(dtype):
+    """Whether convolutions of that type are to be anything but TensorFlow's own here."""
+    elsewhere = _direct.get() or not quiet.winograd() or tf.config.list_physical_devices("GPU")
+    return not elsewhere and tf.as_dtype(dtype) == tf.float32
+
+
 def gains(image_shape, kernel_shape, dtype):
     """Whether a convolution of stride 1 is quicker this way.
 
@@ -66,12 +77,10 @@ def gains(image_shape, kernel_shape, dtype):
     """
     height, width = image_shape
     side, other, channels, filters = kernel_shape
-    elsewhere = _direct.get() or not quiet.winograd() or tf.config.list_physical_devices("GPU")
-    if elsewhere or None in (height, width):
+    if None in (height, width) or not wanted(dtype):
         return False
-    near = TILE <= min(height, width) and max(height, width) <= (LARGEST_TRAINED if _trained.get() else LARGEST)
-    fits = side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
-    return near and fits and tf.as_dtype(dtype) == tf.float32
+    near = TILE <= min(height, width) and max(height, width) <= (LARGEST_TRAINED if differentiated() else LARGEST)
+    return near and side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
 
 
 def transformed(kernel):
