@@ -62,7 +62,7 @@ def test_a_batch_of_unknown_size():
 
 
 def test_where_it_gains(monkeypatch):
-    wide, narrow = (3, 3, 64, 64), (3, 3, 64, 8)
+    wide, narrow = (3, 3, 64, 128), (3, 3, 64, 8)
     monkeypatch.delenv("TFVP_WINOGRAD", raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert winograd.gains((16, 16), wide, tf.float32)
@@ -71,8 +71,10 @@ def test_where_it_gains(monkeypatch):
     assert not winograd.gains((16, 16), wide, tf.bfloat16)
     assert not winograd.gains((None, 16), wide, tf.float32)
     assert not winograd.gains((64, 64), wide, tf.float32)
+    assert not winograd.gains((16, 16), (3, 3, 64, 64), tf.float32)
     with winograd.trained():
         assert winograd.gains((64, 64), wide, tf.float32)
+        assert winograd.gains((16, 16), (3, 3, 64, 64), tf.float32)
     with winograd.direct():
         assert not winograd.gains((16, 16), wide, tf.float32)
     monkeypatch.setenv("TFVP_WINOGRAD", "0")
@@ -82,7 +84,7 @@ def test_where_it_gains(monkeypatch):
     assert not winograd.gains((16, 16), wide, tf.float32)
 
 
-@pytest.mark.parametrize("side, channels, filters", [(1, 2048, 16), (3, 64, 64), (5, 32, 32), (3, 4, 4)])
+@pytest.mark.parametrize("side, channels, filters", [(1, 2048, 16), (3, 64, 128), (5, 32, 32), (3, 4, 4)])
 def test_the_layer_is_kerass(monkeypatch, side, channels, filters):
     ours = convolution.Conv2D(filters, side, padding="same", activation="relu")
     theirs = keras.layers.Conv2D(filters, side, padding="same", activation="relu")

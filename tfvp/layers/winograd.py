@@ -27,7 +27,8 @@ TILE = 4
 POINTS = (0, 1, -1, 2, -2, fractions.Fraction(1, 2), fractions.Fraction(-1, 2))  # and infinity
 LARGEST = 32  # side of the feature maps up to which an output gains,
 LARGEST_TRAINED = 66  # and up to which an output and its gradients do together
-CHANNELS = {3: 64, 5: 32}  # fewest input and output channels at which a kernel of that side gains
+CHANNELS = {3: 64, 5: 32}  # fewest input and output channels at which a kernel of that side gains with its gradients
+PRODUCT = {3: 64 * 128, 5: 32 * 32}  # and their smallest product at which the output alone does
 
 _direct = contextvars.ContextVar("direct", default=False)
 _trained = contextvars.ContextVar("trained", default=False)
@@ -79,8 +80,10 @@ def gains(image_shape, kernel_shape, dtype):
     side, other, channels, filters = kernel_shape
     if None in (height, width) or not wanted(dtype):
         return False
-    near = TILE <= min(height, width) and max(height, width) <= (LARGEST_TRAINED if differentiated() else LARGEST)
-    return near and side == other and side in CHANNELS and min(channels, filters) >= CHANNELS[side]
+    if side != other or side not in CHANNELS or min(channels, filters) < CHANNELS[side]:
+        return False
+    largest, product = (LARGEST_TRAINED, 0) if differentiated() else (LARGEST, PRODUCT[side])
+    return TILE <= min(height, width) and max(height, width) <= largest and channels * filters >= product
 
 
 def transformed(kernel):
