@@ -39,7 +39,7 @@ def _convolved(layer, images, channels):
         return winograd.transformed(kernel) if gains else kernel
 
     # A copy of the kernel, which in a rollout would take more than a quarter of the time if each frame made its own.
-    kernel = unroll.once((id(layer), channels.start, channels.stop, images.dtype), part)
+    kernel = unroll.once((id(layer), channels.start, channels.stop, images.dtype, gains), part)
     if gains:
         return winograd.conv2d(images, kernel)
     if not transpose:
