@@ -8,7 +8,7 @@ that are generated one by one.
 import tensorflow as tf
 from tensorflow import keras
 
-from tfvp.layers import initializers, unroll, winograd
+from tfvp.layers import convolution, initializers, unroll, winograd
 
 
 def hard_sigmoid(x):
@@ -17,10 +17,6 @@ def hard_sigmoid(x):
 
 
 GATE_ACTIVATIONS = {"sigmoid": tf.sigmoid, "hard_sigmoid": hard_sigmoid}
-
-
-def _same(x, kernel):
-    return tf.nn.conv2d(x, kernel, 1, "SAME")
 
 
 class ConvLSTM(keras.layers.Layer):
@@ -131,7 +127,7 @@ class ConvLSTM(keras.layers.Layer):
         return unroll.once((id(kernel), height, width), lambda: self._prepared(kernel, height, width))
 
     def _convolve(self, x, kernel):
-        convolve = winograd.conv2d if kernel.shape.rank == 3 else _same
+        convolve = winograd.conv2d if kernel.shape.rank == 3 else convolution.direct
         return convolve(tf.cast(x, self.compute_dtype), kernel)
 
     def _recur(self, projected, state, recurrent_kernel=None):
