@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvp.layers import winograd
+from tfvp.layers.convolution import direct
 
 from . import choice
 
@@ -24,10 +25,6 @@ CASES = [  # name, images [N, H, W, C], filters, side of the kernel
     ("SVG vgg, 16 pixels", (16, 16, 16, 256), 256, 3),
     ("SVG vgg, 8 pixels", (16, 8, 8, 512), 512, 3),
 ]
-
-
-def direct(images, kernel):
-    return tf.nn.conv2d(images, kernel, 1, "SAME")
 
 
 def ours(images, kernel):

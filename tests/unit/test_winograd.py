@@ -6,6 +6,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import convolution, unroll, winograd
+from tfvp.layers.convlstm import ConvLSTM
+from tfvp.serving.signatures import ServedModel
 
 SHAPES = [  # height, width, channels, filters, side
     (16, 16, 32, 48, 5),
@@ -84,8 +86,29 @@ def test_where_it_gains(monkeypatch):
     assert not winograd.gains((16, 16), wide, tf.float32)
 
 
-@pytest.mark.parametrize("side, channels, filters", [(1, 2048, 16), (3, 64, 128), (5, 32, 32), (3, 4, 4)])
-def test_the_layer_is_kerass(monkeypatch, side, channels, filters):
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of what was called of `winograd.conv2d` and `winograd.transformed`, as on a CPU."""
+    made = []
+
+    def noted(name, function):
+        def call(*args):
+            made.append(name)
+            return function(*args)
+
+        return call
+
+    for name in ("conv2d", "transformed"):
+        monkeypatch.setattr(winograd, name, noted(name, getattr(winograd, name)))
+    monkeypatch.delenv("TFVP_WINOGRAD", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
+    return made
+
+
+@pytest.mark.parametrize(
+    "side, channels, filters, taken", [(1, 2048, 16, False), (3, 64, 128, True), (5, 32, 32, True), (3, 4, 4, False)]
+)
+def test_the_layer_is_kerass(calls, side, channels, filters, taken):
     ours = convolution.Conv2D(filters, side, padding="same", activation="relu")
     theirs = keras.layers.Conv2D(filters, side, padding="same", activation="relu")
     for layer in (ours, theirs):
@@ -95,9 +118,41 @@ def test_the_layer_is_kerass(monkeypatch, side, channels, filters):
     x = tf.random.stateless_normal([2, 8, 8, channels], [0, 1])
     wanted = theirs(x)
     np.testing.assert_allclose(ours(x), wanted, rtol=0, atol=1e-4 * np.std(wanted))
+    assert bool(calls) == taken
 
     @tf.function
     def looped(x):  # the kernel is made ready outside of the loop
         return unroll.generate(lambda state, t: (ours(state), state), x, 3, like=tf.TensorSpec(wanted.shape))[0]
 
     np.testing.assert_allclose(looped(x)[:, 2], wanted, rtol=0, atol=1e-4 * np.std(wanted))
+
+
+def test_a_convlstm_and_its_gradients_are_the_same(calls, monkeypatch):
+    layer = ConvLSTM(32, 5)
+    layer.build((None, 8, 8, 32))
+    x = tf.random.stateless_normal([2, 3, 8, 8, 32], [0, 1])
+
+    def both(x):
+        with tf.GradientTape() as tape:
+            outputs, _ = layer.sequence(x, layer.zero_state(2, 8, 8))
+            loss = tf.reduce_mean(outputs**2)
+        return outputs, *tape.gradient(loss, [layer.kernel, layer.recurrent_kernel])
+
+    ours = tf.function(both, autograph=False)(x)
+    assert calls.count("transformed") == 2  # once for each kernel, not for each frame
+    monkeypatch.setenv("TFVP_WINOGRAD", "0")
+    calls.clear()
+    for found, wanted in zip(ours, tf.function(both, autograph=False)(x)):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.std(wanted))
+    assert not calls
+
+
+def test_exports_have_ordinary_convolutions(calls, monkeypatch):
+    kernel = tf.ones([5, 5, 32, 32])
+    spec = {"images": tf.TensorSpec([1, 8, 8, 32])}
+    functions = {"serving_default": (lambda images: convolution.same(images, kernel), spec)}
+    monkeypatch.setattr(ServedModel, "functions", lambda self: functions)
+    ServedModel.__new__(ServedModel).signatures()
+    assert not calls
+    convolution.same(tf.ones([1, 8, 8, 32]), kernel)
+    assert calls
