@@ -117,21 +117,42 @@ def test_the_average_is_what_is_saved(tmp_path):
         assert np.abs(raw[f"model/{i}"] - np.asarray(initial)).max() > 1e-3
 
 
-def test_a_plateau_lowers_the_rate_and_early_stopping_stops(tmp_path):
-    started = run(
-        tmp_path,
-        epochs=6,
-        steps_per_epoch=1,
-        learning_rate=1e-12,
-        schedule="plateau",
-        plateau_patience=0,
-        plateau_factor=0.5,
-        early_stopping=3,
-        optimizer="sgd",
-    )
-    lines = [json.loads(line) for line in (started.path / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) < 6
-    assert lines[-1]["learning_rate"] < lines[0]["learning_rate"]
+def stop_after(monkeypatch, count):
+    """Trainings get SIGTERM after so many steps in this process. Returns the list of what is run."""
+    original, calls = loop.Stepper.run, []
+
+    def stopped(stepper, steps):
+        original(stepper, steps)
+        calls.append(steps)
+        if len(calls) == count:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Stepper, "run", stopped)
+    return calls
+
+
+def test_a_plateau_lowers_the_rate_and_early_stopping_stops(tmp_path, monkeypatch):
+    """Also in a training that is resumed between two validations that do not improve."""
+    changes = {
+        "epochs": 6,
+        "steps_per_epoch": 1,
+        "learning_rate": 1e-12,
+        "schedule": "plateau",
+        "plateau_patience": 1,
+        "plateau_factor": 0.5,
+        "early_stopping": 3,
+        "optimizer": "sgd",
+        "loggers": [],
+    }
+    stop_after(monkeypatch, 3)
+    with pytest.raises(SystemExit):
+        run(tmp_path, **changes)
+    started = run(tmp_path, **changes)
+    lines = started.read_metrics()
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["learning_rate"] for line in lines] == pytest.approx([1e-12, 1e-12, 1e-12, 5e-13])
+    status = json.loads((started.path / "model/status.json").read_text())
+    assert status["best_step"] == 1 and status["waited"] == 3
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
@@ -170,15 +191,7 @@ def test_validation_checkpoints_and_logs_by_steps(tmp_path):
 
 
 def test_micro_batches_may_change_at_resume(tmp_path, plain, monkeypatch):
-    original, calls = loop.Stepper.run, []
-
-    def stopped(stepper, steps):
-        original(stepper, steps)
-        calls.append(steps)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(loop.Stepper, "run", stopped)
+    calls = stop_after(monkeypatch, 2)
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, loggers=[])
     assert ended.value.code == 143

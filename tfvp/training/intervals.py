@@ -14,7 +14,7 @@ class Intervals:
     Args:
         settings: `config.train`.
         steps: in an epoch.
-        waited: {event: seconds since it was last done}, as `waited` of the session that is resumed gave it.
+        waited: {event: seconds since it was last done}, from `waited` of the session that is resumed.
         clock: a function that returns seconds.
     """
 

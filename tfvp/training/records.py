@@ -90,7 +90,7 @@ class Records:
         average: the `WeightAverage` that is evaluated and saved in place of the weights, or None.
         loggers: list of `tfvp.training.loggers.Logger`.
         steps: in an epoch.
-        state: the attribute `state` of the session that is resumed, or None.
+        state: the attribute `backup_state` of the session that is resumed, or None.
 
     Attributes:
         state: what later decisions depend on, plain JSON types.
@@ -106,16 +106,20 @@ class Records:
         self.average = average
         self.loggers = loggers
         self.steps = steps
-        self.intervals = Intervals(settings, steps, (state or {}).get("waited"))
+        state = state or {}
+        self.intervals = Intervals(settings, steps, state.get("intervals"))
         self.finished = False
         self.sign = -1.0 if settings.monitor.endswith(RISING) else 1.0
         self.state = {"best": None, "best_epoch": 0, "best_step": 0, "waited": 0, "plateau_waited": 0}
-        self.state.update({k: v for k, v in (state or {}).items() if k in self.state})
+        self.state.update({k: v for k, v in state.items() if k in self.state})
+        if isinstance(self.state["waited"], dict):  # some backups of 0.2's development lack the count
+            later = [line for line in run.read_metrics() if line["step"] > self.state["best_step"]]
+            self.state["waited"] = sum(settings.monitor in line for line in later)
 
     @property
     def backup_state(self):
         """What a backup needs of this session, plain JSON types."""
-        return {**self.state, "waited": self.intervals.waited}
+        return {**self.state, "intervals": self.intervals.waited}
 
     @property
     def stopped_early(self):
