@@ -6,9 +6,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tests.golden import ROOT
-from tfvp import config
+from tfvp import compat, config
 from tfvp.layers import adversarial, label_maps
 from tfvp.models.hierarchical import HierarchicalVideo
+from tfvp.training import loop
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
@@ -104,6 +105,22 @@ def test_clips_are_rendered_twice_as_far_after_so_many_batches_or_epochs(pair):
         assert [chunks[batch] for batch in (0, 39, 40, 80, 120, 160, 199)] == [1, 1, 2, 4, 8, 12, 12]
         updates = np.cumsum([0, *chunks])
         assert [int(model.batches_after(n)) for n in updates[::7]] == list(range(0, 201, 7))
+
+
+def test_rates_of_all_networks_follow_the_batches(pair):
+    """A temporal discriminator makes no update in chunks that hold no triplet of its spacing."""
+    model = HierarchicalVideo.from_config(pair[0].get_config())
+    model.most_chunks = 4
+    settings = config.load("demo", ["train.schedule=linear", "train.linear_start=0.0", "train.epochs=1"])
+    loop.compile_model(settings, model, 2)
+    generator, *discriminators = model.optimizers
+    for own in discriminators:
+        own.iterations.assign(1)
+    for updates, batch in ((0, 0), (1, 0), (4, 0), (5, 1), (8, 1)):
+        generator.iterations.assign(updates)
+        for own in discriminators:
+            expected = settings.train.learning_rate * (1 - batch / 2)
+            assert compat.learning_rate(own) == pytest.approx(expected), (updates, own)
 
 
 @pytest.mark.parametrize(

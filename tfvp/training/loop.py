@@ -118,6 +118,7 @@ def plan(config, fresh=True):
     if fresh:
         with strategy.scope():
             initial.start_from(settings, model)
+            load_pretrained(model)
     dataset.prepare()
     training_set = _larger(config, dataset)
     one_pass = batching.steps_in_one_pass(
@@ -190,15 +191,18 @@ def compile_model(config, model, steps):
     checks.check_recompute(settings.recompute, model)
     model.recompute = settings.recompute
 
-    def make_optimizer():
-        return optimizers.build_optimizer(settings, settings.epochs * steps, steps, model.batches_after)
+    def make_optimizer(batches_after=model.batches_after):
+        return optimizers.build_optimizer(settings, settings.epochs * steps, steps, batches_after)
+
+    def current_batch(_):  # discriminators update after the generator, some of them in part of the chunks only
+        return model.batches_after(tf.maximum(tf.cast(model.optimizer.iterations, tf.int64) - 1, 0))
 
     average = None
     if settings.ema_decay:
         average = optimizers.WeightAverage(model, settings.ema_decay, settings.ema_every, settings.ema_start)
     others = {}
     if model.discriminator_count:
-        others = {"discriminator_optimizers": [make_optimizer() for _ in range(model.discriminator_count)]}
+        others = {"discriminator_optimizers": [make_optimizer(current_batch) for _ in range(model.discriminator_count)]}
     model.compile(
         optimizer=make_optimizer(),
         **others,
@@ -238,9 +242,7 @@ def _fit(run, planned, validation, backup, gather):
     if step >= total or records.stopped_early:
         tqdm.write(f"{run.path} is already trained, for {step} steps; there is nothing left to do")
         return
-    if not state:
-        _load_pretrained(model)
-    else:
+    if state:
         tqdm.write(f"resuming {run.path} after step {step} of {total} ({step / steps:g} of {settings.epochs} epochs)")
     _save_mean_frame(run, config, planned.dataset, model)
     batches = strategies.distribute(strategy, worker, functools.partial(training_batches, planned, step))
@@ -263,7 +265,7 @@ def _digest(dataset):
     return int(hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12], 16)
 
 
-def _load_pretrained(model):
+def load_pretrained(model):
     """Copies the weights of pretrained sub-models from the runs that trained them.
 
     Raises:
