@@ -208,7 +208,11 @@ class VideoDataset:
         return batching.first_windows(self, split, clips, length, stride)
 
     def usable_clips(
-        self, split: str, length: int, stride: int = 1, option: str = "eval.eval_seq_len (train.seq_len when training)"
+        self,
+        split: str,
+        length: int,
+        stride: int = 1,
+        option: str = "eval.eval_seq_len (when training, train.seq_len and train.validation_seq_len)",
     ) -> np.ndarray:
         """Numbers of the clips that hold `length` frames, int64 [n]; prints once how many do not.
 

@@ -79,6 +79,8 @@ class Operations:
 def of_a_step(model, batch):
     """The `Operations` of one training step of a compiled model, forward and backward, noted while it runs eagerly.
 
+    Each replica of the model's strategy takes the whole batch.
+
     Its convolutions are ordinary ones, as the convention is, not those of `tfvp.layers.winograd`.
     """
     import tensorflow as tf
@@ -90,10 +92,13 @@ def of_a_step(model, batch):
     logger.setLevel("ERROR")  # it warns that running a strategy eagerly is slow
     tf.config.run_functions_eagerly(True)
     try:
-        model.make_train_function(force=True)
+        step = model.make_train_function(force=True) if model.own_train_function else None
         data = iter(tf.data.Dataset.from_tensors(batch).repeat())
         with winograd.direct(), recorded() as operations:
-            model.train_function(data)
+            if step is not None:
+                step(data)
+            else:
+                model.distribute_strategy.run(model.train_step, args=(next(data),))
     finally:
         tf.config.run_functions_eagerly(False)
         logger.setLevel(level)

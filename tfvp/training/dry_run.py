@@ -4,6 +4,7 @@ import numpy as np
 
 from tfvp import compat
 from tfvp.training import arithmetic, loop
+from tfvp.training.validation import make_validation
 
 
 def describe(config):
@@ -19,6 +20,7 @@ def describe(config):
         UserError: anything that would prevent the training, in one sentence.
     """
     planned = loop.plan(config)
+    make_validation(planned.config, planned.model, planned.dataset)
     batch = {key: value.numpy() for key, value in next(iter(loop.training_batches(planned))).items()}
     return "\n".join([*_data(planned), *_model(planned), *_batch(batch), *_arithmetic(planned, batch)])
 
@@ -49,8 +51,10 @@ def _model(planned):
 
 
 def _arithmetic(planned, batch):
-    one = {key: value[:1] for key, value in batch.items()}
-    macs = arithmetic.of_a_step(planned.model, one).macs
+    each = planned.config.train.accumulate  # a micro-batch has at least one clip
+    few = {key: value[:each] for key, value in batch.items()}
+    replicas = planned.model.distribute_strategy.num_replicas_in_sync
+    macs = arithmetic.of_a_step(planned.model, few).macs / (each * replicas)
     clips = planned.config.train.batch_size
     return [
         f"arithmetic: {macs / 1e9:,.3g} GMAC for the step of one clip, forward and backward,"
