@@ -129,9 +129,11 @@ def learning_rate(optimizer):
 
     Keras 2's `learning_rate` is the last update's under a schedule, Keras 3's the next one's.
     """
-    schedule = getattr(optimizer, "_learning_rate", None)
-    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return float(tf.convert_to_tensor(schedule(optimizer.iterations)))
+    rate = getattr(optimizer, "_learning_rate", None)
+    if rate is None:  # tensorflow-addons
+        rate = optimizer.learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(tf.convert_to_tensor(rate(optimizer.iterations)))
     return float(tf.convert_to_tensor(optimizer.learning_rate))
 
 

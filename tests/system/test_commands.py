@@ -198,6 +198,8 @@ def test_another_export_gets_the_next_number(trained, capsys):
         (["eval.open_loop_ctx=8"], "leaves nothing to predict"),
         (["train.batch_size=3", "train.accumulate=2"], "use a multiple of 2"),
         (["train.log_steps=0"], "train.log_steps=0 must be greater than 0"),
+        (["train.early_stopping=-1"], "train.early_stopping=-1 must not be negative; 0 turns it off"),
+        (["train.seed=-1"], "train.seed=-1 must be from 0 to 4294967295"),
         (["train.profile=[3]"], "takes two numbers of steps"),
         (["train.optimizer=adem"], "did you mean 'Adam'"),
         (["train.seq_len=30"], "frames"),

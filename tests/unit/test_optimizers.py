@@ -164,6 +164,15 @@ def test_optimizers_by_name_take_a_step(name):
     assert len(compat.optimizer_variables(made)) == before and int(made.iterations) == 1
 
 
+def test_the_rate_that_is_logged_is_the_next_update_s():
+    rate = optimizers.Linear(1.0, 10, start=0.0)
+    optimizer = types.SimpleNamespace(learning_rate=rate, iterations=tf.constant(4))  # as in tensorflow-addons
+    assert compat.learning_rate(optimizer) == pytest.approx(0.6)
+    made = optimizers.build_optimizer(settings(schedule="linear", linear_start=0.0, learning_rate=1.0), 10, 10)
+    made.iterations.assign(4)
+    assert compat.learning_rate(made) == pytest.approx(0.6)
+
+
 def test_wrong_optimizers_get_a_sentence():
     with pytest.raises(UserError, match="did you mean 'Ada"):
         optimizers.build_optimizer(settings(optimizer="Adma"), 10, 10)
@@ -171,8 +180,13 @@ def test_wrong_optimizers_get_a_sentence():
         optimizers.build_optimizer(settings(optimizer_options={"beta1": 0.5}), 10, 10)
     with pytest.raises(UserError, match="about adam and adamw, not sgd"):
         optimizers.build_optimizer(settings(optimizer="sgd", adam_rule="pytorch"), 10, 10)
-    with pytest.raises(UserError, match="no momentum"):
-        optimizers.build_optimizer(settings(optimizer="adagrad", schedule="one_cycle"), 10, 10)
+    for name in ("adagrad", "sgd", "rmsprop"):
+        with pytest.raises(UserError, match="no momentum"):
+            optimizers.build_optimizer(settings(optimizer=name, schedule="one_cycle"), 10, 10)
+    clipped = settings(optimizer_options={"global_clipnorm": 1.0})
+    assert optimizers.build_optimizer(clipped, 10, 10).global_clipnorm == 1.0
+    with strategies.make_strategy(2).scope(), pytest.raises(UserError, match="set train.clip_norm"):
+        optimizers.build_optimizer(clipped, 10, 10)
 
 
 class Two(keras.Model):

@@ -23,6 +23,9 @@ def check(config, replicas):
         "train.gif_examples": settings.gif_examples,
         "train.nonfinite_patience": settings.nonfinite_patience,
         "train.learning_rate": settings.learning_rate,
+        "train.ema_every": settings.ema_every,
+        "train.cycle_initial_div": settings.cycle_initial_div,
+        "train.cycle_final_div": settings.cycle_final_div,
         "eval.open_loop_ctx": evaluation.open_loop_ctx,
         "eval.batch_size": evaluation.batch_size,
         "eval.chunk": evaluation.chunk,
@@ -35,6 +38,10 @@ def check(config, replicas):
         if value <= 0:
             raise UserError(f"{key}={value} must be greater than 0")
     not_negative = {
+        "train.early_stopping": settings.early_stopping,
+        "train.clip_norm": settings.clip_norm,
+        "train.warmup_epochs": settings.warmup_epochs,
+        "train.validation_seq_len": settings.validation_seq_len,
         "train.validate_steps": settings.validate_steps,
         "train.validate_minutes": settings.validate_minutes,
         "train.sample_steps": settings.sample_steps,
@@ -54,6 +61,10 @@ def check(config, replicas):
             f"train.xla=true compiles the step of one device; with {replicas} devices their gradients are added up"
             " within the step, which XLA cannot compile. Set train.xla=false, or train.devices=1"
         )
+    if not 0 <= settings.seed < 2**32:
+        raise UserError(f"train.seed={settings.seed} must be from 0 to {2**32 - 1}")
+    if settings.plateau_patience < 0 or settings.ema_start < 0:
+        raise UserError("train.plateau_patience and train.ema_start must not be negative")
     if config.data.crop_margin < 0:
         raise UserError(f"data.crop_margin={config.data.crop_margin} must not be negative")
     if settings.devices < 0 or settings.steps_per_epoch < 0:

@@ -11,6 +11,8 @@ from tensorflow import keras
 from tfvp import compat, registry
 from tfvp.errors import UserError
 
+OWN_CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")  # Keras's
+
 
 def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
     """The optimizer that the section `train` of a configuration asks for.
@@ -26,8 +28,8 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
         An unbuilt `keras.optimizers.Optimizer`.
 
     Raises:
-        UserError: an unknown optimizer, an argument that it does not take, or a momentum cycle
-            for an optimizer without momentum.
+        UserError: an unknown optimizer, an argument that it does not take, a momentum cycle
+            for an optimizer without beta_1, or Keras's clipping on several devices.
     """
     cls = compat.optimizer_class(settings.optimizer)
     if cls is None:
@@ -44,6 +46,13 @@ def build_optimizer(settings, batches, batches_per_epoch, updates_per_batch=1):
         )
     options = settings.optimizer_options
     options = options.to_dict() if hasattr(options, "to_dict") else dict(options)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    for name in OWN_CLIPPING:
+        if replicas > 1 and options.get(name) is not None:
+            raise UserError(
+                f"train.optimizer_options: {name} would clip the gradients of each of {replicas} devices before their"
+                " mean is taken; set train.clip_norm, or train.devices=1"
+            )
     rate = _learning_rate(settings, batches, batches_per_epoch, updates_per_batch)
     if settings.schedule == "one_cycle" and settings.cycle_momentum:
         low, high = settings.cycle_momentum
@@ -152,18 +161,17 @@ def _cosine_between(start, end, progress):
 
 def _with_momentum_cycle(cls, cycle, name):
     """`cls` with its momentum (Adam's beta_1) read from `cycle` at every update."""
-    attribute = next((a for a in ("beta_1", "momentum") if a in inspect.signature(cls).parameters), None)
-    if attribute is None or not hasattr(cls, "update_step"):
+    if "beta_1" not in inspect.signature(cls).parameters or not hasattr(cls, "update_step"):
         raise UserError(f"train.cycle_momentum: {name} has no momentum that could be cycled; set it to []")
 
     class WithMomentumCycle(cls):
         def update_step(self, *args):
-            constant = getattr(self, attribute)
-            object.__setattr__(self, attribute, _once(self, "cycle", lambda: cycle(self.iterations)))
+            constant = self.beta_1
+            object.__setattr__(self, "beta_1", _once(self, "cycle", lambda: cycle(self.iterations)))
             try:
                 return super().update_step(*args)
             finally:
-                object.__setattr__(self, attribute, constant)
+                object.__setattr__(self, "beta_1", constant)
 
     WithMomentumCycle.__name__ = cls.__name__
     return WithMomentumCycle
