@@ -97,7 +97,7 @@ class Config(Section):
     def save(self, path: str | os.PathLike) -> None:
         """Writes the configuration as YAML."""
         with open(path, "w", encoding="utf-8") as file:
-            yaml.safe_dump({"name": self.name, **self.to_dict()}, file, sort_keys=False)
+            yaml.dump({"name": self.name, **self.to_dict()}, file, _Dumper, sort_keys=False)
 
 
 def shipped() -> list[str]:
@@ -146,7 +146,9 @@ def load(config: str | os.PathLike, overrides: typing.Iterable[str] = (), name: 
     written = _read_yaml(path)
     own = written.pop("name", None) or run_name(path)
     name = name or own
-    if not re.fullmatch(r"[\w.+-]+", str(name)) or str(name).startswith("."):
+    if not isinstance(name, str):
+        raise UserError(f"{path}: name: {name} is not text for YAML; write it in quotes")
+    if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
         raise UserError(f"the run's name {name!r} must be letters, digits, _, -, + and dots, as it names a directory")
     for override in overrides:
         _apply_override(written, override)
@@ -343,8 +345,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes text that `_Loader` would read as a number in quotes."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+        list("-+.0123456789"),
+    )
