@@ -14,6 +14,7 @@ import tfvp
 from tests.golden import ROOT
 from tfvp import config
 from tfvp.errors import UserError
+from tfvp.models import build
 from tfvp.models.build import build_model
 from tfvp.training import checks, dry_run, loop
 
@@ -171,7 +172,7 @@ def test_validation_checkpoints_and_logs_by_steps(tmp_path):
         epochs=2,
         validate_steps=3,
         sample_steps=5,
-        keep_checkpoints=6,
+        keep_checkpoints=7,
         log_steps=2,
         loggers=["jsonl"],
         profile=[3, 3],
@@ -181,21 +182,24 @@ def test_validation_checkpoints_and_logs_by_steps(tmp_path):
         (0.75, 3, True),
         (1, 4, False),
         (1.5, 6, True),
+        (1.75, 7, False),
         (2, 8, True),
     ]
-    assert [p.name for p in (started.path / "model").glob("step-*")] == ["step-000000006.weights.h5"]
+    kept = started.path / "model" / "step-000000007.weights.h5"
+    assert list((started.path / "model").glob("step-*")) == [kept]
+    assert set(build.read_weights(kept)) == set(build.read_weights(started.path))
     assert [p.name for p in (started.path / "samples").iterdir()] == ["open_loop_step-000000005.gif"]
     read = [json.loads(line) for line in (started.path / "steps.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in read] == [2, 3, 4, 5, 6, 8] and "val_loss" in read[1]
+    assert [line["step"] for line in read] == [2, 3, 4, 5, 6, 7, 8] and "val_loss" in read[1]
     assert not (started.path / "tensorboard").exists() and list((started.path / "profile").rglob("*.xplane.pb"))
 
 
-def test_micro_batches_may_change_at_resume(tmp_path, plain, monkeypatch):
+def test_devices_and_micro_batches_may_change_at_resume(tmp_path, plain, monkeypatch):
     calls = stop_after(monkeypatch, 2)
     with pytest.raises(SystemExit) as ended:
         run(tmp_path, loggers=[])
     assert ended.value.code == 143
-    line = last_line(run(tmp_path, loggers=[], accumulate=2))
+    line = last_line(run(tmp_path, loggers=[], accumulate=2, devices=2))
     assert calls == [1] * 4
     for key in ("loss", "grad_norm", "val_loss", "val_mse"):
         assert line[key] == pytest.approx(plain[key], rel=1e-5), key
@@ -267,6 +271,9 @@ def test_a_dry_run_says_what_a_run_would_be(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="train.monitor"):
         dry_run.describe(config.from_dict({**settings, "train": {"monitor": "val_fvd"}}))
+    several = {**settings["train"], "steps_per_execution": 3, "accumulate": 2, "devices": 2}
+    text = dry_run.describe(config.from_dict({**settings, "train": several}))
+    assert float(re.search(r"(\S+) GMAC for the step", text)[1]) == pytest.approx(one, rel=0.01)
 
 
 def test_deterministic_runs_have_the_same_bits(tmp_path):

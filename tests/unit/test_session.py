@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfvp import config
 from tfvp.errors import UserError
-from tfvp.training import strategies
+from tfvp.training import session, strategies
 from tfvp.training.intervals import Intervals
 from tfvp.training.records import Progress
 from tfvp.training.session import Session
@@ -177,3 +177,14 @@ def test_the_clock_of_the_first_worker_counts():
     progress = Progress(1, 40, 1, shown=False)
     Session(made.settings, 40, nothing, records, nothing, progress, gather, nothing).run(0)
     assert taken == [(30, ["validation"]), (40, ["epoch", "validation"])]
+
+
+@pytest.mark.parametrize(("bounds", "count", "started"), [([1, 1], 2, 0), ([3, 3], 2, 2), ([101, 109], 10, 100)])
+def test_steps_are_profiled_wherever_graph_calls_begin(monkeypatch, bounds, count, started):
+    calls = []
+    for name in ("start", "stop"):
+        monkeypatch.setattr(session.tf.profiler.experimental, name, lambda *_, name=name: calls.append((name, step)))
+    profile = session.Profile("folder", bounds)
+    for step in range(0, 130, count):
+        profile.at(step, count)
+    assert calls == [("start", started), ("stop", started + count)]

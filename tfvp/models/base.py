@@ -322,8 +322,11 @@ class VideoModel(keras.Model):
         for variable, before in statistics:
             variable.assign(tf.where(finite, variable, before))
         apply_if_finite(finite, gradients, optimizer, [v for _, v in pairs], settings["average"])
-        self._trackers.values["grad_norm"].update_state(tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32))
-        self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) / context.num_replicas_in_sync)
+        share = 1.0 / context.num_replicas_in_sync  # running means may go on with another number of devices
+        self._trackers.values["grad_norm"].update_state(
+            tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32) * share
+        )
+        self._trackers.values["skipped"].update_state(tf.cast(~finite, tf.float32) * share)
         return terms
 
     def rollout(

@@ -110,9 +110,13 @@ def load_run(path, weights="best"):
         UserError: no run, no weights, or weights that do not fit.
     """
     run = runs.find(path)
+    return _load(run, run.weights_file(weights))
+
+
+def _load(run, file):
+    """The model of a run with the weights of a file."""
     with precision(run.config.train.precision):
         model = build_model(run.config, trace=False)
-    file = run.weights_file(weights)
     if named_weights.is_named(file):
         named_weights.assign(model, named_weights.read(file), str(file))
     else:
@@ -124,7 +128,8 @@ def read_weights(source):
     """The weights of a run or of a trained model, by name.
 
     Args:
-        source: the name of a trained model (`tfvp list trained`), a run, or a file that `named_weights.save` wrote.
+        source: the name of a trained model (`tfvp list trained`), a run, a file of weights in its `model/` folder, or
+            a file that `named_weights.save` wrote.
 
     Returns:
         {name: array}; see `named_weights.named`.
@@ -134,10 +139,13 @@ def read_weights(source):
     """
     path = pathlib.Path(source).expanduser()
     if path.is_file():
-        return named_weights.read(path)
-    if not path.exists():
-        path = shelf.find(str(source)).path
-    return {name: tf.convert_to_tensor(v).numpy() for name, v in named_weights.named(load_run(path)).items()}
+        run = path.resolve().parent.parent
+        if named_weights.is_named(path) or not (run / "config.yml").is_file():
+            return named_weights.read(path)
+        model = _load(runs.find(run), path)
+    else:
+        model = load_run(path if path.exists() else shelf.find(str(source)).path)
+    return {name: tf.convert_to_tensor(v).numpy() for name, v in named_weights.named(model).items()}
 
 
 def load_trained(name):

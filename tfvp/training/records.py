@@ -152,7 +152,7 @@ class Records:
             with self.average.in_place():
                 self._save_and_validate(step, events, line)
         self.intervals.done(events)
-        if not events & {"epoch", "validation"}:
+        if events == {"samples"}:
             self.log(step, logs)
         else:
             self.run.append_metrics(line)

@@ -86,7 +86,7 @@ class Session:
         due = min(end, step + self.records.intervals.until_due(step))
         while step < due:
             count = min(self.settings.steps_per_execution, due - step)
-            self.profile.at(step)
+            self.profile.at(step, count)
             self.stepper.run(count)
             step += count
             self.progress.advance(step - (end - self.steps))
@@ -127,12 +127,12 @@ class Profile:
         if self.running:
             tf.profiler.experimental.stop()
 
-    def at(self, step):
-        """To be called before each graph call, with the number of its first step."""
+    def at(self, step, count=1):
+        """To be called before each graph call, with the number of its first step and how many it makes."""
         if not self.bounds:
             return
         first, last = self.bounds
-        if not self.running and first <= step <= last:
+        if not self.running and step <= last and step + count > first:
             tf.profiler.experimental.start(str(self.folder))
             self.running = True
         elif self.running and step > last:
