@@ -337,3 +337,16 @@ def test_own_videos_that_version_0_1_decoded_are_taken_over(videos, monkeypatch)
     as_format_1(dataset.store, sources, dataset.store.splitting, videos / ".tfvp")
     again = folder_of(videos)
     assert decoded_by(again, monkeypatch) == [] and clips_of(again) == clips
+
+
+def test_a_shard_that_a_power_cut_emptied_is_decoded_again(tmp_path):
+    sources = raw_files(tmp_path / "raw", 4)
+    store = store_in(tmp_path / "s")
+    store.prepare(sources[:3], decode, progress=False)
+    for path in store.folder.glob("shard-*.json"):
+        path.write_bytes(bytes(40) if path.stem == "shard-00000" else b"")
+    store = store_in(tmp_path / "s")
+    store.prepare(sources, decode, progress=False)
+    assert_holds(store, "train", [0, 1, 3])
+    assert_holds(store, "test", [2])
+    store.check(progress=False)

@@ -66,10 +66,7 @@ def _fits(manifest, store):
 def _move(folder, target, sources, prints):
     now = {source.name: (_stamp(source), prints[source.name]) for source in sources}
     number = entries.next_number(target)
-    for path in sorted(folder.glob("shard-*.json")):
-        shard = json.loads(path.read_text(encoding="utf-8"))
-        if not entries.is_whole(folder, shard):
-            continue
+    for path, shard in entries.whole_shards(folder):
         kept = []
         for entry in shard["sources"]:
             stamp, fingerprint = now.get(entry["source"], (None, _GONE + entry["fingerprint"]))

@@ -11,6 +11,18 @@ def is_whole(folder, shard):
     return False
 
 
+def whole_shards(folder):
+    """Yields (path, content) of the descriptions of a folder's whole shards, in order.
+
+    One that cannot be read, as after a power cut, describes no whole shard.
+    """
+    for path in sorted(folder.glob("shard-*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            shard = json.loads(path.read_text(encoding="utf-8"))
+            if is_whole(folder, shard):
+                yield path, shard
+
+
 def next_number(folder):
     """The number of the next shard of a folder."""
     return max((int(path.stem.split("-")[1]) for path in folder.glob("shard-*.json")), default=-1) + 1
@@ -40,10 +52,7 @@ class Entries:
         self.shards = {}
         self._parts = {}
         self._names = {}
-        for path in sorted(folder.glob("shard-*.json")):
-            shard = json.loads(path.read_text(encoding="utf-8"))
-            if not is_whole(folder, shard):
-                continue
+        for _, shard in whole_shards(folder):
             self.shards[shard["name"]] = {key: shard[key] for key in ("name", "frames", "files")}
             for entry in shard["sources"]:
                 key = entry["source"], entry["fingerprint"]
