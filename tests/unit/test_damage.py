@@ -3,6 +3,7 @@
 import errno
 import fractions
 import os
+import shutil
 
 import av
 import numpy as np
@@ -203,3 +204,23 @@ def test_too_many_losses_stop_the_preparation(tmp_path):
         np.save(tmp_path / f"{n}.npy", np.zeros((1, *SHAPE), np.uint8))
     dataset = folder(max_damaged=0.015)
     assert len(dataset.store.manifest["excluded"]) == 10 and any("10 of 200 files" in n for n in dataset.notes())
+
+
+def test_a_file_that_ends_early_is_named_under_its_other_names(tmp_path):
+    raw, copy = tmp_path / "raw", tmp_path / "copy"
+    layouts.write_folder(raw, [f"{i}.avi" for i in range(4)], frames=20)
+    (raw / "1.avi").write_bytes(layouts.truncated((raw / "1.avi").read_bytes(), 0.6))
+
+    def noted(root):
+        settings = base.Settings(str(root), cache=str(tmp_path / "cache"), image_size=SHAPE[:2])
+        dataset = registry.lookup("dataset", "folder")(settings)
+        dataset.prepare(progress=False)
+        return [note for note in dataset.notes() if "end early" in note]
+
+    (first,) = noted(raw)
+    assert "1.avi (" in first and " of 21 frames)" in first
+    (raw / "1.avi").rename(raw / "9.avi")
+    assert noted(raw) == [first.replace("1.avi", "9.avi")]
+    shutil.copytree(raw, copy)
+    (copy / "9.avi").rename(copy / "5.avi")
+    assert noted(copy) == [first.replace("1.avi", "5.avi")]

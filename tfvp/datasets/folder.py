@@ -259,7 +259,7 @@ class Folder(base.FileDataset):
         if frames < least:
             raise Excluded(f"{source.path} has {frames} frame(s), fewer than data.min_length={least}")
         if damage:
-            raise Incomplete(f"{source.path} ({damage.extent})") from damage
+            raise Incomplete(damage.extent) from damage
 
     def divided(self, source, frames):
         return [] if self.options["min_length"] > frames else video_io.divide(source.path, frames)

@@ -53,7 +53,10 @@ class Source:
 
 
 class Incomplete(UserError):
-    """Raised by `decode` at the end of a file whose frames end early: what it yielded is kept, and the file named."""
+    """Raised by `decode` at the end of a file whose frames end early: what it yielded is kept, and the file named.
+
+    Its message is how much that is of how much, without the file's name, which may change.
+    """
 
 
 class Excluded(UserError):

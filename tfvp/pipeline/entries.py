@@ -66,9 +66,12 @@ class Entries:
         return {part: entry for (division, part), entry in parts.items() if division == plan}
 
     def note(self, name, fingerprint):
-        """What readers of a source should know, or ""."""
-        entry, _ = self.parts(name, fingerprint).get(0, ({}, ""))
-        return entry.get("note", "")
+        """What readers of a source should know, or ""; it is known under other names, too."""
+        for known in (name, *self._names.get(fingerprint, ())):
+            entry, _ = self.parts(known, fingerprint).get(0, ({}, ""))
+            if entry:
+                return entry.get("note", "")
+        return ""
 
     def clips(self, name, fingerprint):
         """The clips of a source, or None if it is not complete.

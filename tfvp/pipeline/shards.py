@@ -238,7 +238,7 @@ class Store:
             "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
             "frames": sum(clip["length"] for clip in clips),
             **report,
-            "truncated": {n: note for n, (fingerprint, _) in listed.items() if (note := entries.note(n, fingerprint))},
+            "truncated": {n: f"{n} ({note})" for n, (print_, _) in listed.items() if (note := entries.note(n, print_))},
             "shards": [shard for name, shard in entries.shards.items() if name in used],
             "sources": listed,
             "clips": clips,
