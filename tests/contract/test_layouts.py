@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import zipfile
 
 import numpy as np
@@ -147,6 +148,21 @@ def test_long_clips_are_found_under_any_spelling(tmp_path, suffix, name):
     assert set(found) == set(range(11))
     # Natural order: 2.avi before 10.avi.
     assert list(shown(dataset, "train")) == sorted(shown(dataset, "train"))
+
+
+def test_long_clips_that_were_published_are_not_drawn_once_their_files_are_gone(tmp_path):
+    layouts.write_mmnist_long(tmp_path, ".npy")
+    before = prepared("mmnist_long", tmp_path, image_size=(64, 64))
+    found = {split: shown(before, split) for split in before.splits}
+    shutil.rmtree(tmp_path / "Moving Mnist" / "test-seq1000")
+    for gone in ("test-seq1000", "Moving Mnist"):
+        dataset = prepared("mmnist_long", tmp_path, image_size=(64, 64))
+        assert not dataset.endless and {split: shown(dataset, split) for split in dataset.splits} == found, gone
+        assert any("gone from" in note and "their decoded frames are still used" in note for note in dataset.notes())
+        shutil.rmtree(tmp_path / "Moving Mnist", ignore_errors=True)
+    with pytest.raises(UserError, match="contains nothing that mmnist_long can read"):
+        dataset.prune(progress=False)
+    assert prepared("mmnist_long", tmp_path, image_size=(32, 32)).endless  # of this size nothing was decoded
 
 
 def test_long_clips_are_drawn_where_there_are_none(tmp_path):

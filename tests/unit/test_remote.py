@@ -1,5 +1,6 @@
 """Data sets in object stores: what is fetched, fetched again, kept and refused. The store is fsspec's in memory."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -227,6 +228,18 @@ def test_raw_files_may_go_once_decoded(url, memory, tmp_path, monkeypatch, capsy
     assert "the frames that were decoded earlier are used unchecked: data.root=memory://" in capsys.readouterr().out
     with pytest.raises(UserError, match="cannot be listed"):
         build(url, tmp_path, fps=6.0).prepare(progress=False)
+
+
+def test_published_clips_are_read_without_their_objects(memory, tmp_path):
+    layouts.write_mmnist_long(tmp_path / "raw", ".npy")
+    memory.put(str(tmp_path / "raw"), "memory://long", recursive=True)
+    settings = base.Settings(root="memory://long", cache=str(tmp_path / "cache"), image_size=(64, 64))
+    for count in (6, 0, 0):
+        dataset = registry.lookup("dataset", "mmnist_long")(dataclasses.replace(settings))
+        dataset.prepare(progress=False)
+        assert len(memory.reads) == count and not dataset.endless and len(dataset.clip_lengths("test")) == 2
+        shutil.rmtree(dataset.settings.mirror.raw, ignore_errors=True)
+        memory.reads.clear()
 
 
 def test_generated_data_sets_find_their_files(memory, tmp_path):

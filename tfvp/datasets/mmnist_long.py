@@ -22,6 +22,7 @@ _INFO = base.DatasetInfo(
     context=36,
     horizon=300,
 )
+_FOLDERS = {"train": "train-seq100", "test": "test-seq1000"}
 
 
 class _Generated(digits.MovingDigits):
@@ -50,21 +51,20 @@ class _Published(base.FileDataset):
     registered_name = "mmnist_long"
     info = _INFO
 
-    @staticmethod
-    def folders(settings):
-        """{split: folder}, or {} if the folders are not there."""
-        if not settings.root:
-            return {}
-        root = settings.folder
-        folders = {
-            "train": listing.find_folder(root, "train-seq100"),
-            "test": listing.find_folder(root, "test-seq1000"),
-        }
-        return folders if all(folders.values()) else {}
+    @property
+    def is_there(self):
+        """Whether there is anything to read: files in both folders, or frames that were decoded from them."""
+        # Decoded frames first: to look for the folders of an object store is to fetch all of it.
+        return bool(self.settings.root) and (self.store.manifest_path.exists() or len(self._folders()) == len(_FOLDERS))
+
+    def _folders(self):
+        """{split: folder} of those that are there."""
+        found = {split: listing.find_folder(self.settings.folder, name) for split, name in _FOLDERS.items()}
+        return {split: folder for split, folder in found.items() if folder}
 
     def sources(self):
         sources = []
-        for split, folder in self.folders(self.settings).items():
+        for split, folder in self._folders().items():
             paths = {path.relative_to(folder.parent).as_posix(): path for path in listing.videos(folder)}
             splits = (
                 listing.assign_splits(list(paths), validation=0.05)
@@ -77,7 +77,7 @@ class _Published(base.FileDataset):
 
 @register("dataset", "mmnist_long")
 class MovingMNISTLong(base.VideoDataset):
-    """Moving MNIST of long clips: the published files if `data.root` holds them, else drawn ones.
+    """Moving MNIST of long clips: the published files if `data.root` holds or held them, else drawn ones.
 
     Drawn: 20,000 training clips of 100 frames in a pass, new ones in each epoch; 1,000 test and
     500 validation clips of 1,000 frames, always the same. Digits start anywhere in a random
@@ -86,7 +86,8 @@ class MovingMNISTLong(base.VideoDataset):
     test digits, validation clips training digits that are held out from training.
 
     Published: one file a clip, below folders train-seq100 and test-seq1000. A twentieth of the
-    training files, by a hash of their names, are the validation split; they have 100 frames.
+    training files, by a hash of their names, are the validation split; they have 100 frames. Once they are
+    decoded, their frames are used even if the files are gone, until `tfvp data --cache --remove` drops them.
 
     Args:
         settings: `base.Settings`. Drawn clips: image sizes that divide 64 are shrunk by area,
@@ -100,8 +101,8 @@ class MovingMNISTLong(base.VideoDataset):
 
     def __init__(self, settings, num_digits: int = 2, digits: typing.Literal["auto", "embedded", "mnist"] = "auto"):
         super().__init__(settings, num_digits=num_digits, digits=digits)
-        published = bool(_Published.folders(settings))
-        self._clips = _Published(settings) if published else _Generated(settings, num_digits, digits)
+        published = _Published(settings)
+        self._clips = published if published.is_there else _Generated(settings, num_digits, digits)
         self.endless = self._clips.endless
 
     def prepare(self, progress=True):
