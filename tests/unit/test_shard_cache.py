@@ -171,10 +171,14 @@ def test_folders_that_share_a_cache_keep_each_others_frames(videos, tmp_path, mo
 
 
 def test_a_cache_that_may_only_be_read_serves_other_splits(videos, monkeypatch):
-    folder_of(videos).prepare(progress=False)
+    (videos / "3.npy").write_bytes(b"damaged")
+    np.save(videos / "4.npy", layouts.marked_clip(4, 1))
+    before = folder_of(videos)
+    before.prepare(progress=False)
     monkeypatch.setattr(shards.files, "write_json", lambda path, value: (_ for _ in ()).throw(UserError("read-only")))
     other = folder_of(videos, test_fraction=0.5)
     assert decoded_by(other, monkeypatch) == [] and len(other.clip_lengths("test")) > 1
+    assert len(clips_of(other)) == 6 and other.notes() == before.notes() and len(other.notes()) == 3
 
 
 def test_a_replaced_file_of_equal_size_is_noticed(tmp_path):

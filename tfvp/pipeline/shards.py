@@ -148,15 +148,22 @@ class Store:
         return lost, rest.keys() - lost.keys()
 
     def _is_decoded(self, wanted):
-        """Whether every source is decoded; writes the manifest then, if the folder may be written.
+        """Whether every source is decoded, or known to give no frames; writes the manifest then, if it may be written.
 
         Nobody waits for a lock here, and frames that others prepared can be read under other splits.
         """
         former, entries = self._read_manifest(), Entries(self.folder)
-        if former is None or any(entries.clips(n, e[0]) is None for n, e in wanted.items()):
+        if former is None:
+            return False
+        without = {n: e[0] for n, e in wanted.items() if entries.clips(n, e[0]) is None}
+        report = {kind: {} for kind in decoding.NO_PROBLEMS}
+        for kind, known in report.items():
+            same = (n for n, fingerprint in without.items() if former["sources"].get(n, [None])[0] == fingerprint)
+            known.update({n: former[kind][n] for n in same if n in former.get(kind, {})})
+        if without.keys() - set().union(*report.values()):
             return False
         lost = self._lost(former, wanted, entries)
-        self._use(self._assembled(wanted, lost, former, entries, decoding.NO_PROBLEMS))
+        self._use(self._assembled(wanted, lost, former, entries, report))
         with contextlib.suppress(UserError):
             files.write_json(self.manifest_path, self.manifest)
         return True
