@@ -190,6 +190,31 @@ def test_human36m_takes_every_fifth_frame(tmp_path):
         dataset.sources()
 
 
+def test_human36m_knows_every_frame_of_a_clip(tmp_path, capsys):
+    base._printed.clear()
+    layouts.write_human36m(tmp_path)
+    images = tmp_path / "human" / "images"
+    away, other = images / "S1_Walking.00000000_000016.jpg", images / "S1_Sitting.00000001_000021.jpg"
+    content = away.read_bytes()
+    away.unlink()
+    fifteen = make("human36m", tmp_path, channels=3)
+    assert f"1 of 12 clips of human36m are skipped: {away} is missing" in " ".join(capsys.readouterr().out.split())
+    assert sum(len(fifteen.clip_lengths(split)) for split in fifteen.splits) == 11
+    away.write_bytes(content)
+    other.write_bytes(content)
+    whole = make("human36m", tmp_path, channels=3)
+    shown = {}
+    for split in whole.splits:
+        for clip, name in enumerate(whole.store.clip_names(split)):
+            shown[name] = layouts.marks(whole.read(split, np.array([clip]), np.array([0]), 8)["video"][0])
+    assert len(shown) == 12 and not whole.store.lost
+    assert shown["train:images/S1_Walking.00000000_000001"][1].tolist() == list(range(8))
+    assert shown["train:images/S1_Sitting.00000001_000001"][0].tolist() == [1, 1, 1, 1, 0, 1, 1, 1]
+    away.unlink()  # once they are decoded, the frames outlive any of their files
+    after = make("human36m", tmp_path, channels=3)
+    assert after.store.lost == ["train:images/S1_Walking.00000000_000001"] and len(after.clip_lengths("test")) == 4
+
+
 def test_taxibj_is_kept_exactly(tmp_path):
     layouts.write_taxibj(tmp_path)
     cls = registry.lookup("dataset", "taxibj")

@@ -42,7 +42,7 @@ def of_path(path):
     if not path.is_dir():
         return of_file(path)
     entries = [[entry.name, of_file(entry.path)] for entry in _files_in(path)]
-    return f"{len(entries)} files:{hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:20]}"
+    return f"{len(entries)} files:{_digest(entries)}"
 
 
 def fingerprints(sources, memo_path, progress=False):
@@ -56,23 +56,24 @@ def fingerprints(sources, memo_path, progress=False):
         progress: whether to show a bar, where there are many.
     """
     memo, fresh = _remembered(memo_path), {}
-    stamps = {path: _stamp(path) for path in {source.path: None for source in sources if not source.state}}
-    for source in sources:
-        if not source.state and source.path not in fresh:
-            stamp, content = memo.get(source.name, (None, None))
-            if stamp == stamps[source.path] and not content.startswith(_UNREADABLE):
-                fresh[source.path] = content
-    unread = [path for path in stamps if path not in fresh]
+    places = {source.name: source.files or (source.path,) for source in sources if not source.state}
+    stamps = {paths: _stamp(paths) for paths in dict.fromkeys(places.values())}
+    for name, paths in places.items():
+        if paths not in fresh:
+            stamp, content = memo.get(name, (None, None))
+            if stamp == stamps[paths] and not content.startswith(_UNREADABLE):
+                fresh[paths] = content
+    unread = [paths for paths in stamps if paths not in fresh]
     with futures.ThreadPoolExecutor(min(8, len(unread) or 1)) as pool:
         bar = {"desc": "looking into files", "unit": "file", "leave": False}
         read = tqdm(pool.map(_content, unread), total=len(unread), disable=not progress or len(unread) < MANY, **bar)
         fresh.update(zip(unread, read))
     if unread and memo_path.parent.is_dir():
-        names = {source.name: [stamps[source.path], fresh[source.path]] for source in sources if not source.state}
+        names = {name: [stamps[paths], fresh[paths]] for name, paths in places.items()}
         with contextlib.suppress(OSError, UserError):  # it only saves time
             files.write_json(memo_path, {**memo, **names})
     return {
-        source.name: json.dumps([list(source.state) or fresh[source.path], source.member, source.segments])
+        source.name: json.dumps([list(source.state) or fresh[places[source.name]], source.member, source.segments])
         for source in sources
     }
 
@@ -85,23 +86,35 @@ def _remembered(path):
         return {}
 
 
-def _content(path):
+def _content(paths):
     try:
-        return of_path(path)
+        return _joined([of_path(path) for path in paths])
     except OSError:  # decoding says what is wrong with it
-        return f"{_UNREADABLE} {_stamp(path)}"
+        return f"{_UNREADABLE} {_stamp(paths)}"
 
 
-def _stamp(path):
-    """Sizes and times of modification: text that changes when the file is written, or one in the folder."""
+def _stamp(paths):
+    """Sizes and times of modification: text that changes when a file is written, or one in a folder."""
+    return _joined([_stamp_of(path) for path in paths])
+
+
+def _stamp_of(path):
     try:
-        status = path.stat()
+        status = os.stat(path)
         if not stat.S_ISDIR(status.st_mode):
             return f"{status.st_size} {status.st_mtime_ns}"
         status = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in _files_in(path)]
-        return f"{len(status)} {hashlib.sha256(json.dumps(status).encode()).hexdigest()[:20]}"
+        return f"{len(status)} {_digest(status)}"
     except OSError:
         return "gone"
+
+
+def _joined(texts):
+    return texts[0] if len(texts) == 1 else f"{len(texts)} files:{_digest(texts)}"
+
+
+def _digest(value):
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:20]
 
 
 def _files_in(folder):

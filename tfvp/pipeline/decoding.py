@@ -40,6 +40,7 @@ class Source:
         member: name of the file inside the zip archive `path`.
         segments: ((first, end), ...) frames of the clips in it, `end` excluded; () = one clip.
         state: what changes when the content does. Defaults to the size and digests of parts of the file.
+        files: paths of all files that its frames are in, where there are others beside `path`.
         part: the part of a film that is to be decoded; None = all of it.
     """
 
@@ -49,6 +50,7 @@ class Source:
     member: str = ""
     segments: tuple = ()
     state: tuple = ()
+    files: tuple = ()
     part: video_parts.Part | None = None
 
 
