@@ -1,8 +1,11 @@
 """Pieces of one film are never in two splits: by group, by time with a gap, by recording, by person."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from tests import layouts
 from tfvp import registry
 from tfvp.datasets import base, human36m
 from tfvp.errors import UserError
@@ -147,3 +150,90 @@ def test_persons_of_kth_are_never_trained_and_tested(tmp_path, persons):
         assert found["validation"] == set(persons) and found["train"] == set(range(1, 21)) - set(persons)
     files = [s.path for s in dataset.sources()]
     assert len(set(files)) == len(files)  # a film, with all of its segments, is in one split
+
+
+def sides(dataset):
+    """{film: its split}, read from the frames; no film is in two."""
+    found = [(film, split) for split in SPLITS for film in frames_of(dataset, split)]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+@pytest.mark.parametrize("films", [3, 5])
+def test_films_keep_their_splits_when_others_come_and_go(tmp_path, films):
+    for gone in range(films):
+        root = tmp_path / str(gone)
+        write(root, {f"film{f}.npy": (f, 0, 20) for f in range(films)})
+        before = sides(prepared(root))
+        assert set(before.values()) == set(SPLITS)
+        (root / f"film{gone}.npy").rename(tmp_path / "away.npy")
+        after = prepared(root)
+        assert sides(after) == before and after.store.lost == [f"film{gone}.npy"]
+        write(root, {f"new{f}.npy": (f, 0, 20) for f in range(20, 24)})
+        assert sides(prepared(root)).items() > before.items()
+        (tmp_path / "away.npy").rename(root / "renamed.npy")
+        back = prepared(root)
+        assert sides(back).items() > before.items() and back.store.lost == []
+
+
+def test_a_split_that_pruning_empties_takes_one_film(tmp_path):
+    write(tmp_path, {f"film{f}.npy": (f, 0, 20) for f in range(5)})
+    before = sides(prepared(tmp_path))
+    (tested,) = (film for film, split in before.items() if split == "test")
+    (tmp_path / f"film{tested}.npy").unlink()
+    dataset = prepared(tmp_path)
+    dataset.prune(progress=False)
+    after = sides(dataset)
+    assert set(after.values()) == set(SPLITS) and sum(before[film] != split for film, split in after.items()) == 1
+
+
+@pytest.mark.parametrize("films", [3, 4])
+def test_files_without_frames_leave_no_split_empty(tmp_path, films):
+    for damaged in range(films):
+        root = tmp_path / str(damaged)
+        write(root, {f"film{f}.npy": (f, 0, 200) for f in range(films)})
+        (root / f"film{damaged}.npy").write_bytes(b"")
+        dataset = prepared(root)
+        found = [frames_of(dataset, split) for split in SPLITS]
+        assert all(found) and set().union(*found) == set(range(films)) - {damaged}
+        assert any("cut by time" in note for note in dataset.notes()) == (films == 3)
+
+
+def test_a_validation_folder_without_frames_is_replaced(tmp_path):
+    write(tmp_path, {f"train/{f}.npy": (f, 0, 20) for f in range(4)} | {"test/8.npy": (8, 0, 20)})
+    write(tmp_path, {"val/9.npy": (9, 0, 1)})
+    assert sorted(sides(prepared(tmp_path)).values()) == ["test", "train", "train", "train", "validation"]
+    write(tmp_path, {"val/9.npy": (9, 0, 20)})
+    assert sides(prepared(tmp_path)) == {**dict.fromkeys(range(4), "train"), 8: "test", 9: "validation"}
+
+
+@pytest.mark.parametrize("gone", ["train", "val", "test"])
+def test_folders_of_splits_that_are_gone(tmp_path, gone):
+    write(tmp_path, {f"train/{f}.npy": (f, 0, 20) for f in range(4)})
+    write(tmp_path, {"val/8.npy": (8, 0, 20), "test/9.npy": (9, 0, 20)})
+    before = sides(prepared(tmp_path))
+    shutil.rmtree(tmp_path / gone)
+    after = prepared(tmp_path)
+    assert sides(after) == before and len(after.store.lost) == (4 if gone == "train" else 1)
+
+
+def test_a_film_that_was_cut_by_time_is_whole_among_more(tmp_path):
+    write(tmp_path, {"film0.npy": (0, 0, 200)})
+    assert len(frames_of(prepared(tmp_path), "test")[0]) == 15
+    (tmp_path / "film0.npy").unlink()
+    write(tmp_path, {f"film{f}.npy": (f, 0, 20) for f in range(1, 4)})
+    assert set(sides(prepared(tmp_path))) == {0, 1, 2, 3}
+
+
+def test_published_clips_keep_their_splits_when_one_is_gone(tmp_path):
+    layouts.write_train_test(tmp_path, suffix=".npy", train=30)
+
+    def splits():
+        dataset = registry.lookup("dataset", "mazes")(base.Settings(str(tmp_path), image_size=(16, 16), channels=3))
+        dataset.prepare(progress=False)
+        return {name: split for split in SPLITS for name in dataset.store.clip_names(split)}
+
+    before = splits()
+    for name in [name for name, split in before.items() if split == "validation"]:
+        (tmp_path / name).unlink()
+        assert splits() == before

@@ -8,12 +8,16 @@ import numpy as np
 from tfvp import video_io
 from tfvp.datasets import base, driving
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import dealing, listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 SNIPPET, FIRST = 30, 1  # frames of a snippet, and the first one of a test window
 _FRAME = re.compile(r"(?P<snippet>\w+?_\d{6})_(?P<number>\d{6})_leftImg8bit\.png")
+
+
+def _city(name):
+    return name.rpartition("/")[2]
 
 
 @register("dataset", "cityscapes")
@@ -75,11 +79,8 @@ class Cityscapes(driving.LabelledFrames):
         for split, name in (("train", "train"), ("test", "val")):
             folder = top / name
             cities = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-            splits = dict.fromkeys([c.name for c in cities], split)
-            if split == "train":
-                splits = listing.assign_splits(list(splits), validation=0.05)
-            sources += [Source(f"{name}/{city.name}", splits[city.name], city) for city in cities]
-        return sources
+            sources += [Source(f"{name}/{city.name}", split, city) for city in cities]
+        return dealing.Deal({"validation": 0.05}, film_of=_city).out(sources)
 
     def decode(self, source):
         snippets = {}

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfvp import video_decoding, video_io
 from tfvp.datasets import base, time_split
 from tfvp.errors import UserError
-from tfvp.pipeline import contents, listing
+from tfvp.pipeline import contents, dealing, listing
 from tfvp.pipeline import survey as surveys
 from tfvp.pipeline.decoding import Excluded, Incomplete, Source
 from tfvp.pipeline.pseudo_labels import KMeansLabels, ModelLabels
@@ -37,11 +37,14 @@ class Folder(base.FileDataset):
     are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
-    missing or empty validation folder is replaced by some films of train. Otherwise films are assigned by
-    a hash of their names: a film keeps its split when others are added or removed, and no split is empty
-    as long as there are three films. A film is a file, or the files that `data.group` puts together, which
-    are never in two splits. Of fewer films each is cut by time: its beginning is for training, then comes
-    validation, then the test, with `data.gap` frames between them that are not used.
+    validation folder that is missing or gives no frames is replaced by some films of train. Otherwise films are
+    assigned by a hash of their names, those that give no frames aside. No split is empty as long as there are three
+    films. A film keeps its split when it is renamed, and when others are added or are gone: one moves only into
+    a split that would be empty otherwise, after `tfvp data --prune`, say. Another `data.validation_fraction`,
+    `data.test_fraction` or `data.group` assigns all anew. A film is a file, or the files that `data.group` puts
+    together, which are never in two splits. Of fewer films each is cut by time: its beginning is for training, then
+    comes validation, then the test, with `data.gap` frames between them that are not used. A film whose file is gone
+    counts as long as its frames are used.
 
     Args:
         settings: `base.Settings`.
@@ -220,16 +223,11 @@ class Folder(base.FileDataset):
         if any(folders.values()):
             return self._from_subfolders(folders)
         paths = self._survey({"": self.root})[""]
-        splits = self._assigned(paths, "test", "validation")
-        return [Source(name, splits[name], path) for name, path in paths.items()]
+        return self._deal("test", "validation").out([Source(name, "train", path) for name, path in paths.items()])
 
-    def _assigned(self, names, *others):
-        """{name: split} of files; "train+validation+test" where there are too few films for these splits."""
-        fractions = {split: self.options[f"{split}_fraction"] for split in others}
-        needed = ["train", *(split for split in reversed(others) if fractions[split])]
-        if len({self.film(name) for name in names}) < len(needed):
-            return dict.fromkeys(names, "+".join(needed))
-        return listing.assign_splits(list(names), self.film if self.group else None, **fractions)
+    def _deal(self, *splits):
+        shares = {split: self.options[f"{split}_fraction"] for split in splits}
+        return dealing.Deal(shares, film_of=self.film, cut=True, only_empty=True)
 
     def notes(self):
         return super().notes() + self._reports + list(filter(None, [self._cut_films()]))
@@ -273,17 +271,16 @@ class Folder(base.FileDataset):
         return held.clips
 
     def _from_subfolders(self, folders):
-        if not folders["train"]:
+        if not folders["train"] and not any(split.startswith("train") for split in self.store.splits().values()):
             raise UserError(f"{self.root} has a folder validation or test, but none for training; add one named train")
         # A video that several hold is kept for the test: a model must not have seen what it is tested on.
         held = self._survey({split: folders[split] for split in ("test", "validation", "train") if folders[split]})
-        sources = []
+        deal, sources = self._deal("validation"), []
         for split in folders:
-            paths = held.get(split, {})
-            splits = dict.fromkeys(paths, split)
-            if split == "train" and not held.get("validation"):
-                splits = self._assigned(paths, "validation")
-            sources += [Source(name, splits[name], path) for name, path in paths.items()]
+            # Films for validation may turn out to be damaged, all of them.
+            may_be_dealt = deal if split == "train" else None
+            sources += [Source(name, split, path, deal=may_be_dealt) for name, path in held.get(split, {}).items()]
+        sources = sources if held.get("validation") else deal.out(sources)
         self._check_films(sources)
         return sources
 

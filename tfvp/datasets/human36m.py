@@ -7,7 +7,7 @@ import re
 from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import dealing, listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
@@ -17,6 +17,11 @@ _TAKE_AND_CAMERA = re.compile(r"([ ._]\d+)*[ ._]*$")
 def recording(prefix):
     """What a video is a take and a view of: "images/S11_Walking" for "images/S11_Walking 1.60457274_"."""
     return _TAKE_AND_CAMERA.sub("", prefix)
+
+
+def _recording_of(name):
+    """That of a clip, "<list>:<prefix><six digits>"."""
+    return recording(name.partition(":")[2][:-6])
 
 
 @register("dataset", "human36m")
@@ -69,14 +74,12 @@ class Human36M(base.FileDataset):
                 for line in lists[0].read_text(encoding="utf-8").splitlines()
                 if line.strip()
             ]
-            videos = sorted({prefix for prefix, _ in clips})
-            splits = dict.fromkeys(videos, split)
-            if split == "train":
-                splits = listing.assign_splits(videos, recording, validation=0.05)
             for prefix, first in sorted(set(clips)):
                 files = self._frames(lists[0].parent, prefix, first)
                 name, member = f"{split}:{prefix}{first:06d}", f"{prefix},{first}"
-                sources.append(Source(name, splits[prefix], pathlib.Path(files[0]), member=member, files=files))
+                sources.append(Source(name, split, pathlib.Path(files[0]), member=member, files=files))
+        # By all that are listed, those that are missing, too.
+        sources = dealing.Deal({"validation": 0.05}, film_of=_recording_of).out(sources)
         # A folder is listed once: the published clips have two thirds of a million frames.
         folders = {os.path.dirname(file) for source in sources for file in source.files}
         there = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f)}
@@ -87,7 +90,7 @@ class Human36M(base.FileDataset):
         return [source for source in sources if not gone[source.name]]
 
     def clip_sources(self, split, clips):
-        return [recording(name.partition(":")[2][:-6]) for name in self.clip_names(split, clips)]
+        return [_recording_of(name) for name in self.clip_names(split, clips)]
 
     def frames_in(self, source):
         return self.options["clip_length"]

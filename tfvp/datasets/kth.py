@@ -9,7 +9,7 @@ import numpy as np
 from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import dealing, listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
@@ -86,6 +86,10 @@ class KTH(base.FileDataset):
             if split:
                 segments = tuple(listed.get(name, ()))
                 sources.append(Source(name, split, path, member, segments, state))
+        if not self.options["validation_persons"]:
+            sources = dealing.Deal({"validation": VALIDATION_SHARE}).out(sources, persons)
+        if "validation" not in folders.values():
+            sources = dealing.Deal({"validation": 0.1}).out(sources, folders)
         return sources
 
     def evaluation_windows(self, rule, length, stride=1):
@@ -116,13 +120,8 @@ class KTH(base.FileDataset):
     def _splits_by_person(self, names):
         """{name: split} of files whose names have a person."""
         persons = {name: int(_NAME.fullmatch(name)["person"]) for name in names}
-        training = [name for name, person in persons.items() if person < FIRST_TEST_PERSON]
-        held_out = self.options["validation_persons"]
-        if held_out:
-            splits = {name: "validation" if persons[name] in held_out else "train" for name in training}
-        else:
-            splits = listing.assign_splits(training, validation=VALIDATION_SHARE)
-        return {name: splits.get(name, "test") for name in names}
+        splits = dict.fromkeys(self.options["validation_persons"], "validation")
+        return {n: splits.get(p, "train") if p < FIRST_TEST_PERSON else "test" for n, p in persons.items()}
 
     def _loose(self):
         """{name: (path, "", ())} of the files and image folders that are not in archives."""
@@ -153,9 +152,7 @@ class KTH(base.FileDataset):
         for name in names:
             above = [listing.plain(part) for part in name.split("/")[:-1]]
             inside[name] = next((part for part in reversed(above) if part in ("train", "test", "validation")), None)
-        training = [name for name, split in inside.items() if split == "train"]
-        assigned = {} if "validation" in inside.values() else listing.assign_splits(training, validation=0.1)
-        return {**inside, **assigned}
+        return inside
 
     def _segments(self):
         """{video: [(first, end), ...]} of 00sequences.txt, whose frames count from 1 and include the last."""

@@ -5,7 +5,7 @@ import typing
 import numpy as np
 
 from tfvp.datasets import base, digits
-from tfvp.pipeline import listing
+from tfvp.pipeline import dealing, listing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
@@ -66,13 +66,8 @@ class _Published(base.FileDataset):
         sources = []
         for split, folder in self._folders().items():
             paths = {path.relative_to(folder.parent).as_posix(): path for path in listing.videos(folder)}
-            splits = (
-                listing.assign_splits(list(paths), validation=0.05)
-                if split == "train"
-                else dict.fromkeys(paths, "test")
-            )
-            sources += [Source(name, splits[name], path) for name, path in paths.items()]
-        return sources
+            sources += [Source(name, split, path) for name, path in paths.items()]
+        return dealing.Deal({"validation": 0.05}).out(sources)
 
 
 @register("dataset", "mmnist_long")

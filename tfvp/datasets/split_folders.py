@@ -4,7 +4,7 @@ import re
 import typing
 
 from tfvp.datasets import base
-from tfvp.pipeline import listing, tfrecords
+from tfvp.pipeline import dealing, listing, tfrecords
 from tfvp.pipeline.decoding import Source
 
 _RECORDS = re.compile(r".*-(?P<split>train|test|validation)\.tfrecord-\d{5}-of-\d{5}")
@@ -35,11 +35,8 @@ class TrainTestFolders(base.FileDataset):
         folders = {split: listing.find_folder(self.root, split) for split in ("train", "test", "validation")}
         for split, folder in folders.items():
             paths = {p.relative_to(self.root).as_posix(): p for p in listing.videos(folder)} if folder else {}
-            splits = dict.fromkeys(paths, split)
-            if split == "train" and not folders["validation"]:
-                splits = listing.assign_splits(list(paths), validation=1 / _EVERY)
-            sources += [Source(name, splits[name], path) for name, path in paths.items()]
-        return sources
+            sources += [Source(name, split, path) for name, path in paths.items()]
+        return sources if folders["validation"] else dealing.Deal({"validation": 1 / _EVERY}).out(sources)
 
     def _records(self):
         paths = [p for p in listing.videos(self.root, tuple("0123456789"), images=False) if _RECORDS.fullmatch(p.name)]

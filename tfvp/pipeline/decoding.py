@@ -35,13 +35,14 @@ class Source:
 
     Attributes:
         name: unique and stable, the path below the data set's root; clips are named by it.
-        split: the split that its clips belong to.
+        split: the split that its clips belong to; where there is a deal, what it says before anything is decoded.
         path: the file, or a folder of images.
         member: name of the file inside the zip archive `path`.
         segments: ((first, end), ...) frames of the clips in it, `end` excluded; () = one clip.
         state: what changes when the content does. Defaults to the size and digests of parts of the file.
         files: paths of all files that its frames are in, where there are others beside `path`.
         part: the part of a film that is to be decoded; None = all of it.
+        deal: the `tfvp.pipeline.dealing.Deal` that decides on the split; None = it is fixed.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     state: tuple = ()
     files: tuple = ()
     part: video_parts.Part | None = None
+    deal: object = dataclasses.field(default=None, repr=False, compare=False)
 
 
 class Incomplete(UserError):

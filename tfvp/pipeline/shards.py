@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from tfvp import files, locks
 from tfvp.errors import UserError
-from tfvp.pipeline import columns, contents, decoding, earlier_shards, frame_codecs, sizes
+from tfvp.pipeline import columns, contents, dealing, decoding, earlier_shards, frame_codecs, sizes
 from tfvp.pipeline.entries import Entries, is_whole, next_number, pieces_of
 
 FORMAT = 2
@@ -98,13 +98,12 @@ class Store:
                     self.folder.mkdir(parents=True, exist_ok=True)
             self.mark_used()
             prints = contents.fingerprints(sources, self.memo_path, progress)
-            wanted = {source.name: [prints[source.name], source.split] for source in sources}
-            if not prune and (self._is_current(wanted) or self._is_decoded(wanted)):
+            if not prune and (self._is_current(sources, prints) or self._is_decoded(sources, prints)):
                 return
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
-                if prune or not self._is_current(wanted):
-                    self._build(sources, wanted, decode, progress, prune, parts, count)
+                if prune or not self._is_current(sources, prints):
+                    self._build(sources, prints, decode, progress, prune, parts, count)
         except OSError as error:
             raise UserError(
                 f"cannot write the decoded frames to {self.folder} ({error.strerror or error});"
@@ -116,17 +115,26 @@ class Store:
         with contextlib.suppress(OSError):
             (self.folder / ".used").touch()
 
-    def _is_current(self, wanted):
+    def _is_current(self, sources, prints):
         manifest = self._read_manifest()
         if manifest is None or not all(is_whole(self.folder, shard) for shard in manifest["shards"]):
             return False
-        lost, renamed = self._not_listed(manifest, wanted)
-        listed = {name: entry for name, entry in manifest["sources"].items() if name in wanted}
-        if listed != wanted or renamed or manifest["splitting"] != self._splitting:
+        lost, renamed = self._not_listed(manifest, prints)
+        if renamed or manifest["splitting"] != self._splitting:
+            return False
+        filled = {clip["source"] for clip in manifest["clips"]}
+        listed = self._listed(sources, {**prints, **lost}, lost, manifest, filled)
+        if listed != {name: entry for name, entry in manifest["sources"].items() if name in listed}:
             return False
         self._use(manifest)
         self.lost = sorted(lost)
         return True
+
+    def _listed(self, sources, prints, lost, former, filled):
+        """{name: [fingerprint, split]} of all sources, the lost ones behind those that they followed before."""
+        known = dealing.known_splits(former, prints) if former and former["splitting"] == self._splitting else {}
+        splits = dealing.settled(sources, filled, known, lost)
+        return {name: [prints[name], splits[name]] for name in _merged(sources, lost, former)}
 
     def _use(self, manifest):
         """Reads by this manifest from now on, whatever other splits another process writes into the file."""
@@ -140,14 +148,14 @@ class Store:
         return json.loads(json.dumps(self.splitting))
 
     @staticmethod
-    def _not_listed(manifest, wanted):
-        """({name: [fingerprint, split]} of sources with frames that are gone, names of those that are renamed)."""
-        used, prints = {clip["source"] for clip in manifest["clips"]}, {entry[0] for entry in wanted.values()}
-        rest = {name: e for name, e in manifest["sources"].items() if name in used and name not in wanted}
-        lost = {name: entry for name, entry in rest.items() if entry[0] not in prints}
+    def _not_listed(manifest, prints):
+        """({name: fingerprint} of sources with frames that are gone, names of those that are renamed)."""
+        used, there = {clip["source"] for clip in manifest["clips"]}, set(prints.values())
+        rest = {name: e[0] for name, e in manifest["sources"].items() if name in used and name not in prints}
+        lost = {name: fingerprint for name, fingerprint in rest.items() if fingerprint not in there}
         return lost, rest.keys() - lost.keys()
 
-    def _is_decoded(self, wanted):
+    def _is_decoded(self, sources, prints):
         """Whether every source is decoded, or known to give no frames; writes the manifest then, if it may be written.
 
         Nobody waits for a lock here, and frames that others prepared can be read under other splits.
@@ -155,15 +163,15 @@ class Store:
         former, entries = self._read_manifest(), Entries(self.folder)
         if former is None:
             return False
-        without = {n: e[0] for n, e in wanted.items() if entries.clips(n, e[0]) is None}
+        without = {n for n, fingerprint in prints.items() if entries.clips(n, fingerprint) is None}
         report = {kind: {} for kind in decoding.NO_PROBLEMS}
         for kind, known in report.items():
-            same = (n for n, fingerprint in without.items() if former["sources"].get(n, [None])[0] == fingerprint)
+            same = (n for n in without if former["sources"].get(n, [None])[0] == prints[n])
             known.update({n: former[kind][n] for n in same if n in former.get(kind, {})})
-        if without.keys() - set().union(*report.values()):
+        if without - set().union(*report.values()):
             return False
-        lost = self._lost(former, wanted, entries)
-        self._use(self._assembled(wanted, lost, former, entries, report))
+        lost = self._lost(former, prints, entries)
+        self._use(self._assembled(sources, prints, lost, former, entries, report))
         with contextlib.suppress(UserError):
             files.write_json(self.manifest_path, self.manifest)
         return True
@@ -182,14 +190,13 @@ class Store:
         with locks.locked(self.folder, waiting=waiting):
             yield
 
-    def _build(self, sources, wanted, decode, progress, prune, parts, count):
+    def _build(self, sources, prints, decode, progress, prune, parts, count):
         files.remove_leftovers(self.folder)
-        prints = {name: fingerprint for name, (fingerprint, _) in wanted.items()}
         former = self._read_manifest()
         if former is None:
             former = earlier_shards.take_over(self, sources, prints)
         entries = Entries(self.folder)
-        lost = {} if prune else self._lost(former, wanted, entries)
+        lost = {} if prune else self._lost(former, prints, entries)
         todo = [source for source in sources if entries.clips(source.name, prints[source.name]) is None]
         if count is not None:
             sizes.announce(self, todo, count, progress)
@@ -197,42 +204,43 @@ class Store:
         report = decoding.NO_PROBLEMS
         if todo:
             report = decoding.Decoding(self, todo, prints, decode, number, progress, parts, entries.parts).run()
-        self._use(self._assembled(wanted, lost, former, Entries(self.folder), report))
+        self._use(self._assembled(sources, prints, lost, former, Entries(self.folder), report))
         files.write_json(self.manifest_path, self.manifest)
         if prune:
             self._remove_unused()
 
-    def _lost(self, former, wanted, entries):
-        """{name: [fingerprint, split]} of sources whose frames are used without their raw files.
+    def _lost(self, former, prints, entries):
+        """{name: fingerprint} of sources whose frames are used without their raw files.
 
         Raises:
             UserError: the frames are damaged, or other splits are asked for than they were assigned to.
         """
-        lost = self._not_listed(former, wanted)[0] if former else {}
+        lost = self._not_listed(former, prints)[0] if former else {}
         if lost and former["splitting"] != self._splitting:
             raise UserError(
                 f"{counted(lost)} of {self.settings['dataset']} whose raw files are gone cannot be assigned to splits"
                 f" again, and {_changed(former['splitting'], self._splitting)}; bring the files back, leave that as it"
                 " was, or drop their frames with `tfvp data --prune`"
             )
-        for name in lost:
-            if entries.clips(name, lost[name][0]) is None:
+        for name, fingerprint in lost.items():
+            if entries.clips(name, fingerprint) is None:
                 raise UserError(
                     f"the decoded frames of {name} in {self.folder} are damaged, and its raw file is gone; bring it"
                     " back, or drop the frames with `tfvp data --prune`"
                 )
         return lost
 
-    def _assembled(self, wanted, lost, former, entries, report):
+    def _assembled(self, sources, prints, lost, former, entries, report):
         """The manifest: every source that has frames."""
-        listed, clips = _merged(wanted, lost, former), []
-        for name, (fingerprint, split) in listed.items():
-            clips += [{"source": name, "split": split, **clip} for clip in entries.clips(name, fingerprint) or ()]
+        prints = {**prints, **lost}
+        found = {name: entries.clips(name, fingerprint) or () for name, fingerprint in prints.items()}
+        listed = self._listed(sources, prints, lost, former, {name for name, clips in found.items() if clips})
+        clips = [{"source": n, "split": split, **clip} for n, (_, split) in listed.items() for clip in found[n]]
         if not clips:
             reasons = [reason for problems in report.values() for reason in problems.values()]
             first = next(iter(reasons), "they hold no frames")
             raise UserError(
-                f"none of the {len(wanted)} files of {self.settings['dataset']} can be read; the first: {first}"
+                f"none of the {len(sources)} files of {self.settings['dataset']} can be read; the first: {first}"
             )
         self.lost = sorted(lost)
         used = {shard for clip in clips for shard, *_ in pieces_of(clip)}
@@ -279,6 +287,10 @@ class Store:
                     f"{entry['name']} in {self.folder} is missing or incomplete; delete that folder to make it again"
                 )
         return manifest
+
+    def splits(self):
+        """{source name: split} of the sources whose frames are here; {} before they are."""
+        return dealing.splits_of(self._read_manifest())
 
     def check(self, progress=True):
         """Compares the sha256 of every file with the manifest; returns how many there are.
@@ -368,13 +380,13 @@ def _changed(old, new):
     return ", ".join(f"data.{key} was {old.get(key)} and is {new.get(key)}" for key in different)
 
 
-def _merged(wanted, lost, former):
-    """{name: entry} of both, the lost ones behind those that they followed before."""
+def _merged(sources, lost, former):
+    """Names of both, the lost ones behind those that they followed before."""
+    listed = {source.name: None for source in sources}
     behind, last = {None: []}, None
     for name in former["sources"] if lost else ():
         if name in lost:
             behind[last].append(name)
-        elif name in wanted:
+        elif name in listed:
             behind[name], last = [], name
-    names = behind[None] + [name for one in wanted for name in (one, *behind.get(one, ()))]
-    return {name: lost.get(name) or wanted[name] for name in names}
+    return behind[None] + [name for one in listed for name in (one, *behind.get(one, ()))]
