@@ -1,11 +1,14 @@
 """Label maps for videos that have none, and DensePose's layout."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from tensorflow import keras
 
 from tests import layouts
-from tfvp import registry, video_io
+from tfvp import registry
 from tfvp.datasets import base
 from tfvp.errors import UserError
 
@@ -77,7 +80,34 @@ def test_pose_reads_body_parts(tmp_path):
     (tmp_path / "split.json").write_text("[]")
     with pytest.raises(UserError, match="is not {split"):
         make().prepare(progress=False)
-    video_io.write_video(tmp_path / "V00001" / "C00001" / "frame000001_IUV.png", np.zeros((1, 8, 8, 1), np.uint8))
-    (tmp_path / "split.json").unlink()
+
+
+def test_clips_of_pose_that_are_gone_are_still_used(tmp_path, capsys):
+    base._printed.clear()
+
+    def make():
+        dataset = registry.lookup("dataset", "pose")(base.Settings(root=str(tmp_path), channels=3))
+        dataset.prepare(progress=False)
+        return {split: dataset.store.clip_names(split) for split in dataset.splits}, dataset.store.lost
+
+    def said():
+        return " ".join(capsys.readouterr().out.split())
+
     with pytest.raises(UserError, match="split.json is missing"):
-        make().prepare(progress=False)
+        make()
+    layouts.write_pose(tmp_path)
+    clip, listed = tmp_path / "V00001" / "C00001", json.loads((tmp_path / "split.json").read_text())
+    clip.rename(tmp_path / "away")
+    with pytest.raises(UserError, match="lists V00001/C00001, but .* does not exist; put it there, or take it out of"):
+        make()
+    (tmp_path / "away").rename(clip)
+    clips, lost = make()
+    assert sum(map(len, clips.values())) == 8 and not lost
+    shutil.rmtree(clip)
+    assert make() == (clips, ["V00001/C00001"]) and "1 of 4 files of pose are gone" in said()
+    listed["train"]["V00009"] = ["C00001"]
+    (tmp_path / "split.json").write_text(json.dumps(listed))
+    assert make() == (clips, ["V00001/C00001"]) and "1 of 5 clips of pose are skipped:" in said()
+    (tmp_path / "split.json").unlink()
+    after, lost = make()
+    assert after == clips and len(lost) == 4 and "split.json is missing, so that no clip" in said()

@@ -10,12 +10,16 @@ from PIL import Image
 from tfvp import video_io
 from tfvp.datasets import base, driving
 from tfvp.errors import UserError
-from tfvp.pipeline import listing
+from tfvp.pipeline import dealing
 from tfvp.pipeline.decoding import Source
 from tfvp.registry import register
 
 WINDOW_STEP = 5  # frames from the start of a test window to that of the next
 _FRAME = re.compile(r"frame\d{6}\.(png|jpg|jpeg)")
+
+
+def _video(name):
+    return name.rpartition("/")[0]
 
 
 @register("dataset", "pose")
@@ -65,21 +69,28 @@ class Pose(driving.LabelledFrames):
                 for split, name in (("train", "train"), ("validation", "val"), ("test", "test"))
             }
         except OSError:
+            if self.store.splits():
+                self.warn_once(f"{path} is missing, so that no clip of {self.name} is decoded anew; bring it back")
+                return []
             raise UserError(f"{path} is missing; {self.info.download}") from None
         except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path} is not {{split: {{video: [clips]}}}} ({error})") from None
-        assigned = {}
+        sources = [
+            Source(f"{video}/{clip}", split, self.root / str(video) / str(clip))
+            for split, chosen in pairs.items()
+            for video, clip in chosen
+        ]
         if not pairs["validation"]:
-            assigned = listing.assign_splits(sorted({video for video, _ in pairs["train"]}), validation=0.1)
-        sources = []
-        for split, chosen in pairs.items():
-            for video, clip in chosen:
-                folder = self.root / str(video) / str(clip)
-                if not folder.is_dir():
-                    raise UserError(f"{path} lists {video}/{clip}, but {folder} does not exist")
-                actual = assigned.get(video, split) if split == "train" else split
-                sources.append(Source(f"{video}/{clip}", actual, folder))
-        return sources
+            sources = dealing.Deal({"validation": 0.1}, film_of=_video).out(sources)
+        missing = {source.name: source.path for source in sources if not source.path.is_dir()}
+        decoded = self.store.splits() if missing else {}
+        # Those that were decoded are said to be gone in any case.
+        if other := [name for name in missing if name not in decoded]:
+            sentence = f"{path} lists {other[0]}, but {missing[other[0]]} does not exist"
+            if not decoded:
+                raise UserError(f"{sentence}; put it there, or take it out of {path.name}")
+            self.warn_once(f"{len(other)} of {len(sources)} clips of {self.name} are skipped: {sentence}")
+        return [source for source in sources if source.name not in missing]
 
     def decode(self, source):
         names = [name for name in video_io.list_images(source.path) if _FRAME.fullmatch(name)]
