@@ -81,6 +81,21 @@ def test_files_that_are_gone_are_still_used_until_asked(videos, monkeypatch, cap
     assert set(clips_of(pruned)) == {f"{i}.npy" for i in (0, 1, 3, 4, 6, 7, 9)} and pruned.store.lost == []
 
 
+def test_a_copy_that_is_gone_is_still_used(videos, monkeypatch):
+    shutil.copy(videos / "3.npy", videos / "copy.npy")
+    before = folder_of(videos)
+    before.prepare(progress=False)
+    clips = clips_of(before)
+    (videos / "copy.npy").unlink()
+    for _ in range(2):
+        after = folder_of(videos)
+        assert decoded_by(after, monkeypatch) == [] and clips_of(after) == clips and after.store.lost == ["copy.npy"]
+    (videos / "4.npy").rename(videos / "5.npy")  # the frames of 4.npy are used once, as those of 5.npy
+    moved = folder_of(videos)
+    assert decoded_by(moved, monkeypatch) == [] and moved.store.lost == ["copy.npy"]
+    assert clips_of(moved) == {**{n: mark for n, mark in clips.items() if n != "4.npy"}, "5.npy": 4}
+
+
 def test_pruning_deletes_what_nothing_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "SHARD_BYTES", 1)  # a shard for each file
     sources = raw_files(tmp_path / "raw", 4)

@@ -150,8 +150,10 @@ class Store:
     @staticmethod
     def _not_listed(manifest, prints):
         """({name: fingerprint} of sources with frames that are gone, names of those that are renamed)."""
-        used, there = {clip["source"] for clip in manifest["clips"]}, set(prints.values())
-        rest = {name: e[0] for name, e in manifest["sources"].items() if name in used and name not in prints}
+        used, then = dealing.splits_of(manifest), {name: e[0] for name, e in manifest["sources"].items()}
+        # A copy that was there before is no new name of what is gone.
+        there = {fingerprint for name, fingerprint in prints.items() if then.get(name) != fingerprint}
+        rest = {name: e for name, e in then.items() if name in used and name not in prints}
         lost = {name: fingerprint for name, fingerprint in rest.items() if fingerprint not in there}
         return lost, rest.keys() - lost.keys()
 
