@@ -105,7 +105,7 @@ class Converter:
         return self._scaled(av_frame(frame), size, ("bicubic" if self.resize == "squash" else "area") + _EXACT)
 
     def colours(self, frames):
-        """A stack of such frames in the wanted number of channels: uint8 [n, H, W, C]."""
+        """Such a frame, or a stack of them, in the wanted number of channels: uint8 [..., H, W, C]."""
         if self.channels in (None, frames.shape[-1]):
             return frames
         return luma(frames) if self.channels == 1 else np.repeat(frames, 3, axis=-1)

@@ -99,7 +99,7 @@ class Preprocessing:
     def convert(self, frames: collections.abc.Iterable[np.ndarray]) -> np.ndarray:
         """Single frames, uint8 [h, w, c], in the size and colours: uint8 [T, H, W, C]. Rate and stride play no part."""
         converter = Converter(self.image_size, self.channels, self.resize)
-        return converter.colours(np.stack([converter(frame) for frame in frames]))
+        return np.stack([converter.colours(converter(frame)) for frame in frames])
 
 
 def preprocess(

@@ -40,12 +40,13 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 READABLE_SUFFIXES = (*VIDEO_SUFFIXES, ".gif", *ARRAY_SUFFIXES)
+_WIDE_AS_INTEGERS = ("PNG", "PPM")  # formats whose values of 16 bits some versions of Pillow give in 32
 RESIZE_MODES = ("squash", "area", "crop", "kitti")
 
 
 def natural_key(name: str) -> list[tuple]:
     """Sorts text with numbers by their value: "clip2" before "clip10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(name))]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", str(name))]
 
 
 def read_video(
@@ -59,9 +60,11 @@ def read_video(
     """A whole video as an array.
 
     Args:
-        path: a file, or a folder of images in natural order.
+        path: a file, or a folder of images in natural order, one frame each. Of values of 16 bits the upper byte is
+            taken; other integers are in [0, 255], floats in [0, 1].
         image_size: (height, width) in pixels; None keeps the video's own.
-        channels: 1 = grey (Rec. 601 luma), 3 = RGB; None keeps the video's own.
+        channels: 1 = grey (Rec. 601 luma), 3 = RGB; None keeps the video's own, RGB where only some images of a folder
+            have colours.
         resize: "squash" = the whole frame, bicubic, as `ffmpeg -s` does; "area" = the whole
             frame, every pixel the mean of the area that it covers; "crop" = the largest
             central part of the right aspect ratio, then as "area"; "kitti" = 5 central columns
@@ -111,23 +114,26 @@ def iterate_video(
     array, path = (path, "the array") if isinstance(path, np.ndarray) else (None, pathlib.Path(path))
     if resize not in RESIZE_MODES:
         raise ValueError(f"resize must be one of {', '.join(RESIZE_MODES)}, not {resize!r}")
-    convert = Converter(image_size, channels, resize)
-    pending, damage = [], []
+    pending, damage, shape = [], [], None
     with _readable(path, file) if array is None else contextlib.nullcontext():
+        if array is None and file is None and channels is None and path.is_dir():
+            channels = _channels_in(path)
+        convert = Converter(image_size, channels, resize)
         if array is None:
             frames = _open(path, file, 0 if fps else last, part)  # resampling counts time from the first frame
         else:
             frames = ((None, None, frame) for frame in video_arrays.frames_of(path, array[-last:]))
         for frame in select(_at_rate(_some(_good(frames, damage), path), fps, part)):
-            frame = convert(frame() if callable(frame) else frame)
-            if pending and frame.shape != pending[0].shape:
+            frame = convert.colours(convert(frame() if callable(frame) else frame))
+            shape = shape or frame.shape
+            if frame.shape != shape:
                 raise UserError(f"{path} has frames of different sizes; set data.image_size to make them equal")
             pending.append(frame)
             if len(pending) == chunk:
-                yield convert.colours(np.stack(pending))
+                yield np.stack(pending)
                 pending = []
     if pending:
-        yield convert.colours(np.stack(pending))
+        yield np.stack(pending)
     if damage:
         raise damage[0]
 
@@ -157,7 +163,7 @@ def read_image(
 ) -> np.ndarray:
     """One image as uint8 [H, W, C]; arguments and errors as for `read_video`."""
     convert = Converter(image_size, channels, resize)
-    return convert.colours(convert(_image(pathlib.Path(path)))[None])[0]
+    return convert.colours(convert(_image(pathlib.Path(path))))
 
 
 def read_classes(path: str | os.PathLike) -> np.ndarray:
@@ -307,12 +313,33 @@ def _images(folder, chosen):
 
 def _image(path):
     with _readable(path, None), Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            values = np.asarray(image)
-            image = Image.fromarray((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8))
-        grey = image.mode in ("1", "L", "LA")
-        array = np.asarray(image.convert("L" if grey else "RGB"))
-    return array[..., None] if grey else array
+        # A photo in the format MPO holds others of the same view; everywhere else frames would be lost.
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            raise UserError(
+                f"{path} holds {image.n_frames} images, but a frame is one; save each as a file of its own, or all as"
+                " .npy, .gif or a video"
+            )
+        grey = _is_grey(image)
+        if image.mode.startswith("I;16") or image.mode == "I" and image.format in _WIDE_AS_INTEGERS:
+            array = (np.asarray(image) >> 8).astype(np.uint8)
+        elif image.mode in ("I", "F"):
+            (array,) = video_arrays.frames_of(path, np.asarray(image)[None])
+        else:
+            array = np.asarray(image.convert("L" if grey else "RGB"))
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _is_grey(image):
+    return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
+
+
+def _channels_in(folder):
+    """3 where an image of a folder has colours, else 1: programs save frames that happen to have none as grey."""
+    for name in list_images(folder):
+        with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(folder / name) as image:
+            if not _is_grey(image):
+                return 3
+    return 1
 
 
 def list_images(folder: str | os.PathLike) -> list[str]:

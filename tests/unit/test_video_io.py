@@ -104,19 +104,6 @@ def test_odd_sizes_are_padded_for_mp4_only(tmp_path):
     assert video_io.read_video(tmp_path / "odd.gif").shape[1:3] == (33, 35)
 
 
-def test_images_are_read_in_natural_order(tmp_path):
-    for i in (10, 9, 1, 100, 2):
-        Image.fromarray(np.full((4, 6), i, np.uint8)).save(tmp_path / f"frame{i}.png")
-    (tmp_path / "notes.txt").write_text("not a frame")
-    video = video_io.read_video(tmp_path)
-    assert video.shape == (5, 4, 6, 1) and video[:, 0, 0, 0].tolist() == [1, 2, 9, 10, 100]
-
-
-def test_sixteen_bit_images_keep_their_upper_byte(tmp_path):
-    Image.fromarray((np.arange(12, dtype=np.uint16) * 5000).reshape(3, 4)).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(video_io.read_video(tmp_path)[0, ..., 0], (np.arange(12) * 5000 >> 8).reshape(3, 4))
-
-
 def test_pieces_add_up_to_the_whole(tmp_path):
     video = moving_square(30)
     video_io.write_video(tmp_path / "a.avi", video, 25, "ffv1")
@@ -292,22 +279,6 @@ def test_missing_and_empty(tmp_path):
     np.save(tmp_path / "none.npy", np.zeros((0, 4, 4, 1), np.uint8))
     with pytest.raises(UserError, match="no frames"):
         video_io.read_video(tmp_path / "none.npy")
-
-
-def test_a_damaged_image_is_named(tmp_path):
-    for i in range(3):
-        video_io.write_video(tmp_path / f"{i}.png", moving_square(1))
-    (tmp_path / "1.png").write_bytes(layouts.truncated((tmp_path / "1.png").read_bytes(), 0.5))
-    with pytest.raises(UserError, match=r"1\.png"):
-        video_io.read_video(tmp_path)
-
-
-def test_images_of_different_sizes_need_a_size(tmp_path):
-    video_io.write_video(tmp_path / "0.png", moving_square(1))
-    video_io.write_video(tmp_path / "1.png", moving_square(1, 20, 30))
-    with pytest.raises(UserError, match="different sizes"):
-        video_io.read_video(tmp_path)
-    assert video_io.read_video(tmp_path, (16, 16)).shape == (2, 16, 16, 3)
 
 
 @pytest.mark.parametrize(

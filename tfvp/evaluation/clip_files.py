@@ -10,7 +10,6 @@ import pathlib
 import zipfile
 
 import numpy as np
-from PIL import Image
 
 from tfvp import video_arrays, video_io
 from tfvp.errors import UserError
@@ -213,14 +212,7 @@ class _Frames:
         return self.path.is_file() and self.path.suffix.lower() in video_io.VIDEO_SUFFIXES
 
     def read(self, first, count, channels):
-        if self.path.is_dir() and channels is None:
-            channels = self._channels()
         return video_io.read_video(self.path, channels=channels)[None]
-
-    def _channels(self):
-        """Images of one clip may be stored in both ways; the first one decides."""
-        with Image.open(self.path / video_io.list_images(self.path)[0]) as image:
-            return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")) else 3
 
 
 class _Array:
