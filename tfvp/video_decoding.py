@@ -20,6 +20,11 @@ _SOUND = 0.1  # seconds by which the end of sound is uncertain: encoders add and
 _MARGIN = 2  # frames that are searched for beyond those that are needed
 
 
+def address(path: str | os.PathLike) -> str:
+    """A path as FFmpeg opens it: without a scheme, what precedes a colon in a name would be one."""
+    return f"file:{path}"
+
+
 class Truncated(UserError):
     """Frames end before the file's header says so, or before the first damage.
 
@@ -43,7 +48,7 @@ def whole(path: pathlib.Path, file: typing.BinaryIO | None = None) -> collection
         Truncated: frames end early. Those that were yielded are good.
         UserError: there is no video in it.
     """
-    with av.open(file or str(path)) as container:
+    with av.open(file or address(path)) as container:
         stream = stream_of(path, container)
         duration = 1.0 / float(stream.average_rate or 25)
         count, promise = 0, Promise(container, stream)
@@ -135,7 +140,7 @@ def tail(path: pathlib.Path, count: int) -> collections.abc.Iterator[tuple] | No
         be read as a whole then, which also says what is wrong with it.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(address(path)) as container:
             stream = stream_of(path, container)
             duration = _duration(container, stream)
             if container.format.name not in SEARCHABLE or not duration or not stream.average_rate:

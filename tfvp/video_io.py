@@ -357,8 +357,11 @@ def _encode_video(path, frames, fps, codec):
     frames = np.pad(frames, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
     frames = np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
     options = {"crf": "18"} if codec == "libx264" else {}
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(10000), options=options)
+    # MPEG-4 has 16 bits for the numerator of a rate.
+    denominator = min(10000, max(1, int(65535 / fps))) if codec == "mpeg4" else 10000
+    with av.open(video_decoding.address(path), "w") as container:
+        rate = fractions.Fraction(fps).limit_denominator(denominator)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixels
         if codec == "mpeg4":
             stream.codec_context.bit_rate = 32_000_000  # far more than it needs, which means the best quality

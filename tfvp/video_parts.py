@@ -67,7 +67,7 @@ def divide(path: pathlib.Path, frames: int) -> list[Part]:
         truncated, cannot be searched, or its packets have no time stamps.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(video_decoding.address(path)) as container:
             stream = video_decoding.stream_of(path, container)
             promise = video_decoding.Promise(container, stream)
             if container.format.name not in video_decoding.SEARCHABLE or promise.estimate <= frames:
@@ -125,7 +125,7 @@ def frames_of(path: pathlib.Path, part: Part) -> collections.abc.Iterator[tuple]
         Indivisible: they may not be those that one pass gives.
     """
     doubt = Indivisible(f"{path} cannot be decoded in parts")
-    with av.open(str(path)) as container:
+    with av.open(video_decoding.address(path)) as container:
         stream = video_decoding.stream_of(path, container)
         lasts = 1.0 / float(stream.average_rate or 25)
         if part.begin is not None:

@@ -13,9 +13,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import layouts
-from tfvp import video_arrays, video_io
+from tfvp import video_arrays, video_decoding, video_io
 from tfvp.errors import UserError
 from tfvp.frames import to_uint8
+from tfvp.pipeline import sizes
 
 
 def moving_square(frames=30, height=48, width=64, noise=0):
@@ -88,6 +89,29 @@ def test_reads_avi_of_the_old_encoders(tmp_path, tag):
     encode(tmp_path / "old.avi", video, "mpeg4", tag)
     assert tag.encode() in (tmp_path / "old.avi").read_bytes()
     assert np.abs(video_io.read_video(tmp_path / "old.avi").astype(int) - video).mean() < 5
+
+
+@pytest.mark.parametrize("fps", [29.8347, 30000 / 1001, 0.01, 1000.0])
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+def test_any_rate_can_be_written(tmp_path, name, fps):
+    video_io.write_video(tmp_path / name, moving_square(3), fps)
+    with av.open(str(tmp_path / name)) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(fps, rel=1e-6)
+    assert len(video_io.read_video(tmp_path / name)) == 3
+
+
+def test_names_with_a_colon_are_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    video_io.write_video("10:30.avi", layouts.marked_clip(0, 60), 25, "ffv1")
+    expected = video_io.read_video(tmp_path / "10:30.avi")
+    for path in (pathlib.Path("10:30.avi"), pathlib.Path("./10:30.avi")):
+        np.testing.assert_array_equal(video_io.read_video(path), expected)
+        assert sizes.frames_in(path) == 60
+        assert video_decoding.tail(path, 5) is not None
+        parts = video_io.divide(path, 12)
+        assert len(parts) > 1
+        pieces = [piece for part in parts for piece in video_io.iterate_video(path, part=part)]
+        np.testing.assert_array_equal(np.concatenate(pieces), expected)
 
 
 def test_grey_gif_is_exact(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tfvp import files, video_io
+from tfvp import files, video_decoding, video_io
 from tfvp.errors import UserError
 from tfvp.pipeline import decoding
 
@@ -51,7 +51,7 @@ def frames_in(path, fps=0.0, file=None):
         if path.suffix.lower() == ".gif":
             with Image.open(file or path) as image:
                 return image.n_frames
-        with av.open(file or str(path)) as container:
+        with av.open(file or video_decoding.address(path)) as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 0)
             seconds = stream.duration and float(stream.duration * stream.time_base)
