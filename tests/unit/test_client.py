@@ -279,6 +279,10 @@ def test_what_the_command_refuses(rest, clip, tmp_path):
     assert "is not the description of an exported model" in with_json("[1]")
     assert "has format 2, not 1" in with_json(description(format=2))
     assert "--horizon=9 is more than the 8" in with_json(description(), "--horizon", "9")
+    assert refused("--url", address, "--open-loop-ctx", "5", "--resize", "area", "--start=-5").startswith(
+        "--start=-5 must"
+    )
+    assert f"--seed={2**63} must be" in with_json(description(), "--seed", str(2**63))
     other = {**description()["preprocessing"], "image_size": [64, 64]}
     assert "but the served model takes [24, 32, 1]" in with_json(description(preprocessing=other))
     assert "18 frames" in with_json(description(context=50)) or "fewer than the 50" in with_json(

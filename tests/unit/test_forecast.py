@@ -137,7 +137,23 @@ def test_wrong_places_get_a_sentence(run_on, clip, tmp_path):
         ({"start": -1}, "--start=-1 must be a frame of the video"),
         ({"start": 30}, "has 0 frames from frame 30 on .*5 frames per second, one frame in 3.*or --start"),
         ({"context": 9}, "fewer than the 9 to observe; lower --open-loop-ctx$"),
+        ({"context": 0}, "--open-loop-ctx, --horizon and --num-samples must be at least 1"),
+        ({"horizon": 0}, "--open-loop-ctx, --horizon and --num-samples must be at least 1"),
+        ({"seed": 2**63}, "--seed=9223372036854775808 must be from -9223372036854775808 to 9223372036854775807"),
         ({"out": "future.doc"}, "suffix must be"),
     ):
         with pytest.raises(UserError, match=sentence):
             forecast.forecast(run, clip, **options)
+
+
+def test_the_folder_one_stands_in_is_a_video(run_on, tmp_path, monkeypatch):
+    run, frames = run_on(), tmp_path / "frames"
+    (frames / "inner").mkdir(parents=True)
+    for i, frame in enumerate(layouts.marked_clip(1, 6)):
+        video_io.write_video(frames / f"{i}.png", frame[None])
+    for place, video in ((frames, "."), (frames / "inner", ".."), (frames, "inner/..")):
+        monkeypatch.chdir(place)
+        result = forecast.forecast(run, video)
+        assert result.path == tmp_path / "frames_future.mp4" and result.path.is_file()
+        result.path.unlink()
+    assert forecast.output_path(None, tmp_path / "a b.mp4") == tmp_path / "a b_future.mp4"

@@ -72,6 +72,7 @@ def run(options):
         horizon = min(described.horizon, described.max_horizon) if described else 10
     if horizon < 1 or options.num_samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
+    forecast.check_seed(options.seed)
     if described and horizon > described.max_horizon:
         raise UserError(f"--horizon={horizon} is more than the {described.max_horizon} that the model allows")
     served = client.Client(_server(options))

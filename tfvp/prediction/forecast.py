@@ -78,20 +78,18 @@ def forecast(
         alone, without borders: uint8 [samples * horizon, H, W, C], one sample after the other.
 
     Raises:
-        UserError: the video cannot be read or is too short, the model cannot take the context, or
-            the suffix of `out` is unknown.
+        UserError: the video cannot be read or is too short, the model cannot take the context, a number is out of
+            range, or the suffix of `out` is unknown.
     """
     run = runs.find(logdir)
     config = run.config
     video = pathlib.Path(f"clip{clip}" if video is None else video)
-    context = context or config.eval.open_loop_ctx
-    horizon = horizon or config.eval.eval_seq_len - config.eval.open_loop_ctx
-    if horizon < 1 or samples < 1:
-        raise UserError("--horizon and --num-samples must be at least 1")
-    if start is not None and start < 0:
-        raise UserError(
-            f"--start={start} must be a frame of the video, from 0; leave it out to observe the last frames"
-        )
+    context = config.eval.open_loop_ctx if context is None else context
+    horizon = config.eval.eval_seq_len - config.eval.open_loop_ctx if horizon is None else horizon
+    if min(context, horizon, samples) < 1:
+        raise UserError("--open-loop-ctx, --horizon and --num-samples must be at least 1")
+    check_seed(seed)
+    _check_start(start)
     out = output_path(out, video)
     model = load_run(run.path, weights)
     if "labels" in model.needs and clip is None:
@@ -128,12 +126,13 @@ def forecast(
 
 
 def output_path(out: str | os.PathLike | None, video: pathlib.Path) -> pathlib.Path:
-    """The file to write.
+    """The file to write; without `out` it lies beside the video, also where that is "." or "..".
 
     Raises:
         UserError: its suffix is none of `SUFFIXES`.
     """
-    path = pathlib.Path(out) if out else video.with_name(f"{video.stem}_future.mp4")
+    named = pathlib.Path(os.path.abspath(video)) if video.name in ("", "..") else video
+    path = pathlib.Path(out) if out else named.parent / f"{named.stem}_future.mp4"
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"--out {path}: the suffix must be {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     return path
@@ -155,11 +154,29 @@ def observed_frames(
         uint8 [context ... context + more, H, W, C].
 
     Raises:
-        UserError: the video cannot be read, or has fewer frames.
+        UserError: the video cannot be read, or has fewer frames; or `start` is negative.
     """
+    _check_start(start)
     frames = preprocess(description, video, start, context + more)
     _check_length(frames, video, description, context, start)
     return frames
+
+
+def check_seed(seed: int) -> None:
+    """Checks the seed of futures.
+
+    Raises:
+        UserError: it has more than 64 bits.
+    """
+    if not -(2**63) <= seed < 2**63:
+        raise UserError(f"--seed={seed} must be from {-(2**63)} to {2**63 - 1}")
+
+
+def _check_start(start):
+    if start is not None and start < 0:
+        raise UserError(
+            f"--start={start} must be a frame of the video, from 0; leave it out to observe the last frames"
+        )
 
 
 def _check_length(frames, video, description, context, start):
