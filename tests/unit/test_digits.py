@@ -227,6 +227,17 @@ def test_the_published_test_set(tmp_path):
     assert len(dataset.clip_lengths("validation")) == 2000
     with pytest.raises(UserError, match="64, 32 or 16"):
         build("moving_mnist", root=str(tmp_path), image_size=(48, 48))
+    larger = build("moving_mnist", root=str(tmp_path), image_size=(72, 72), margin=8)
+    assert clips(larger, "train", [0]).shape == (1, 20, 72, 72, 1)
+    with pytest.raises(UserError, match="set data.crop_margin to 0"):
+        build("moving_mnist", {"sets": "notebook"}, root=str(tmp_path), image_size=(72, 72), margin=8)
+
+
+@pytest.mark.parametrize("name", ["moving_mnist", "stochastic_mnist", "mnist_cifar", "moving_fashion_mnist"])
+def test_a_root_that_is_a_file_is_refused(tmp_path, name):
+    (tmp_path / "mnist_test_seq.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"mnist_test_seq\.npy is a file; name the folder that holds it"):
+        build(name, root=str(tmp_path / "mnist_test_seq.npy"), channels=3).prepare()
 
 
 def test_the_notebooks_sets_are_parts_of_the_test_set(tmp_path):

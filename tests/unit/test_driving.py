@@ -141,6 +141,16 @@ def test_every_third_frame_of_caltech(tmp_path):
         assert frames.tolist() == list(range(2, 36, 3))
 
 
+def test_caltech_is_left_out_where_labels_are_asked_for(tmp_path):
+    layouts.write_kitti_caltech(tmp_path)
+    dataset = make("kitti_caltech", tmp_path, labels="disk")
+    lengths = {split: dataset.clip_lengths(split).tolist() for split in dataset.splits}
+    assert lengths["test"] == [] and lengths["train"] and lengths["validation"]
+    assert any("3 of 5 files of kitti_caltech are skipped" in note for note in dataset.notes())
+    both = dataset.read("train", np.array([0]), np.array([0]), 3)
+    assert both["labels"].shape == (1, 3, 64, 64)
+
+
 def test_caltech_is_tested_in_windows_from_the_end_of_each_recording(monkeypatch):
     dataset = registry.lookup("dataset", "kitti_caltech")(base.Settings(root=".", channels=3))
     lengths, protocol = np.array([36, 11, 7, 50]), protocols.get("openstl_kitti_caltech")
@@ -227,6 +237,8 @@ def test_taxibj_is_kept_exactly(tmp_path):
         cls(base.Settings(root=str(tmp_path), image_size=(32, 32)))
     with pytest.raises(UserError, match="must be 32"):
         cls(base.Settings(root=str(tmp_path), channels=2))
+    with pytest.raises(UserError, match="data.crop_margin must be 0 for taxibj"):
+        cls(base.Settings(root=str(tmp_path), image_size=(40, 40), channels=2, margin=8))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,15 @@ def build_dataset(config: Config, margin: int = 0) -> VideoDataset:
     if not 0 <= data.max_damaged <= 1:
         raise UserError(f"data.max_damaged={data.max_damaged} must be from 0 (no file) to 1 (all)")
     size = tuple(side + margin for side in size)
-    damaged, storage = data.max_damaged, data.storage
-    settings = Settings(data.root, data.cache, size, data.channels, config.train.seed, data.flow, damaged, storage)
+    settings = Settings(
+        data.root,
+        data.cache,
+        size,
+        data.channels,
+        config.train.seed,
+        data.flow,
+        data.max_damaged,
+        data.storage,
+        margin,
+    )
     return registry.lookup("dataset", data.name)(settings, **config.options("data"))

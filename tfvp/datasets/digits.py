@@ -254,13 +254,25 @@ class MovingDigits(base.GeneratedDataset):
         free = np.array(self.canvas) - self.patch
         return (path * free).astype(np.int64)
 
+    @property
+    def folder(self):
+        """data.root on this machine, or None if it is empty.
+
+        Raises:
+            UserError: it is a file.
+        """
+        folder = self.settings.folder
+        if folder and folder.is_file():
+            raise UserError(f"data.root={self.settings.root} is a file; name the folder that holds it")
+        return folder
+
     def prepare(self, progress=True):
         self.warn_once(f"{self.name} is drawn from {self.digits.source}")
 
     @property
     def digits(self):
         """The `Digits` that the option of that name chose."""
-        return load_digits(self.settings.folder, self.options["digits"])
+        return load_digits(self.folder, self.options["digits"])
 
     def notes(self):
         return [f"clips are drawn from {self.digits.source}"]

@@ -23,6 +23,8 @@ class Settings:
         flow: folder of flow files (`FlowFiles`), for models that need flow; "" = it is computed.
         max_damaged: share of the files that may be damaged; one file may be, in any case.
         storage: how decoded frames of files are kept, one of `tfvp.pipeline.frame_codecs.KINDS`.
+        margin: pixels by which `image_size` is larger than what models take, as batches are cut out of the frames
+            (`data.crop_margin`).
     """
 
     root: str = ""
@@ -33,6 +35,13 @@ class Settings:
     flow: str = ""
     max_damaged: float = 0.01
     storage: str = "raw"
+    margin: int = 0
+
+    @property
+    def model_size(self) -> tuple[int, int]:
+        """(height, width) of what models take."""
+        height, width = self.image_size
+        return height - self.margin, width - self.margin
 
     @functools.cached_property
     def mirror(self) -> remote.Mirror | None:

@@ -13,7 +13,7 @@ from tfvp.datasets import base
 from tfvp.datasets.kitti import KITTI
 from tfvp.errors import UserError
 from tfvp.pipeline import listing, sizes
-from tfvp.pipeline.decoding import Source
+from tfvp.pipeline.decoding import Excluded, Source
 from tfvp.registry import register
 
 KEPT_EVERY = 3  # of Caltech's 30 frames a second, the third, sixth, ...
@@ -30,7 +30,7 @@ class KITTICaltech(KITTI):
 
     Args:
         settings: `base.Settings`.
-        labels: disk = also read label maps of KITTI; none. Caltech has none.
+        labels: disk = also read label maps of KITTI, and leave out Caltech, which has none; none.
     """
 
     info = base.DatasetInfo(
@@ -76,7 +76,7 @@ class KITTICaltech(KITTI):
             yield from super().decode(source)
             return
         if self.options["labels"] == "disk":
-            raise UserError(f"{source.path} has no label maps; set data.labels=none")
+            raise Excluded(f"{source.path} has no label maps; the test split needs data.labels=none")
         if source.path.suffix.lower() == ".seq":
             frames = _every(read_seq(source.path))
             pieces = iter(lambda: list(itertools.islice(frames, CHUNK)), [])

@@ -77,7 +77,7 @@ class MNISTCIFAR(MovingMNIST):
 
     def _pictures(self):
         """CIFAR-10's training and test pictures, uint8 [n, 32, 32, 3]."""
-        root = self.settings.folder
+        root = self.folder
         paths = {split: sorted(root.rglob(name)) if root else [] for split, name in FILES.items()}
         if all(paths.values()):
             return tuple(np.concatenate([_read(path) for path in listed]) for listed in paths.values())

@@ -39,4 +39,4 @@ class MovingFashionMNIST(MovingMNIST):
 
     @property
     def digits(self):
-        return digits.load_pictures("fashion_mnist", self.settings.folder, self.info.download)
+        return digits.load_pictures("fashion_mnist", self.folder, self.info.download)

@@ -44,6 +44,8 @@ class TaxiBJ(base.FileDataset):
 
     def __init__(self, settings):
         super().__init__(settings)
+        if settings.margin:
+            raise UserError("data.crop_margin must be 0 for taxibj, whose cells are not pixels")
         if settings.image_size != (32, 32):
             raise UserError(
                 f"data.image_size={list(settings.image_size)} must be 32 for taxibj, whose cells are not pixels"
