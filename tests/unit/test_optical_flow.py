@@ -40,8 +40,9 @@ def films(tmp_path):
     return root, flow
 
 
-def dataset_of(root, flow, name="folder"):
-    settings = base.Settings(root=str(root), image_size=(SIDE, SIDE), channels=3, flow=str(flow))
+def dataset_of(root, flow, name="folder", size=(SIDE, SIDE), margin=0):
+    size = tuple(side + margin for side in size)
+    settings = base.Settings(root=str(root), image_size=size, channels=3, flow=str(flow), margin=margin)
     dataset = registry.lookup("dataset", name)(settings)
     dataset.prepare(progress=False)
     return dataset
@@ -63,6 +64,33 @@ def test_flow_files_are_read_where_the_frames_are(films):
                 assert (flow[spacing:, ..., 0] == spacing * clip).all()
                 times = flow[spacing:, 0, 0, 1] / spacing
                 assert (np.diff(times) == 3).all() and (flow[spacing:, ..., 1] == flow[spacing:, :1, :1, 1]).all()
+
+
+def test_flow_files_are_enlarged_by_the_margin_that_is_cropped(films):
+    root, flow = films
+    for path in flow.rglob("*.flow.npy"):  # one pixel per frame, and all the more the further right
+        values = np.load(path).astype(np.float32)
+        values[..., 0] += np.linspace(-0.5, 0.5, 2 * SIDE + 1)[1::2]
+        np.save(path, values)
+    dataset = dataset_of(root, flow, margin=SIDE)
+    (batch,) = batching.training_batches(
+        dataset, batch_size=2, length=6, steps_per_epoch=1, seed=3, crop_margin=SIDE, needs=("flow",)
+    ).take(1)
+    assert batch["flow"].shape == (2, 6, SIDE, SIDE, 2) and batch["video"].shape == (2, 6, SIDE, SIDE, 3)
+    for video, found in zip(batch["video"].numpy(), batch["flow"].numpy()):
+        clip = round(float(video[0, 0, 0, 0]) * 255 / 40)
+        times = found[1:, 0, 0, 1] / 2
+        assert (np.diff(times) == 1).all() and np.array_equal(
+            found[1:, ..., 1], np.broadcast_to(found[1:, :1, :1, 1], found[1:, ..., 1].shape)
+        )
+        assert np.abs(found[1:, ..., 0] - 2 * clip).max() <= 1
+        np.testing.assert_allclose(np.diff(found[1:, 0, 2:-2, 0]), 2 / SIDE / 2, atol=1e-5)
+
+
+def test_flow_of_another_part_of_the_video_is_refused(films):
+    dataset = dataset_of(*films, size=(SIDE, 2 * SIDE), margin=4)
+    with pytest.raises(UserError, match="16x32 that are cropped: .* set data.resize=area, data.crop_margin=0"):
+        batching.evaluation_batches(dataset, "train", batch_size=1, length=4, needs=("flow",))
 
 
 @pytest.mark.parametrize(

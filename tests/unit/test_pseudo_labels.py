@@ -23,9 +23,10 @@ def write_scenes(root, clips=4, frames=6):
         np.save(root / f"scene{n}.npy", video)
 
 
-def folder(root, **options):
+def folder(root, margin=0, **options):
+    size = (32 + margin, 32 + margin)
     dataset = registry.lookup("dataset", "folder")(
-        base.Settings(root=str(root), image_size=(32, 32), channels=3), **options
+        base.Settings(root=str(root), image_size=size, channels=3, margin=margin), **options
     )
     dataset.prepare(progress=False)
     return dataset
@@ -40,6 +41,23 @@ def test_kmeans_finds_what_is_there(tmp_path):
     assert len(np.unique(read["labels"])) == 3
     again = folder(tmp_path, labels="kmeans", classes=3).read("train", np.arange(2), np.zeros(2, np.int64), 6)
     np.testing.assert_array_equal(read["labels"], again["labels"])
+
+
+@pytest.mark.parametrize("order", [(0, 8), (8, 0)])
+def test_classes_have_the_same_numbers_in_the_frames_that_are_cropped(tmp_path, order):
+    blocks = np.random.default_rng(0).integers(0, 256, (4, 1, 4, 4, 3), dtype=np.uint8)
+    for n, film in enumerate(blocks.repeat(6, 1).repeat(10, 2).repeat(10, 3)):
+        np.save(tmp_path / f"{n}.npy", film)
+    made = {margin: folder(tmp_path, margin=margin, labels="kmeans", classes=6) for margin in order}
+    labels = [made[margin].read("train", np.arange(2), np.zeros(2, np.int64), 1)["labels"] for margin in (0, 8)]
+    middles = [each[:, 0, side // 8 :: side // 4, side // 8 :: side // 4] for each, side in zip(labels, (32, 40))]
+    assert len(np.unique(middles[0])) == 6
+    np.testing.assert_array_equal(*middles)
+    for path in tmp_path.glob("*.npy"):
+        np.save(path, 255 - np.load(path))
+    for centres in tmp_path.glob(".tfvp/folder-32x32x3*/centres.npy"):
+        centres.unlink()  # other classes: nothing of before is taken for the new ones
+    assert folder(tmp_path, margin=8, labels="kmeans", classes=6).store.folder != made[8].store.folder
 
 
 def test_a_segmentation_model_by_path(tmp_path):

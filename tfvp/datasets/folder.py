@@ -143,7 +143,8 @@ class Folder(base.FileDataset):
 
     def decoding_options(self):
         if self.labels == "kmeans":  # its classes come from training videos
-            return self.options
+            margin = {"centres": contents.of_path(self.labeller.path)} if self.settings.margin else {}
+            return {**self.options, **margin}
         model = pathlib.Path(self.labels).expanduser()
         labels = {"labels": contents.of_path(model)} if self.labels != "none" and model.exists() else {}
         return {**super().decoding_options(), **labels}
@@ -153,6 +154,9 @@ class Folder(base.FileDataset):
         """A function from frames uint8 [T, H, W, C] to classes uint8 [T, H, W]."""
         if self.labels != "kmeans":
             return ModelLabels(self.labels)
+        if self.settings.margin:  # a class has one number, whether frames are cropped or not
+            settings = dataclasses.replace(self.settings, image_size=self.settings.model_size, margin=0)
+            return type(self)(settings, **self.options).labeller
         kmeans = KMeansLabels(self.store.folder / "centres.npy")
         if kmeans.centres is None:
             kmeans.fit(self._sample(), self.options["classes"])

@@ -52,7 +52,8 @@ class FlowFiles:
 
     A clip named "a/b.mp4" has `<folder>/a/b.mp4.flow.npy`, and `...flow3.npy` for a spacing of 3:
     float [T, H, W, 2] for all its frames, (x, y) in pixels of data.image_size. Entry t says where
-    each pixel of frame t was `spacing` x data.frame_stride frames earlier.
+    each pixel of frame t was `spacing` x data.frame_stride frames earlier. With data.crop_margin the same files are
+    enlarged as the frames are.
 
     Args:
         folder: data.flow.
@@ -61,8 +62,8 @@ class FlowFiles:
         keys: "flow" and "flow3", or one of them.
 
     Raises:
-        UserError: the data set has no files, the folder does not exist, or the flow of a clip is
-            missing, damaged, or of another size.
+        UserError: the data set has no files, the folder does not exist, the flow of a clip is missing, damaged, or
+            of another size; or the frames that a margin is cropped from show another part of the video.
     """
 
     def __init__(self, folder, dataset, split, keys):
@@ -73,6 +74,13 @@ class FlowFiles:
             )
         if not hasattr(dataset, "store"):
             raise UserError(f"data.flow: clips of {dataset.name} have no names that files could have; leave it empty")
+        height, width = dataset.settings.model_size
+        if dataset.settings.margin and height != width and dataset.preprocessing.resize == "crop":
+            raise UserError(
+                f"data.flow and data.crop_margin do not go together with frames of {height}x{width} that are cropped:"
+                " the larger ones show another part of the video; set data.resize=area, data.crop_margin=0 or no"
+                " data.flow"
+            )
         self.lengths = dataset.clip_lengths(split)
         self.names = dataset.clip_names(split, np.arange(len(self.lengths)))
         self.opened = functools.lru_cache(maxsize=256)(self._opened)
@@ -85,7 +93,8 @@ class FlowFiles:
         spacing = int(key[len("flow") :] or 1)
         windows = np.zeros((len(clips), length, *self.dataset.frame_shape[:2], 2), np.float32)
         for row, (clip, start) in enumerate(zip(clips, starts)):
-            windows[row] = self.opened(int(clip), key)[start : start + (length - 1) * stride + 1 : stride]
+            flow = self.opened(int(clip), key)[start : start + (length - 1) * stride + 1 : stride]
+            windows[row] = _enlarged(flow, windows.shape[2:4]) if self.dataset.settings.margin else flow
         windows[:, :spacing] = 0.0
         return windows
 
@@ -95,7 +104,15 @@ class FlowFiles:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read the flow {path}: {error}; write it, or leave data.flow empty") from None
-        wanted = (int(self.lengths[clip]), *self.dataset.frame_shape[:2], 2)
+        wanted = (int(self.lengths[clip]), *self.dataset.settings.model_size, 2)
         if array.shape != wanted or array.dtype.kind != "f":
             raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; write floats {list(wanted)}")
         return array
+
+
+def _enlarged(flow, size):
+    """Flow [T, h, w, 2] of the same frames at another size (height, width), float32 [T, height, width, 2]."""
+    import cv2
+
+    ratio = np.array([size[1] / flow.shape[2], size[0] / flow.shape[1]], np.float32)
+    return np.stack([cv2.resize(np.asarray(one, np.float32), size[::-1]) for one in flow]) * ratio
