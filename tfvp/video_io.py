@@ -41,6 +41,7 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 READABLE_SUFFIXES = (*VIDEO_SUFFIXES, ".gif", *ARRAY_SUFFIXES)
 _WIDE_AS_INTEGERS = ("PNG", "PPM")  # formats whose values of 16 bits some versions of Pillow give in 32
+CONTACT_SHEET = "contact_sheet.png"  # what `tfvp data` draws; never a frame
 RESIZE_MODES = ("squash", "area", "crop", "kitti")
 
 
@@ -343,8 +344,10 @@ def _channels_in(folder):
 
 
 def list_images(folder: str | os.PathLike) -> list[str]:
-    """Names of the images in a folder, in natural order."""
-    names = (entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
+    """Names of the images in a folder, in natural order, without hidden ones and `CONTACT_SHEET`."""
+    names = (
+        entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.name != CONTACT_SHEET
+    )
     return sorted((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), key=natural_key)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 import data_loader
 from tests import golden, layouts
+from tfvp import video_io
 from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.pipeline import overview
@@ -57,6 +58,32 @@ def test_files(tmp_path, monkeypatch, capsys):
     shard.write_bytes(content)
     with pytest.raises(UserError, match="sha256"):
         run(monkeypatch, capsys, *arguments, "--check")
+
+
+def test_the_contact_sheet_is_not_drawn_among_the_frames(tmp_path, monkeypatch, capsys):
+    frames = layouts.marked_clip(0, 90)
+    for i, frame in enumerate(frames):
+        video_io.write_video(tmp_path / "videos" / f"{i}.png", frame[None])
+    (tmp_path / "videos" / "deeper").mkdir()
+    arguments = ["--config", golden.ROOT / "configs" / "folder.yml", "--set", "data.gap=0", "train.seq_len=4"]
+    for place, root in (("videos", "."), ("videos/deeper", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        said = run(monkeypatch, capsys, *arguments, f"data.root={root}")
+        assert "1 film is cut by time into train, validation, test" in said
+        assert (tmp_path / "videos" / ".tfvp" / "contact_sheet.png").is_file() and "contact sheet: " in said
+        assert not list(tmp_path.glob("videos/contact*")) + list(tmp_path.glob("videos/deeper/*"))
+        with pytest.raises(UserError, match=r"--out my\.png lies in data\.root, .* choose another folder"):
+            run(monkeypatch, capsys, *arguments, f"data.root={root}", "--out", "my.png")
+    monkeypatch.chdir(tmp_path)
+    assert "contact sheet: contact_sheet.png" in run(monkeypatch, capsys, *arguments, "data.root=videos")
+    assert (tmp_path / "contact_sheet.png").is_file()
+
+
+@pytest.mark.parametrize("setting", ["data.frame_stride=0", "train.batch_size=0", "train.seq_len=0"])
+def test_numbers_that_training_refuses_are_refused(tmp_path, monkeypatch, capsys, setting):
+    name, value = setting.split("=")
+    with pytest.raises(UserError, match=rf"{name}={value} (must be greater than 0|is too short)"):
+        run(monkeypatch, capsys, "--config", golden.ROOT / "configs" / "demo.yml", "--set", setting)
 
 
 def test_clips_that_are_too_short(tmp_path, monkeypatch, capsys):

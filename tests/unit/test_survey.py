@@ -3,7 +3,7 @@
 import os
 
 from tests import layouts
-from tfvp import registry
+from tfvp import registry, video_io
 from tfvp.datasets import base
 from tfvp.pipeline import listing, survey
 
@@ -38,6 +38,20 @@ def test_arrays_beside_frames_are_no_clips(tmp_path):
     write(tmp_path, "run/0.png", "run/1.png", "run/actions.npy")
     listed, notes = clips(tmp_path)
     assert listed == {"": ["run"]} and "1 array beside the frames of a clip (run/actions.npy) is not used" in notes[0]
+
+
+def test_an_image_alone_is_no_clip(tmp_path):
+    write(tmp_path, "cover.jpg", "one/a.mp4", "two/0.png", "two/1.png", "three/x.png")
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["one/a.mp4", "two"]}
+    assert notes == ["2 images alone in a folder (cover.jpg, three/x.png) are not used; a clip has more frames"]
+
+
+def test_contact_sheets_are_no_frames(tmp_path):
+    write(tmp_path, "contact_sheet.png", "0.png", "1.png", "sub/a.mp4", "sub/contact_sheet.png")
+    listed, notes = clips(tmp_path)
+    assert listed == {"": [".", "sub/a.mp4"]} and video_io.list_images(tmp_path) == ["0.png", "1.png"]
+    assert notes == ["2 contact sheets of `tfvp data` (contact_sheet.png, sub/contact_sheet.png) are not used"]
 
 
 def test_links_into_a_folder_around_them_are_not_followed(tmp_path):

@@ -25,7 +25,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--prune", action="store_true", help="delete decoded frames whose raw files are gone or were replaced"
     )
-    parser.add_argument("--out", default="contact_sheet.png", help="where to draw the contact sheet (PNG)")
+    parser.add_argument(
+        "--out",
+        metavar="PNG",
+        help="where to draw the contact sheet; default: contact_sheet.png here, or beside the decoded frames where"
+        " this is data.root",
+    )
     cache = parser.add_argument_group("what is kept of decoded frames")
     cache.add_argument(
         "--cache",
@@ -61,10 +66,13 @@ def show(options):
     from tfvp import video_io
     from tfvp.datasets.build import build_dataset
     from tfvp.pipeline import overview
+    from tfvp.training import checks
 
     config = configuration.load(options.config, options.overrides)
+    checks.check_clips(config)
     dataset = build_dataset(config)
     print(overview.describe(dataset))
+    out = _sheet(options.out, dataset)
     dataset.prune() if options.prune else dataset.prepare()
     if options.check:
         count = dataset.check()
@@ -72,11 +80,27 @@ def show(options):
         print(whole if count else "nothing is stored that could be checked")
     print(f"\n{overview.table(dataset)}\n")
     print("\n".join(dataset.notes()))
-    video_io.write_video(options.out, overview.contact_sheet(dataset)[None])
-    print(f"contact sheet: {options.out}")
+    video_io.write_video(out, overview.contact_sheet(dataset)[None])
+    print(f"contact sheet: {out}")
     clips, frames = overview.speed(dataset, config)
     shape = f"{config.train.batch_size} x {config.train.seq_len}"
     print(f"training batches of {shape} frames: {clips:,.0f} clips/s, {frames:,.0f} frames/s")
+
+
+def _sheet(out, dataset):
+    """Where the contact sheet is drawn: not among the files that it would be taken for one of."""
+    from tfvp import video_io
+    from tfvp.datasets.base import FileDataset
+
+    path, root = pathlib.Path(out or video_io.CONTACT_SHEET), dataset.settings.root
+    if not isinstance(dataset, FileDataset) or not root or files.is_url(root):
+        return path
+    folder, root = path.parent.resolve(), pathlib.Path(root).expanduser().resolve()
+    if not folder.is_relative_to(root) or any(part.startswith(".") for part in folder.relative_to(root).parts):
+        return path
+    if out:
+        raise UserError(f"--out {out} lies in data.root, where it would be taken for a frame; choose another folder")
+    return dataset.store.folder.parent / video_io.CONTACT_SHEET
 
 
 def manage(options):

@@ -33,8 +33,8 @@ class Folder(base.FileDataset):
 
     Reads mp4, avi, mov, mkv, m4v, webm, gif, npy and npz files ([T, H, W] or [T, H, W, C],
     uint8 or floats in [0, 1]), and folders of png, jpg, bmp, tif, webp or ppm images in natural
-    order. Hidden files are ignored. Images beside videos are thumbnails, several links to one file
-    are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
+    order. Hidden files are ignored. Images beside videos are thumbnails, as is one alone in a folder, several links to
+    one file are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
     validation folder that is missing or gives no frames is replaced by some films of train. Otherwise films are

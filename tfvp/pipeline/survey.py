@@ -27,6 +27,8 @@ class Survey:
     Attributes:
         clips: {split: {name: path}} in natural order.
         thumbnails: images beside videos, which are no frames.
+        single: images that are alone in their folder.
+        sheets: contact sheets that `tfvp data` drew.
         arrays: arrays beside the frames of a clip, which are no clips.
         copies: {name: name of the clip that it is a link to}.
         loops: links into a folder that they lie in.
@@ -37,6 +39,8 @@ class Survey:
 
     clips: dict[str, dict[str, pathlib.Path]] = dataclasses.field(default_factory=dict)
     thumbnails: list[str] = dataclasses.field(default_factory=list)
+    single: list[str] = dataclasses.field(default_factory=list)
+    sheets: list[str] = dataclasses.field(default_factory=list)
     arrays: list[str] = dataclasses.field(default_factory=list)
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
     loops: list[str] = dataclasses.field(default_factory=list)
@@ -49,6 +53,8 @@ class Survey:
         same = [f"{name} is {clip}" for name, clip in self.copies.items()]
         kinds = [
             (self.thumbnails, "image", "beside videos", "not used (thumbnails); frames need a folder of their own"),
+            (self.single, "image", "alone in a folder", "not used; a clip has more frames"),
+            (self.sheets, "contact sheet", "of `tfvp data`", "not used"),
             (self.arrays, "array", "beside the frames of a clip", "not used; give videos a folder without images"),
             (same, "link", "to a video that is here already", "not used a second time"),
             (self.loops, "link", "into a folder around it", "not followed"),
@@ -77,8 +83,8 @@ def survey(root: pathlib.Path, folders: dict[str, pathlib.Path]) -> Survey:
 
     A file is one clip: of several links to it, symbolic or hard, the first counts, by the order of `folders`, then of
     names, and a symbolic link never before a file. Links into a folder that they lie in are not followed. A folder of
-    images is a clip, unless it holds videos as well, or as many arrays as images: these are then the clips, and the
-    images their thumbnails.
+    several images is a clip, unless it holds videos as well, or as many arrays as images: these are then the clips, and
+    the images their thumbnails.
 
     Args:
         root: the folder.
@@ -113,18 +119,29 @@ def _clips(root, folder, result, seen):
     for place, names in listing.walk(folder, loops, unreadable):
         names = {(place / name).relative_to(root).as_posix(): place / name for name in sorted(names, key=_order)}
         readable = _ending(names, video_io.READABLE_SUFFIXES)
-        images = _ending(names, video_io.IMAGE_SUFFIXES)
+        sheets = [name for name in names if names[name].name == video_io.CONTACT_SHEET]
+        images = [name for name in _ending(names, video_io.IMAGE_SUFFIXES) if name not in sheets]
         arrays = _ending(names, video_io.ARRAY_SUFFIXES)
-        is_clip = images and len(readable) == len(arrays) < len(images)
+        is_clip = len(images) > 1 and len(readable) == len(arrays) < len(images)
         yield from [place] if is_clip else map(names.get, readable)
         if listing.identity(place) not in seen:
             seen.add(listing.identity(place))
-            result.unread += [name for name in names if name not in {*readable, *images}]
+            result.unread += [name for name in names if name not in {*readable, *images, *sheets}]
+            result.sheets += sheets
             result.arrays += arrays if is_clip else []
-            result.thumbnails += [] if is_clip else images
+            if not is_clip:
+                (result.thumbnails if readable else result.single).extend(images)
     result.loops += [path.relative_to(root).as_posix() for path in loops]
     result.broken += [path.relative_to(root).as_posix() for path in unreadable]
-    for names in (result.thumbnails, result.arrays, result.unread, result.loops, result.broken):
+    for names in (
+        result.thumbnails,
+        result.single,
+        result.sheets,
+        result.arrays,
+        result.unread,
+        result.loops,
+        result.broken,
+    ):
         names.sort(key=_order)
 
 

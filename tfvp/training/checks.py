@@ -5,6 +5,17 @@ from tfvp.errors import UserError
 from tfvp.training.validation import VALIDATION_METRICS
 
 
+def check_clips(config):
+    """Checks what a batch of training clips is made of.
+
+    Raises:
+        UserError: the first number that is too small.
+    """
+    _positive({"train.batch_size": config.train.batch_size, "data.frame_stride": config.data.frame_stride})
+    if config.train.seq_len < 2:
+        raise UserError(f"train.seq_len={config.train.seq_len} is too short; a clip needs at least 2 frames")
+
+
 def check(config, replicas):
     """Checks that no options contradict one another.
 
@@ -12,9 +23,9 @@ def check(config, replicas):
         UserError: the first contradiction, with what to change.
     """
     settings, evaluation = config.train, config.eval
+    check_clips(config)
     positive = {
         "train.epochs": settings.epochs,
-        "train.batch_size": settings.batch_size,
         "train.accumulate": settings.accumulate,
         "train.steps_per_execution": settings.steps_per_execution,
         "train.log_steps": settings.log_steps,
@@ -31,12 +42,9 @@ def check(config, replicas):
         "eval.chunk": evaluation.chunk,
         "eval.num_samples": evaluation.num_samples,
         "data.channels": config.data.channels,
-        "data.frame_stride": config.data.frame_stride,
         "data.image_size": min(_pair(config.data.image_size), default=0),
     }
-    for key, value in positive.items():
-        if value <= 0:
-            raise UserError(f"{key}={value} must be greater than 0")
+    _positive(positive)
     not_negative = {
         "train.early_stopping": settings.early_stopping,
         "train.clip_norm": settings.clip_norm,
@@ -69,8 +77,6 @@ def check(config, replicas):
         raise UserError(f"data.crop_margin={config.data.crop_margin} must not be negative")
     if settings.devices < 0 or settings.steps_per_epoch < 0:
         raise UserError("train.devices and train.steps_per_epoch must not be negative; 0 lets tfvp choose")
-    if settings.seq_len < 2:
-        raise UserError(f"train.seq_len={settings.seq_len} is too short; a clip needs at least 2 frames")
     if not 0.0 <= settings.ema_decay < 1.0:
         raise UserError(f"train.ema_decay={settings.ema_decay} must be at least 0 and below 1; 0 turns the average off")
     frames = settings.validation_seq_len or settings.seq_len
@@ -119,6 +125,12 @@ def check_recompute(recompute, model):
 def has_batch_norm(model):
     """Whether a layer of a built model keeps running statistics of batches."""
     return any(variable.name.split(":")[0].endswith("moving_variance") for variable in model.non_trainable_variables)
+
+
+def _positive(values):
+    for key, value in values.items():
+        if value <= 0:
+            raise UserError(f"{key}={value} must be greater than 0")
 
 
 def _pair(size):
