@@ -7,6 +7,7 @@ import keyword
 import sys
 
 import tfvp
+from tfvp import errors
 from tfvp.errors import UserError
 
 # In the order of help. Each is a file of tfvp/commands.
@@ -39,8 +40,11 @@ def run(function):
     """Calls a function and exits: 0, 2 with a sentence after a UserError, 130 after Ctrl-C."""
     try:
         function()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        sentence = error if isinstance(error, UserError) else errors.noted(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stopped:  # a command that keeps what it has done says so
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)

@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks import storage
 from tests import layouts
 from tests.unit.test_shard_cache import decoded_by
 from tests.unit.test_shards import sources_of
 from tests.unit.test_video_parts import write_film
-from tfvp import changes, registry, video_io
+from tfvp import changes, cli, registry, video_io
 from tfvp import config as configuration
 from tfvp.datasets import base
 from tfvp.datasets.build import build_dataset
@@ -19,7 +20,7 @@ from tfvp.errors import UserError
 from tfvp.evaluation import provenance
 from tfvp.evaluation.selection import Selection, data_config
 from tfvp.metrics.published import PROTOCOLS
-from tfvp.pipeline import decoding, frame_codecs, shards
+from tfvp.pipeline import batching, decoding, frame_codecs, shards
 
 SHAPE = (40, 56, 3)
 
@@ -160,6 +161,23 @@ def test_a_damaged_image_is_a_sentence(raw, tmp_path):
 
 def config_of(tmp_path, storage, **data):
     return configuration.from_dict({"data": {"name": "folder", "root": str(tmp_path), "storage": storage, **data}})
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_a_damaged_image_ends_a_command_with_a_sentence(tmp_path, capsys, in_graph):
+    layouts.write_folder(tmp_path, [f"{n}.npy" for n in range(4)])
+    build_dataset(config_of(tmp_path, "lossless", channels=3)).prepare(progress=False)
+    for path in tmp_path.rglob("shard-*.webp"):
+        path.write_bytes(bytes(path.stat().st_size))
+    dataset = build_dataset(config_of(tmp_path, "lossless", channels=3))
+    batches = batching.training_batches(dataset, batch_size=2, length=4, steps_per_epoch=1, seed=1)
+    step = (lambda iterator: next(iterator)["video"] + 1) if in_graph else next
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: (tf.function(step) if in_graph else step)(iter(batches)))
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: a stored frame is damaged; `tfvp data --check` says in which file\n"
+    with pytest.raises(tf.errors.InvalidArgumentError):  # a defect keeps its stack trace
+        cli.run(lambda: tf.reshape(tf.zeros(3), [2]))
 
 
 def test_the_option_reaches_the_frames(tmp_path, monkeypatch, capsys):

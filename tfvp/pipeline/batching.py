@@ -8,6 +8,7 @@ resumed run starts at its step without having to read what came before.
 import numpy as np
 import tensorflow as tf
 
+from tfvp import errors
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
 from tfvp.pipeline.optical_flow import FlowFiles, reference_flow
@@ -184,8 +185,15 @@ def first_windows(dataset, split, clips, length, stride):
 def _mapped(numbers, read, specs, rows, finish):
     """`finish` of what `read` (NumPy) makes of each number; in parallel, in order, with static shapes."""
 
+    def noting(number):
+        try:
+            return read(number)
+        except UserError as error:
+            errors.note(error)
+            raise
+
     def call(number):
-        values = tf.numpy_function(read, [number], [spec.dtype for spec in specs])
+        values = tf.numpy_function(noting, [number], [spec.dtype for spec in specs])
         for value, spec in zip(values, specs):
             value.set_shape([rows, *spec.shape])
         return finish(*values)
