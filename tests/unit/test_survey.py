@@ -44,7 +44,9 @@ def test_an_image_alone_is_no_clip(tmp_path):
     write(tmp_path, "cover.jpg", "one/a.mp4", "two/0.png", "two/1.png", "three/x.png")
     listed, notes = clips(tmp_path)
     assert listed == {"": ["one/a.mp4", "two"]}
-    assert notes == ["2 images alone in a folder (cover.jpg, three/x.png) are not used; a clip has more frames"]
+    assert notes == [
+        "2 images alone in a folder (cover.jpg, three/x.png) are not used; a clip is several images, of one frame each"
+    ]
 
 
 def test_contact_sheets_are_no_frames(tmp_path):

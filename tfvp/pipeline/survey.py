@@ -53,7 +53,7 @@ class Survey:
         same = [f"{name} is {clip}" for name, clip in self.copies.items()]
         kinds = [
             (self.thumbnails, "image", "beside videos", "not used (thumbnails); frames need a folder of their own"),
-            (self.single, "image", "alone in a folder", "not used; a clip has more frames"),
+            (self.single, "image", "alone in a folder", "not used; a clip is several images, of one frame each"),
             (self.sheets, "contact sheet", "of `tfvp data`", "not used"),
             (self.arrays, "array", "beside the frames of a clip", "not used; give videos a folder without images"),
             (same, "link", "to a video that is here already", "not used a second time"),
