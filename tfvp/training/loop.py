@@ -195,7 +195,9 @@ def compile_model(config, model, steps):
         return optimizers.build_optimizer(settings, settings.epochs * steps, steps, batches_after)
 
     def current_batch(_):  # discriminators update after the generator, some of them in part of the chunks only
-        return model.batches_after(tf.maximum(tf.cast(model.optimizer.iterations, tf.int64) - 1, 0))
+        generator = getattr(model, "optimizer", None)  # Keras 2 asks before there is one
+        updates = tf.constant(0, tf.int64) if generator is None else tf.cast(generator.iterations, tf.int64)
+        return model.batches_after(tf.maximum(updates - 1, 0))
 
     average = None
     if settings.ema_decay:
