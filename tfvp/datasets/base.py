@@ -24,6 +24,7 @@ from tfvp.preprocessing import Preprocessing
 
 _printed = set()
 _SEGMENT = re.compile(r"#\d+-\d+$")  # what `decode` appends to the names of segments
+_LENGTHS = "eval.eval_seq_len (when training, train.seq_len and train.validation_seq_len)"
 
 
 class VideoDataset:
@@ -207,13 +208,7 @@ class VideoDataset:
         clips = self.usable_clips(split, length, stride)
         return batching.first_windows(self, split, clips, length, stride)
 
-    def usable_clips(
-        self,
-        split: str,
-        length: int,
-        stride: int = 1,
-        option: str = "eval.eval_seq_len (when training, train.seq_len and train.validation_seq_len)",
-    ) -> np.ndarray:
+    def usable_clips(self, split: str, length: int, stride: int = 1, option: str = _LENGTHS) -> np.ndarray:
         """Numbers of the clips that hold `length` frames, int64 [n]; prints once how many do not.
 
         Raises:
