@@ -86,14 +86,43 @@ np.save(sys.argv[3], compiled([np.load(sys.argv[2])])[0])
 """
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def untrained(settings, logdir):
     """A run with the weights that it starts from."""
-    folder = tmp_path_factory.mktemp("portable")
-    (folder / "tiny.yml").write_text(TINY)
-    started = runs.Run.start(folder / "logs", config.load(folder / "tiny.yml", ["data.image_size=16"]))
+    started = runs.Run.start(logdir, settings)
     runs.save_weights(build_model(started.config), started.folder("model") / "best.weights.h5")
     return started
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("portable")
+    (folder / "tiny.yml").write_text(TINY)
+    return untrained(config.load(folder / "tiny.yml", ["data.image_size=16"]), folder / "logs")
+
+
+@pytest.mark.parametrize("file_format", RUNTIMES)
+def test_a_run_in_bfloat16_becomes_a_file_in_float32(file_format, run, tmp_path):
+    needs_converter(file_format)
+    values = run.config.to_dict()
+    values["train"]["precision"] = "mixed_bfloat16"
+    half = untrained(config.Config(values, "half"), tmp_path)
+    path, about = portable.export(half, file_format, horizon=1)
+    assert about["operators"] in ("TFLite", "ONNX, opset 18")
+    context = np.random.default_rng(0).uniform(size=(1, 4, 16, 16, 1)).astype(np.float32)
+    (expected,) = load_run(half.path, policy="float32").rollout(tf.constant(context), 1)
+    found = RUNTIMES[file_format](path, {"context": context})
+    np.testing.assert_allclose(found, np.asarray(expected)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_description_counts_the_channel_of_label_maps(tmp_path, monkeypatch):
+    monkeypatch.setattr(portable, "save", lambda *_: {})  # slow, and tested above
+    model = {"name": "hierarchical_structure", "classes": 5, "width": 4, "code_size": 8, "latents": 2, "rnn_size": 8}
+    data = {"name": "shapes", "labels": "true", "image_size": 16, "channels": 3}
+    labelled = untrained(
+        config.from_dict({"model": model, "data": data, "train": {"seq_len": 4}}, "labelled"), tmp_path
+    )
+    _, about = portable.export(labelled, "tflite")
+    assert load_run(labelled.path).image_shape == (16, 16, 4) and about["preprocessing"]["channels"] == 4
 
 
 @pytest.mark.parametrize("file_format", RUNTIMES)

@@ -95,27 +95,28 @@ def precision(policy):
         keras.mixed_precision.set_global_policy(before)
 
 
-def load_run(path, weights="best"):
+def load_run(path, weights="best", policy=None):
     """The trained model of a run.
 
     Args:
         path: a run, its `model/` folder, or a folder of runs (then the newest).
         weights: "best" or "last".
+        policy: "float32" or "mixed_bfloat16", what the model computes in. Defaults to the run's `train.precision`.
 
     Returns:
-        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one. It computes
-        in the run's `train.precision`, which is its `dtype_policy`, whatever the global policy is.
+        A `tfvp.models.base.VideoModel` with those weights: the moving average where the run keeps one. Its
+        `dtype_policy` is `policy`, whatever the global one is; weights are float32 with either.
 
     Raises:
         UserError: no run, no weights, or weights that do not fit.
     """
     run = runs.find(path)
-    return _load(run, run.weights_file(weights))
+    return _load(run, run.weights_file(weights), policy or run.config.train.precision)
 
 
-def _load(run, file):
-    """The model of a run with the weights of a file."""
-    with precision(run.config.train.precision):
+def _load(run, file, policy):
+    """The model of a run with the weights of a file, which computes in a precision."""
+    with precision(policy):
         model = build_model(run.config, trace=False)
     if named_weights.is_named(file):
         named_weights.assign(model, named_weights.read(file), str(file))
@@ -142,7 +143,7 @@ def read_weights(source):
         run = path.resolve().parent.parent
         if named_weights.is_named(path) or not (run / "config.yml").is_file():
             return named_weights.read(path)
-        model = _load(runs.find(run), path)
+        model = _load(runs.find(run), path, "float32")
     else:
         model = load_run(path if path.exists() else shelf.find(str(source)).path)
     return {name: tf.convert_to_tensor(v).numpy() for name, v in named_weights.named(model).items()}

@@ -33,8 +33,7 @@ def describe(run, model, weights, limits, functions, signatures):
         any length.
     """
     config, dataset = run.config, registry.lookup("dataset", run.config.data.name)
-    # Label maps are a channel more than the frames of the data set have.
-    preprocessing = dataclasses.replace(Preprocessing.from_config(config), channels=model.image_shape[-1]).to_dict()
+    preprocessing = preprocessing_of(config, model).to_dict()
     rate = preprocessing["fps"] or dataset.info.fps
     file = run.weights_file(weights)
     return {
@@ -70,6 +69,12 @@ def describe(run, model, weights, limits, functions, signatures):
             for name, (_, specs) in functions.items()
         },
     }
+
+
+def preprocessing_of(config, model):
+    """What is done to videos before a model of `config` observes them, a `tfvp.preprocessing.Preprocessing`."""
+    # Label maps are a channel more than the frames of the data set have.
+    return dataclasses.replace(Preprocessing.from_config(config), channels=model.image_shape[-1])
 
 
 def write(saved_model, description):

@@ -27,7 +27,7 @@ from tfvp.evaluation.provenance import epoch_of
 from tfvp.files import sha256
 from tfvp.layers import noise, unroll, winograd
 from tfvp.models.build import load_run
-from tfvp.preprocessing import Preprocessing
+from tfvp.serving import description
 
 OPSET = 18
 NEEDED = {"onnx": ("tf2onnx", "onnx")}
@@ -132,7 +132,7 @@ class _Hashed:
 
 
 def export(run, file_format, weights="best", batch=1, context=None, horizon=None):
-    """Writes a run's model as one file, and a description beside it.
+    """Writes a run's model as one file, which computes in float32, and a description beside it.
 
     Args:
         run: a `tfvp.run.Run`.
@@ -150,7 +150,8 @@ def export(run, file_format, weights="best", batch=1, context=None, horizon=None
     settings = run.config.eval
     context = settings.open_loop_ctx if context is None else context
     horizon = settings.eval_seq_len - settings.open_loop_ctx if horizon is None else horizon
-    model = load_run(run.path, weights)
+    # A converter takes bfloat16 without a word, and writes operators that its runtime does not have for it.
+    model = load_run(run.path, weights, "float32")
     folder = files.writable_folder(run.path / "export")
     path = folder / f"{run.path.name}_b{batch}_c{context}_h{horizon}.{file_format}"
     facts = save(model, path, file_format, batch, context, horizon)
@@ -160,7 +161,7 @@ def export(run, file_format, weights="best", batch=1, context=None, horizon=None
         "name": run.path.name,
         "model": run.config.model.name,
         "data": run.config.data.name,
-        "preprocessing": Preprocessing.from_config(run.config).to_dict(),
+        "preprocessing": description.preprocessing_of(run.config, model).to_dict(),
         "weights": {"which": weights, "sha256": sha256(file), "epoch": epoch_of(run, weights)},
         "version": tfvp.__version__,
         "commit": runs.commit(),
@@ -173,7 +174,7 @@ def save(model, path, file_format, batch, context, horizon):
     """Writes a built model as one file.
 
     Args:
-        model: a `VideoModel`.
+        model: a `VideoModel` that computes in float32.
         path: of the file.
         file_format: "tflite" or "onnx".
         batch, context, horizon: as in `PortableModel`.
