@@ -69,7 +69,15 @@ def test_the_pair_takes_the_structure_over(trained):
 
 def test_label_maps_are_predicted_and_rendered(trained, tmp_path):
     first, second = trained
+    older = [
+        f"clip_0000{place}.png" for place in ("1/sample_00001/000025", "1/sample_00003/000000", "9/sample_00000/0")
+    ]
+    for name in older:
+        path = first.path / "structures" / "test" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
     folder = predict_labels.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
+    assert not any((folder / name).exists() for name in older)
     index = json.loads((folder / "index.json").read_text())
     assert index["clips"] == 2 and index["horizon"] == 20 and index["true_frames"] == 16
     assert index["protocol"] == "default" and index["windows"]["clip_00001"] == {"clip": 1, "start": 0}
@@ -78,9 +86,15 @@ def test_label_maps_are_predicted_and_rendered(trained, tmp_path):
     assert [len(sample) for sample in labels] == [16, 25, 25] and max(sample.max() for sample in labels) < 5
     for sample in labels[1:]:
         np.testing.assert_array_equal(sample[:5], labels[0][:5])
+    (folder / "clip_00009").mkdir()
     said = []
+    earlier = second.path / "painted" / "test" / "clip_00001" / "sample_00003.gif"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
     rendered = render_labels.render(second, folder.parent, "gif", progress=said.append)
     assert len(said) == 2
+    names = {path.relative_to(rendered).as_posix() for path in rendered.rglob("*.gif")}
+    assert names == {f"clip_0000{clip}/sample_0000{sample}.gif" for clip in range(2) for sample in range(3)}
     video = video_io.read_video(rendered / "clip_00001" / "sample_00002.gif")
     assert video.shape == (25, 16, 16, 3)
     with pytest.raises(UserError, match="rendering needs one of hierarchical"):

@@ -10,6 +10,7 @@ Where the protocol has windows of its own, the folders are numbered by window, n
 """
 
 import json
+import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +30,7 @@ LABELS_ONLY = ("labels",)
 
 
 def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="best", protocol=None, progress=print):
-    """Predicts the label maps of a split and writes them.
+    """Predicts the label maps of a split and writes them, in place of those that were predicted before.
 
     Args:
         run: a `tfvp.run.Run` of a model that predicts label maps.
@@ -80,17 +81,21 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
         windows=(clips, starts),
     )
     folder = files.writable_folder(run.path / "structures" / split)
+    # The index first: what is left when this is interrupted is then no prediction, rather than a mixture of two.
+    (folder / "index.json").unlink(missing_ok=True)
+    for older in folder.glob("clip_*"):
+        shutil.rmtree(older)
     windows = {}
     for number, clip, start, batch in zip(numbers.tolist(), clips.tolist(), starts.tolist(), batches):
         name, video = clip_name(number), batch["video"]
         windows[name] = {"clip": clip, "start": start}
-        write_label_maps(folder / name / "sample_00000", label_maps.labels_of(video[0]).numpy())
+        write_label_maps(folder / name / sample_name(0), label_maps.labels_of(video[0]).numpy())
         observed = label_maps.labels_of(video[:, :context]).numpy()
         chunks = model.rollout(video[:, :context], horizon, samples, config.eval.chunk, tf.constant([number], tf.int64))
         predicted = np.concatenate([label_maps.labels_of(chunk).numpy()[0] for chunk in chunks], axis=1)
         for sample in range(samples):
             labels = np.concatenate([observed[0], predicted[sample]])
-            write_label_maps(folder / name / f"sample_{sample + 1:05d}", labels)
+            write_label_maps(folder / name / sample_name(sample + 1), labels)
         progress(f"clip {number}: {samples} futures of {horizon} frames")
     index = {
         "run": run.path.name,
@@ -112,6 +117,11 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
 def clip_name(number):
     """The folder of a clip or window."""
     return f"clip_{number:05d}"
+
+
+def sample_name(number):
+    """The folder of a future of a clip; number 0 has the true label maps."""
+    return f"sample_{number:05d}"
 
 
 def write_label_maps(folder, labels):

@@ -20,7 +20,7 @@ CHUNK = 50  # frames per graph call
 
 
 def render(run, folder, kind="mp4", weights="best", progress=print):
-    """Renders a folder of label maps.
+    """Renders a folder of label maps, in place of the videos of this kind that were rendered before.
 
     Args:
         run: a `tfvp.run.Run` of a model that renders label maps, "hierarchical".
@@ -48,14 +48,17 @@ def render(run, folder, kind="mp4", weights="best", progress=print):
             f" {run.config.data.frame_stride} apart: motion is larger than it knows"
         )
     target = files.writable_folder(run.path / "painted" / index["split"])
-    for clip in sorted(folder.glob("clip_*")):
-        observed = predict_labels.observed_frames(run.config, index, clip.name, model.window - 1)
-        for sample in sorted(clip.glob("sample_*")):
-            video = render_clip(model, observed, predict_labels.read_label_maps(sample))
-            path = target / clip.name / f"{sample.name}.{kind}"
+    for older in target.glob(f"clip_*/sample_*.{kind}"):
+        older.unlink()
+    clips = index.get("windows") or [path.name for path in folder.glob("clip_*")]  # 0.1 writes no windows
+    for clip in sorted(clips):
+        observed = predict_labels.observed_frames(run.config, index, clip, model.window - 1)
+        for sample in map(predict_labels.sample_name, range(index["samples"] + 1)):
+            video = render_clip(model, observed, predict_labels.read_label_maps(folder / clip / sample))
+            path = target / clip / f"{sample}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             video_io.write_video(path, video, fps=8)
-        progress(f"{clip.name}: {index['samples'] + 1} videos")
+        progress(f"{clip}: {index['samples'] + 1} videos")
     return target
 
 
