@@ -1,7 +1,9 @@
 """The client of a served model against servers in this process that speak TF Serving's forms."""
 
+import contextlib
 import http.server
 import json
+import socket
 import ssl
 import subprocess
 import threading
@@ -160,6 +162,45 @@ def test_there_is_an_end_to_it(rest, grpc_server, waits):
     assert all(transport.LONGEST_WAIT >= wait for wait in waits)
 
 
+@pytest.fixture
+def raw():
+    """(bytes of every answer) -> the address of what sends them, and the connections that it took."""
+    sockets = []
+
+    def start(answer):
+        listening, taken = socket.create_server(("127.0.0.1", 0)), []
+        sockets.append(listening)
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        taken.append(connection.recv(65536))
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/tiny", taken
+
+    yield start
+    for listening in sockets:
+        listening.close()
+
+
+def test_answers_that_are_none(raw, waits):
+    access, cut = transport.Access(retries=2), b"Content-Length: 500\r\n\r\n{"
+    for answer, sentence, attempts in (
+        (b"HTTP/1.1 200 OK\r\n" + cut, "broke off its answer.*; tried 3 times", 3),
+        (b"HTTP/1.1 503 Busy\r\n" + cut, "refuses with status 503: {; tried 3 times", 3),
+        (b"HTTP/1.1 400 No\r\n" + cut, "refuses with status 400: {", 1),
+        (bytes.fromhex("00000c04000000000000030000006400"), "does not answer in HTTP; .* or --grpc", 1),
+    ):
+        address, taken = raw(answer)
+        with pytest.raises(UserError, match=sentence):
+            transport.Rest(address, access).inputs()
+        assert len(taken) == attempts
+
+
 @pytest.mark.parametrize("failure, code", [(400, "INVALID_ARGUMENT"), (401, "UNAUTHENTICATED"), (500, "INTERNAL")])
 def test_a_refusal_is_final_and_keeps_the_secret(rest, grpc_server, waits, failure, code):
     access = transport.Access({"X-Key": "hidden-value"}, TOKEN)
@@ -274,6 +315,7 @@ def test_what_the_command_refuses(rest, clip, tmp_path):
     assert "give --url of the REST interface" in refused()
     assert "--grpc needs --model" in refused("--grpc", "127.0.0.1:9")
     assert "must be http://HOST" in refused("--url", "localhost:8501")
+    assert "is no address (Port" in refused("--url", "http://localhost:85o1/v1/models/tiny")
     assert "holds no assets.extra/model.json" in refused("--url", address, "--model-json", str(tmp_path))
     assert "is not the description of an exported model" in with_json("{}")
     assert "is not the description of an exported model" in with_json("[1]")

@@ -5,6 +5,7 @@ What it does was tested against stand-ins that speak the documented forms, not a
 
 import collections.abc
 import dataclasses
+import http.client
 import json
 import os
 import pathlib
@@ -85,8 +86,13 @@ class Rest:
             raise UserError("--url holds a user name or password; send them with --header or --token")
         if not match:
             raise UserError(f"--url {url} must be http://HOST:PORT/v1/models/NAME or https://...")
+        try:
+            parts = urllib.parse.urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise UserError(f"--url {url} is no address ({error})") from None
         self.url, self.access = url.rstrip("/"), access
-        self.exposed = match["scheme"] == "http" and urllib.parse.urlsplit(url).hostname not in _HERE
+        self.exposed = match["scheme"] == "http" and parts.hostname not in _HERE
         handlers = [_NoRedirects()]
         if match["scheme"] == "https":
             handlers.append(urllib.request.HTTPSHandler(context=_tls_context(access.ca)))
@@ -130,12 +136,12 @@ class Rest:
             if 300 <= error.code < 400:
                 target = error.headers.get("Location", "another address")
                 raise UserError(f"{self.url} redirects to {target}; give that address") from None
-            text = self.access.without_secrets(" ".join(error.read().decode(errors="replace").split()))[:300]
+            text = self.access.without_secrets(" ".join(_body(error).decode(errors="replace").split()))[:300]
             sentence = f"{self.url} refuses with status {error.code}: {text}"
             if error.code in BUSY:
                 raise Busy(sentence, _seconds(error.headers.get("Retry-After"))) from None
             raise UserError(sentence) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._failure(getattr(error, "reason", error)) from None
 
     def _failure(self, reason):
@@ -146,6 +152,10 @@ class Rest:
             )
         if isinstance(reason, TimeoutError):
             return UserError(f"{self.url} did not answer within {self.access.timeout:g} s; raise --timeout")
+        if isinstance(reason, http.client.IncompleteRead):
+            return Busy(f"{self.url} broke off its answer; is the server being stopped?")
+        if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, ConnectionError):
+            return UserError(f"{self.url} does not answer in HTTP; give the port of the REST interface, or --grpc")
         sentence = (
             f"{self.url} cannot be asked ({self.access.without_secrets(str(reason))}); is TF Serving running there?"
         )
@@ -297,6 +307,16 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *arguments):
         return None
+
+
+def _body(error):
+    """What came of the answer that refuses, bytes."""
+    try:
+        return error.read()
+    except http.client.IncompleteRead as cut:
+        return cut.partial
+    except (OSError, http.client.HTTPException):
+        return b""
 
 
 def _tls_context(ca):
