@@ -154,7 +154,7 @@ def test_a_run_is_published_and_found(tmp_path, monkeypatch):
     monkeypatch.setenv("TFVP_ZOO", str(tmp_path / "zoo"))
     run = shelf.run_of(QUICK, tmp_path / "logs")
     values = yaml.safe_load((run.path / "config.yml").read_text(encoding="utf-8"))
-    values["eval"] |= {"num_examples": 4, "metrics": ["psnr"]}
+    values["eval"] |= {"num_examples": 4, "metrics": ["psnr"], "weights": "last"}
     (run.path / "config.yml").write_text(yaml.safe_dump(values), encoding="utf-8")
     arguments = ["--logdir", str(run.path), "--name", "my-own", "--title", "Mine", "--clip"]
     cli.execute(["publish", *arguments])
@@ -163,11 +163,23 @@ def test_a_run_is_published_and_found(tmp_path, monkeypatch):
     assert entry.card["weights"]["dtype"] == "float16" and entry.card["weights"]["rounding"] == 0.0
     assert entry.card["evaluation"]["clips"] == 4
     assert 15 < entry.card["evaluation"]["scores"]["model"]["psnr"]["mean"] < 22
+    assert config.load(entry.path / "config.yml").eval.weights == "best", "which are published"
     frames = video_io.read_video(entry.clip, channels=1)
     np.testing.assert_array_equal(frames, video_io.read_video(shelf.find(QUICK).clip, channels=1))
     for wrong, sentence in (("My Own", "lower-case letters"), ("my-own", "exists")):
         with pytest.raises(UserError, match=sentence):
             cli.execute(["publish", *arguments[:3], wrong])
+
+
+def test_a_clip_that_stands_still_keeps_its_frames(tmp_path):
+    frames = np.repeat(np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1)), 2, axis=0).astype(np.uint8)
+    for split in ("train", "test"):
+        (tmp_path / "own" / split).mkdir(parents=True)
+        np.save(tmp_path / "own" / split / "still.npy", frames)
+    data = {"name": "folder", "root": str(tmp_path / "own"), "channels": 1, "image_size": 16}
+    settings = config.from_dict({"data": data, "eval": {"open_loop_ctx": 4, "eval_seq_len": 6}})
+    publish._save_clip(tmp_path, settings)
+    np.testing.assert_array_equal(video_io.read_video(shelf.Trained("still", tmp_path, {}).clip), frames)
 
 
 def test_a_list_of_trained_models_needs_no_tensorflow():

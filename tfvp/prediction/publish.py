@@ -96,7 +96,7 @@ def publish(
                 break
         dataset = build_dataset(config)
         if "labels" not in model.needs and (dataset.endless if clip is None else clip):
-            _save_clip(made, run.config, model)
+            _save_clip(made, run.config)
         card = {
             "name": name,
             "title": title or f"{config.model.name} on {config.data.name}",
@@ -122,8 +122,9 @@ def publish(
 
 
 def _portable(config, name):
-    """The configuration under the model's name, without places on this machine."""
+    """The configuration under the model's name, without places on this machine, and with the weights that there are."""
     values = config.to_dict()
+    values["eval"]["weights"] = "best"
     for section, keys in _LOCAL.items():
         values[section].update({key: "" for key in keys if key in values[section]})
     return configuration.Config(values, name)
@@ -143,12 +144,14 @@ def _largest_change(before, after):
     return float(max(abs(b - a) / max(abs(a), 1e-12) for a, b in pairs))
 
 
-def _save_clip(folder, config, model):
+def _save_clip(folder, config):
     """The first test clip, as a GIF where that loses nothing."""
     protocol = evaluator.choose_protocol(config, None, None, None, 1, None, None)
     batch = next(iter(Selection(config, protocol).batch_of([0])))
     frames = np.round(batch["video"].numpy()[0] * 255.0).astype(np.uint8)
-    video_io.write_video(folder / ("clip.gif" if frames.shape[-1] == 1 else "clip.npy"), frames)
+    # A GIF has 256 colours, and merges equal frames.
+    lossless = frames.shape[-1] == 1 and (frames[1:] != frames[:-1]).any(axis=(1, 2, 3)).all()
+    video_io.write_video(folder / ("clip.gif" if lossless else "clip.npy"), frames)
 
 
 def _imported(run):
