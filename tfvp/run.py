@@ -36,12 +36,12 @@ class Run:
         path: the directory.
 
     Attributes:
-        path: the directory, a `pathlib.Path`.
+        path: the directory, a `pathlib.Path` that ends in its name.
         config: the configuration that it was started with.
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+        self.path = named(path)
         if not (self.path / "config.yml").is_file():
             raise UserError(f"{self.path} is not a run: it has no config.yml; train one with `tfvp train`")
         self.config = configuration.load(self.path / "config.yml")
@@ -143,13 +143,19 @@ class Run:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def named(path: str | os.PathLike) -> pathlib.Path:
+    """The path of a folder that ends in its name, which "." and ".." do not; files and reports are called by it."""
+    path = pathlib.Path(path)
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def find(path: str | os.PathLike) -> Run:
     """The run at `path`: a run, its `model/` folder, or a folder of runs (then the newest).
 
     Raises:
         UserError: there is none.
     """
-    path = pathlib.Path(path)
+    path = named(path)
     for candidate in (path, path.parent):
         if (candidate / "config.yml").is_file() and (candidate == path or path.name in ("model", "eval", "export")):
             return Run(candidate)
@@ -210,15 +216,30 @@ def load_weights(model, path: str | os.PathLike) -> None:
     """Loads a `.weights.h5` file into a built model.
 
     Raises:
-        UserError: the file is damaged, or belongs to another model.
+        UserError: the file is damaged, belongs to another model, or is of the other version of Keras.
     """
     try:
         model.load_weights(str(path))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        writer, reader = _keras_of(pathlib.Path(path)), compat.library_versions().get("keras", "")
+        if writer and writer.split(".")[0] != reader.split(".")[0]:
+            raise UserError(
+                f"{path} was written by Keras {writer}, whose files Keras {reader} does not read; run `tfvp publish`"
+                " where that one is installed, as the weights of a trained model are read by both"
+            ) from None
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})"
         ) from None
+
+
+def _keras_of(weights):
+    """The version of Keras that last trained the run of a file of weights; "" where nobody has noted it."""
+    try:
+        sessions = json.loads((weights.parent.parent / "environment.json").read_text(encoding="utf-8"))["sessions"]
+        return str(sessions[-1]["versions"]["keras"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def save_weights(model, path: str | os.PathLike) -> None:

@@ -23,11 +23,15 @@ def settings():
     return config.from_dict({"train": {"epochs": 2}}, name="mine")
 
 
-def test_a_run_is_found_by_its_path_its_model_and_its_parent(tmp_path, settings):
+def test_a_run_is_found_by_its_path_its_model_and_its_parent(tmp_path, settings, monkeypatch):
     started = run.Run.start(tmp_path, settings)
     started.folder("model")
     for path in (started.path, started.path / "model", tmp_path):
         assert run.find(path).path == started.path
+    for place, path in ((started.path, "."), (started.path / "model", "."), (started.path / "model", "..")):
+        monkeypatch.chdir(place)
+        assert run.find(path).path == started.path.resolve()
+    assert run.Run(started.path / "model" / "..").path.name == "mine"
     with pytest.raises(UserError, match="has no best weights yet"):
         started.weights_file()
     with pytest.raises(UserError, match="does not exist; train one first"):
@@ -194,6 +198,35 @@ def everything(model):
     from tfvp import compat
 
     return [np.asarray(v) for v in [*model.variables, *compat.optimizer_variables(model.optimizer)]]
+
+
+def test_damaged_weights_get_a_sentence(tmp_path):
+    path, model = tmp_path / "best.weights.h5", small_model(0)
+    run.save_weights(model, path)
+    content, refused = path.read_bytes(), 0
+    for begin in range(0, len(content), 512):
+        path.write_bytes(content[:begin] + bytes(512) + content[begin + 512 :])
+        try:
+            run.load_weights(model, path)
+        except UserError as error:
+            assert "damaged or belongs to another model" in str(error)
+            refused += 1
+    assert refused > 5
+
+
+def test_weights_of_the_other_keras_are_not_called_damaged(tmp_path, settings):
+    started = run.Run.start(tmp_path, settings)
+    started.record_environment([])
+    weights, record = started.folder("model") / "best.weights.h5", started.path / "environment.json"
+    weights.write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged"):
+        run.load_weights(small_model(0), weights)
+    document = json.loads(record.read_text())
+    other = "2.15.0" if keras.__version__.startswith("3") else "3.12.0"
+    document["sessions"][-1]["versions"]["keras"] = other
+    record.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"written by Keras {other}, whose files Keras {keras.__version__} does not"):
+        run.load_weights(small_model(0), weights)
 
 
 def test_a_backup_restores_weights_optimizer_and_state(tmp_path):

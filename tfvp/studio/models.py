@@ -157,7 +157,7 @@ class Models:
     """
 
     def __init__(self, logdir: str | pathlib.Path):
-        self.logdir = pathlib.Path(logdir)
+        self.logdir = runs.named(logdir)
         self._offers, self._looked = {}, -math.inf
         self._looking = threading.Lock()
         self._loaded = {}
