@@ -13,7 +13,7 @@ from tests.unit.test_torch_file import Stored, write_archive, write_stream
 from tfvp import cli, config
 from tfvp.errors import UserError
 from tfvp.importers import svg as importer
-from tfvp.importers import torch_file
+from tfvp.importers import torch_file, write_run
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
@@ -63,11 +63,33 @@ def test_an_imported_model_predicts_the_same(tiny, tmp_path, monkeypatch, write)
             stored.append(Stored(array, str(len(stored))))
             content[theirs][name] = stored[-1]
     write(tmp_path / "model.pth", content, stored)
-    cli.execute(["import", "svg", *map(str, (tmp_path / "model.pth", "--config", tiny, "--logdir", tmp_path / "logs"))])
-    imported = tfvp.load_run(tmp_path / "logs" / "tiny")
+    words = ("svg", tmp_path / "model.pth", "--config", tiny, "--logdir", tmp_path / "logs", "--name", "a")
+    cli.execute(["import", *map(str, words)])
+    imported = tfvp.load_run(tmp_path / "logs" / "a")
     context = tf.random.stateless_uniform([2, 2, 64, 64, 1], [1, 2])
     for mine, theirs in zip(model.rollout(context, 4, samples=2), imported.rollout(context, 4, samples=2)):
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
+
+
+def test_weights_that_a_run_has_are_not_replaced(tmp_path):
+    model = tfvp.build_model("demo")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pth").write_text(name)
+    first = write_run(model, config.load("demo"), tmp_path, tmp_path / "a.pth")
+    assert write_run(model, config.load("demo"), tmp_path, str(tmp_path / "a.pth")).path == first.path
+    with pytest.raises(UserError, match="demo has weights that are not those of .*b.pth; .* --name"):
+        write_run(model, config.load("demo"), tmp_path, tmp_path / "b.pth")
+    second = write_run(model, config.load("demo", name="other"), tmp_path, tmp_path / "b.pth")
+    assert second.path == tmp_path / "other"
+    (first.path / "model" / "status.json").write_text("{}")  # as of a training
+    with pytest.raises(UserError, match="demo has weights that are not those of .*a.pth"):
+        write_run(model, config.load("demo"), tmp_path, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("model, theirs", [("svg", "SVG"), ("htsr", "a published CW-VAE"), ("iam4vp", "IAM4VP")])
+def test_a_configuration_of_another_model_is_refused(model, theirs):
+    with pytest.raises(UserError, match=f"^demo does not describe {theirs}"):
+        cli.execute(["import", model, "x.pth", "--config", "demo"])
 
 
 def test_a_checkpoint_written_by_pytorch(tiny, tmp_path):

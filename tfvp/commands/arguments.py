@@ -20,8 +20,9 @@ def add_config(parser, required=True):
 
 
 def add_new_run(parser):
-    """Adds --logdir of a command that makes a run."""
+    """Adds --logdir and --name of a command that makes a run."""
     parser.add_argument("--logdir", default="./logs", help="folder of runs; this one is <logdir>/<config name>")
+    parser.add_argument("--name", help="of the run, where there are several of one configuration")
 
 
 def add_run(parser, kind="a run"):

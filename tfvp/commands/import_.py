@@ -32,5 +32,7 @@ def add_arguments(parser):
 def run(options):
     quiet.import_tensorflow()
     importer = importlib.import_module(f"tfvp.importers.{options.model}")
-    written = importer.import_checkpoint(options.checkpoint, options.config, options.overrides, options.logdir)
+    written = importer.import_checkpoint(
+        options.checkpoint, options.config, options.overrides, options.logdir, options.name
+    )
     print(f"written: {written.path}; next: tfvp evaluate --logdir {written.path}")

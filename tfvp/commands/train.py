@@ -13,7 +13,6 @@ from tfvp.commands import arguments
 def add_arguments(parser):
     arguments.add_new_run(parser)
     arguments.add_config(parser)
-    parser.add_argument("--name", help="of the run, where there are several of one configuration")
     parser.add_argument("--export", action="store_true", help="write a SavedModel for TF Serving at the end")
     parser.add_argument(
         "--dry-run",

@@ -1,8 +1,10 @@
 """Published checkpoints of other frameworks, turned into runs; one file per model."""
 
+import json
 import pathlib
 
 from tfvp import files
+from tfvp.errors import UserError
 from tfvp.run import Run, save_weights
 
 
@@ -19,14 +21,29 @@ def write_run(model, config, logdir, source):
         The `tfvp.run.Run`.
 
     Raises:
-        UserError: a run of another configuration is in the way.
+        UserError: a run of another configuration or with other weights is in the way.
     """
+    imported, path = _checksums(pathlib.Path(source)), pathlib.Path(logdir) / config.name / "model"
+    if any(path.glob("*.weights.h5")) and _imported(path) != imported:
+        raise UserError(
+            f"{path.parent} has weights that are not those of {source}; give the new run a --name of its own, or"
+            " another --logdir"
+        )
     files.writable_folder(logdir)
     run = Run.start(logdir, config)
+    # First, so that an import that is interrupted can be repeated.
+    files.write_json(run.folder("model") / "status.json", {"imported": imported})
     for which in ("best", "last"):
         save_weights(model, run.folder("model") / f"{which}.weights.h5")
-    files.write_json(run.path / "model" / "status.json", {"imported": _checksums(pathlib.Path(source))})
     return run
+
+
+def _imported(folder):
+    """What status.json says was imported; None where nothing was."""
+    try:
+        return json.loads((folder / "status.json").read_text(encoding="utf-8")).get("imported")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _checksums(source):

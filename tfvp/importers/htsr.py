@@ -127,7 +127,7 @@ def _some(words, names):
     return f"{words} {', '.join(names[:3])}{more}; "
 
 
-def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs", name=None):
     """Makes the run of a published checkpoint.
 
     Args:
@@ -135,18 +135,20 @@ def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
         config: of the model; see `tfvp.config.find`.
         overrides: strings "section.key=value".
         logdir: folder of runs.
+        name: of the run. Defaults to that of the configuration.
 
     Returns:
         The `tfvp.run.Run`.
 
     Raises:
-        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+        UserError: a configuration of another model, a checkpoint that cannot be read or does not fit it, or a run with
+            other weights in the way.
     """
-    settings = configuration.load(config, [*overrides, *AS_RELEASED])
-    if settings.model.get("conv_cells") == "nvae":
-        settings = configuration.load(config, [*overrides, *AS_RELEASED, RELEASED_CELLS])
-    if settings.model.name != "htsr" or settings.model.spatial_groups:
+    described = configuration.load(config, overrides).model
+    if described.name != "htsr" or described.spatial_groups:
         raise UserError(f"{config} does not describe a published CW-VAE or HTSR; use one of cwvae/..., or kth")
+    cells = (RELEASED_CELLS,) if described.conv_cells == "nvae" else ()
+    settings = configuration.load(config, [*overrides, *AS_RELEASED, *cells], name)
     model = build_model(settings)
     load_checkpoint(model, checkpoint)
     return write_run(model, settings, logdir, prefix_of(checkpoint))

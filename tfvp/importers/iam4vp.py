@@ -178,7 +178,7 @@ def assign(model, arrays, partial=False):
             variable.assign(tf.cast(value, variable.dtype))
 
 
-def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs", name=None):
     """Makes the run of a published checkpoint.
 
     Args:
@@ -186,16 +186,18 @@ def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
         config: of the model; see `tfvp.config.find`.
         overrides: strings "section.key=value".
         logdir: folder of runs.
+        name: of the run. Defaults to that of the configuration.
 
     Returns:
         The `tfvp.run.Run`.
 
     Raises:
-        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+        UserError: a configuration of another model, a checkpoint that cannot be read or does not fit it, or a run with
+            other weights in the way.
     """
-    settings = configuration.load(config, [*overrides, *AS_RELEASED])
-    if settings.model.name != "iam4vp":
+    if configuration.load(config, overrides).model.name != "iam4vp":
         raise UserError(f"{config} does not describe IAM4VP; use one of iam4vp/...")
+    settings = configuration.load(config, [*overrides, *AS_RELEASED], name)
     content = torch_file.read(checkpoint)
     for key in CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):

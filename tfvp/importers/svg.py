@@ -128,14 +128,14 @@ def load(model, content):
             )
 
 
-def as_released(path, overrides=()):
+def as_released(path, overrides=(), name=None):
     """The configuration of an imported model: a file, changed to what the released code computes."""
     config = configuration.load(path, overrides)
     generation = GENERATION.get(config.model.get("prior"), ())
-    return configuration.load(path, [*generation, *overrides, *AS_RELEASED])
+    return configuration.load(path, [*generation, *overrides, *AS_RELEASED], name)
 
 
-def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
+def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs", name=None):
     """Makes the run of a published checkpoint.
 
     Args:
@@ -143,16 +143,18 @@ def import_checkpoint(checkpoint, config, overrides=(), logdir="./logs"):
         config: of the model; see `tfvp.config.find`.
         overrides: strings "section.key=value".
         logdir: folder of runs.
+        name: of the run. Defaults to that of the configuration.
 
     Returns:
         The `tfvp.run.Run`.
 
     Raises:
-        UserError: a configuration of another model, or a checkpoint that cannot be read or does not fit it.
+        UserError: a configuration of another model, a checkpoint that cannot be read or does not fit it, or a run with
+            other weights in the way.
     """
-    settings = as_released(config, overrides)
-    if settings.model.name != "svg":
+    if configuration.load(config, overrides).model.name != "svg":
         raise UserError(f"{config} does not describe SVG; use one of svg/...")
+    settings = as_released(config, overrides, name)
     content = torch_file.read(checkpoint)
     model = build_model(settings)
     load(model, content)
