@@ -9,6 +9,8 @@ The weights are evaluated as they are kept, and the numbers go on the card. Impo
 cards have the SHA-256 of the imported files. The models lie in TFVP_ZOO, or in ~/.local/share/tfvp/zoo.
 """
 
+import shlex
+
 from tfvp import quiet
 from tfvp.commands import arguments
 
@@ -32,6 +34,7 @@ def run(options):
     quiet.import_tensorflow()
     from tfvp import run as runs
     from tfvp.prediction import publish
+    from tfvp.zoo import shelf
 
     run = runs.find(options.logdir)
     made = publish.publish(
@@ -46,4 +49,6 @@ def run(options):
     )
     weights = made.card["weights"]
     print(f"written: {made.path} ({weights['bytes'] / 1e6:.1f} MB, {weights['dtype']})")
-    print(f"next: tfvp predict --model {made.name}")
+    folder = made.path.parent.resolve()
+    place = "" if folder == shelf.added().resolve() else f"TFVP_ZOO={shlex.quote(str(folder))} "
+    print(f"next: {place}tfvp predict --model {made.name}")
