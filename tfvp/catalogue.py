@@ -139,19 +139,28 @@ def configs() -> list[dict]:
 
 
 def trained() -> list[dict]:
-    """Further keys: those of the model's card, and path. Imports no TensorFlow."""
-    return [
-        {
-            **entry.card,
-            "name": name,
-            "summary": entry.card["title"],
-            "paper": "",
-            "doc": f"{entry.card['title']}\n\n{entry.card.get('limits', '')}".strip(),
-            "options": [],
-            "path": str(entry.path),
-        }
-        for name, entry in shelf.entries().items()
-    ]
+    """Further keys: those of the model's card, and path. Imports no TensorFlow.
+
+    Where a card cannot be read, summary says why, path is "", and there are no other keys.
+    """
+    found = []
+    for name, entry in shelf.entries().items():
+        if isinstance(entry, str):
+            card, title, limits, path = {}, entry, "", ""
+        else:
+            card, title, limits, path = entry.card, entry.card["title"], entry.card.get("limits", ""), str(entry.path)
+        found.append(
+            {
+                **card,
+                "name": name,
+                "summary": title,
+                "paper": "",
+                "doc": f"{title}\n\n{limits}".strip(),
+                "options": [],
+                "path": path,
+            }
+        )
+    return found
 
 
 def _classes(kind):

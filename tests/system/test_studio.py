@@ -110,7 +110,10 @@ def run_command(studio, monkeypatch, command, identity, path, out):
     return np.load(out)
 
 
-def test_models_are_listed_with_what_is_known_of_them(browser):
+def test_models_are_listed_with_what_is_known_of_them(browser, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "card.yml").write_text("title: x\n")
+    monkeypatch.setenv("TFVP_ZOO", str(tmp_path))
     models = {model["id"]: model for model in browser.json("GET", "/api/models")["models"]}
     shipped, tiny = models[ZOO], models[TINY]
     assert shipped["source"] == "zoo" and shipped["image_size"] == [32, 32] and shipped["context_step"] == 1
@@ -125,6 +128,8 @@ def test_models_are_listed_with_what_is_known_of_them(browser):
     assert models["zoo/iam4vp-mmnist-32"]["context_min"] == 10
     assert "did you mean 'convlstm_openstl'" in models[BROKEN]["problem"]
     assert "did you mean" in browser.predict(400, model=BROKEN)
+    assert "card.yml cannot be read (it has no weights)" in models["zoo/mine"]["problem"]
+    assert "it has no weights" in browser.predict(400, model="zoo/mine")
     assert browser.json("GET", "/api/about")["limits"]["horizon"] == 300
 
 

@@ -104,7 +104,7 @@ def test_depthwise_kernels_are_called_alike_under_both_versions_of_keras():
     assert names == kept and any(name.endswith("wide/kernel") for name in names)
 
 
-def test_damage_and_wrong_names_get_a_sentence(tmp_path, monkeypatch):
+def test_damage_and_wrong_names_get_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TFVP_ZOO", str(tmp_path))
     shutil.copytree(shelf.SHIPPED / QUICK, tmp_path / "mine")
     weights = tmp_path / "mine" / shelf.WEIGHTS
@@ -115,9 +115,15 @@ def test_damage_and_wrong_names_get_a_sentence(tmp_path, monkeypatch):
         tfvp.load_pretrained("mine")
     with pytest.raises(UserError, match=f"did you mean '?{QUICK}"):
         tfvp.load_pretrained("convlstm-mmnist-23")
-    (tmp_path / "mine" / "card.yml").write_text("- no card", encoding="utf-8")
-    with pytest.raises(UserError, match="card.yml cannot be read"):
-        shelf.entries()
+    for text, reason in (("- no card", "list indices"), ("title: x", "it has no weights"), ("a: [", "while parsing")):
+        (tmp_path / "mine" / "card.yml").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=rf"mine/card.yml cannot be read \({reason}.*; remove the folder"):
+            shelf.find("mine")
+    assert shelf.find(QUICK).name == QUICK, "which another's card does not concern"
+    cli.execute(["list", "trained"])
+    cli.execute(["list", "trained", "mine"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("mine/card.yml cannot be read") == 2 and QUICK in said
 
 
 def test_another_model_s_run_is_not_overwritten(tmp_path):
@@ -169,6 +175,15 @@ def test_a_run_is_published_and_found(tmp_path, monkeypatch):
     for wrong, sentence in (("My Own", "lower-case letters"), ("my-own", "exists")):
         with pytest.raises(UserError, match=sentence):
             cli.execute(["publish", *arguments[:3], wrong])
+
+
+def test_the_next_command_finds_what_was_published(tmp_path, monkeypatch, capsys):
+    zoo, card = tmp_path / "my zoo", {"weights": {"bytes": 1, "dtype": "float16"}}
+    monkeypatch.setattr(publish, "publish", lambda *_: shelf.Trained("mine", zoo / "mine", card))  # tested above
+    for place, command in ((zoo, "tfvp"), (tmp_path, f"TFVP_ZOO='{zoo.resolve()}' tfvp")):
+        monkeypatch.setenv("TFVP_ZOO", str(place))
+        cli.execute(["publish", "--logdir", str(shelf.SHIPPED / QUICK), "--name", "mine", "--zoo", str(zoo)])
+        assert f"next: {command} predict --model mine" in capsys.readouterr().out
 
 
 def test_a_clip_that_stands_still_keeps_its_frames(tmp_path):

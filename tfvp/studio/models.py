@@ -176,7 +176,9 @@ class Models:
     def _look(self):
         found = {}
         for name, entry in shelf.entries().items():
-            found[f"zoo/{name}"] = self._offer(f"zoo/{name}", entry.path, entry.card)
+            identity = f"zoo/{name}"
+            broken = isinstance(entry, str)
+            found[identity] = (None, entry) if broken else self._offer(identity, entry.path, entry.card)
         for path in self._runs():
             name = path.name if path == self.logdir else path.relative_to(self.logdir).as_posix()
             found[f"run/{name}"] = self._offer(f"run/{name}", path)

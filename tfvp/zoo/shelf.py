@@ -61,24 +61,26 @@ def added() -> pathlib.Path:
     return pathlib.Path(os.environ.get("TFVP_ZOO") or _ADDED).expanduser()
 
 
-def entries() -> dict[str, Trained]:
-    """{name: trained model}, sorted; a user's own come before shipped ones of the same name.
+def entries() -> dict[str, Trained | str]:
+    """{name: trained model, or the sentence that says why its card cannot be read}, sorted.
 
-    Raises:
-        UserError: a card cannot be read.
+    A user's own come before shipped ones of the same name.
     """
     folders = {path.parent.name: path.parent for root in (SHIPPED, added()) for path in root.glob(f"*/{CARD}")}
-    return {name: Trained(name, path, _card(path / CARD)) for name, path in sorted(folders.items())}
+    return {name: _entry(name, path) for name, path in sorted(folders.items())}
 
 
 def find(name: str) -> Trained:
     """The trained model of a name, its weights checked.
 
     Raises:
-        UserError: there is none of that name (the message names the nearest), or it is damaged.
+        UserError: there is none of that name (the message names the nearest), it is damaged, or its card cannot be
+            read.
     """
     every = entries()
     entry = every[registry.pick(name, every, "trained model")]
+    if isinstance(entry, str):
+        raise UserError(entry)
     entry.check()
     return entry
 
@@ -110,10 +112,15 @@ def run_of(name: str, logdir: str | os.PathLike) -> Run:
     return Run(path)
 
 
-def _card(path):
+def _entry(name, folder):
+    path = folder / CARD
     try:
         card = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {**card, "weights": dict(card["weights"])}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        _ = card["title"], card["weights"]["sha256"]
+    except KeyError as error:
+        reason = f"it has no {error.args[0]}"
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read ({reason}); remove the folder or write the card again") from None
+    else:
+        return Trained(name, folder, card)
+    return f"{path} cannot be read ({reason}); remove the folder or write the card again"
