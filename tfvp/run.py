@@ -222,15 +222,13 @@ def load_weights(model, path: str | os.PathLike) -> None:
         model.load_weights(str(path))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         writer, reader = _keras_of(pathlib.Path(path)), compat.library_versions().get("keras", "")
+        reason = " ".join(str(error).split())[:300]
         if writer and writer.split(".")[0] != reader.split(".")[0]:
             raise UserError(
-                f"{path} was written by Keras {writer}, whose files Keras {reader} does not read; run `tfvp publish`"
-                " where that one is installed, as the weights of a trained model are read by both"
+                f"{path} cannot be loaded: Keras {writer} wrote it, and Keras {reader} does not read all of its files"
+                f" ({reason}); run `tfvp publish` under the former, as both read the weights of a trained model"
             ) from None
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} cannot be loaded: it is damaged or belongs to another model ({reason[:300]})"
-        ) from None
+        raise UserError(f"{path} cannot be loaded: it is damaged or belongs to another model ({reason})") from None
 
 
 def _keras_of(weights):

@@ -225,7 +225,7 @@ def test_weights_of_the_other_keras_are_not_called_damaged(tmp_path, settings):
     other = "2.15.0" if keras.__version__.startswith("3") else "3.12.0"
     document["sessions"][-1]["versions"]["keras"] = other
     record.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=f"written by Keras {other}, whose files Keras {keras.__version__} does not"):
+    with pytest.raises(UserError, match=f"Keras {other} wrote it, and Keras {keras.__version__} does not read"):
         run.load_weights(small_model(0), weights)
 
 
