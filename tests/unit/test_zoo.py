@@ -188,7 +188,7 @@ def test_the_next_command_finds_what_was_published(tmp_path, monkeypatch, capsys
 
 def test_a_clip_that_stands_still_keeps_its_frames(tmp_path):
     frames = np.repeat(np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1)), 2, axis=0).astype(np.uint8)
-    for split in ("train", "test"):
+    for split in ("train", "validation", "test"):
         (tmp_path / "own" / split).mkdir(parents=True)
         np.save(tmp_path / "own" / split / "still.npy", frames)
     data = {"name": "folder", "root": str(tmp_path / "own"), "channels": 1, "image_size": 16}
