@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 
@@ -17,7 +18,7 @@ from tfvp import config, registry
 from tfvp import run as runs
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
-from tfvp.evaluation import documents, evaluator, journal, per_clip, selection, sharding
+from tfvp.evaluation import documents, evaluator, journal, per_clip, selection, sharding, tables
 from tfvp.metrics import i3d, protocols
 from tfvp.models import build
 
@@ -286,6 +287,21 @@ def test_protocol_all_computes_what_any_protocol_on_the_data_reports(run):
         assert name in metrics
     assert "miou" not in metrics and "csi" not in metrics
     assert "fvd_with_context" in protocols.get("srvp_kth").metrics and "fvd" in protocols.get("htsr_264").metrics
+
+
+def test_predictions_that_are_no_numbers_are_reported_as_such(run, tmp_path):
+    broken = runs.Run.start(tmp_path, run.config)
+    model = build.build_model(run.config)
+    for variable in model.trainable_variables:
+        variable.assign(tf.fill(variable.shape, np.nan))
+    runs.save_weights(model, broken.folder("model") / "best.weights.h5")
+    document, paths = evaluator.evaluate(broken, evaluator.choose_protocol(run.config), progress=False, save_grid=False)
+    assert document["model"]["psnr"]["mean"] is None is document["model"]["psnr"]["interval"]
+    assert any("model/psnr/mean (not a number)" in note for note in document["notes"])
+    assert re.search(r"^model +- +- +-$", tables.text(tables.of_evaluation(document)), re.MULTILINE)
+    with open(paths[0].parent / "per_clip.csv", encoding="utf-8") as file:
+        assert {row["psnr"] for row in csv.DictReader(file) if row["predictor"] == "model"} == {"nan"}
+    assert paths[-1].is_file() and not (paths[0].parent / "partial").exists()
 
 
 def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):

@@ -229,7 +229,7 @@ def test_bands_take_clips_of_one_film_together():
     random = np.random.default_rng(0)
     values = (random.normal(size=(4, 1, 1, 1)) + 0.01 * random.normal(size=(4, 5, 3, 6))).reshape(20, 3, 6)
     values[0, :, 5] = np.nan
-    curve = list(np.nanmean(values, axis=(0, 1)))
+    curve = list(values.mean(axis=(0, 1)))
     result = types.SimpleNamespace(summaries={"mse": summary(0.0, curve)}, values={"mse": values})
     result.summaries["mse"]["curve_std"] = [1.0] * 6
     films = np.repeat(["a", "b", "c", "d"], 5)
@@ -237,30 +237,37 @@ def test_bands_take_clips_of_one_film_together():
     for sources in (np.arange(20), films):
         figure = curves.of_scores({"model": result}, "frame", list(sources))
         (one,) = figure.panels["mse"]
-        widths.append(one.high - one.low)
+        widths.append((one.high - one.low)[:5])
+        assert np.isnan(one.low[5]) and np.isnan(one.high[5]), "a band around a mean that is not known"
         assert ("films" in figure.band) == (sources is films)
     # Four films of five equal clips: sqrt(5) less independent numbers, and a wider quantile (3.18 against 2.09).
     assert np.all((2.5 < widths[1] / widths[0]) & (widths[1] / widths[0] < 4.5))
+    result.values["mse"][:] = np.nan
+    assert curves.of_scores({"model": result}, "frame", list(films)).panels["mse"][0].low is None
 
 
 def test_shown_clips_are_the_best_the_median_and_the_worst():
     random = np.random.default_rng(0)
     values = random.uniform(size=(9, 4, 6)).astype(np.float32)
-    values[:, :, -1] = np.nan
-    means = np.nanmean(values, axis=(1, 2))
+    means = values.mean(axis=(1, 2))
     order = np.argsort(means)
-    for metric, expected in (("mse", order), ("psnr", order[::-1])):
+    for metric, expected in (("mse", order), ("psnr", order[::-1]), ("psnr_pooled", order)):
         shown = examples.choose(types.SimpleNamespace(values={metric: values}), ("fvd", metric))
         assert [e.rank for e in shown] == ["best", "median", "worst"]
         assert [e.clip for e in shown] == [expected[0], expected[4], expected[-1]]
-        assert shown[0].value == pytest.approx(means[shown[0].clip], rel=1e-6)
-        by_sample = np.nanmean(values[shown[1].clip], axis=1)
+        mean = means[shown[0].clip]
+        assert shown[0].value == pytest.approx(-10 * np.log10(mean) if metric == "psnr_pooled" else mean, rel=1e-5)
+        by_sample = values[shown[1].clip].mean(axis=1)
         best, worst = (
             (by_sample.argmax(), by_sample.argmin()) if metric == "psnr" else (by_sample.argmin(), by_sample.argmax())
         )
         assert list(shown[1].samples.values()) == [0, best, worst]
     few = examples.choose(types.SimpleNamespace(values={"mse": values[:2, :1]}), ("mse",))
     assert [e.rank for e in few] == ["best", "worst"] and list(few[0].samples) == ["prediction"]
+    values[order[0], 0, -1] = np.nan
+    for metric in ("mse", "psnr"):
+        worst = examples.choose(types.SimpleNamespace(values={metric: values}), (metric,))[-1]
+        assert worst.clip == order[0] and list(worst.samples.values())[2] == 0 != list(worst.samples.values())[1]
 
 
 def test_a_video_comes_back_from_its_picture():

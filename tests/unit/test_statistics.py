@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfvp.evaluation import statistics
+from tfvp.evaluation import statistics, tables
 
 
 def test_the_bootstrap_covers_the_truth():
@@ -60,6 +60,8 @@ def test_an_interval_of_one_clip_per_film_is_students():
         (values.mean() - half, values.mean() + half)
     )
     assert statistics.cluster_interval(values, ["a"] * 6) is None
+    assert statistics.cluster_interval(np.where(values == values[0], np.nan, values), list("abcdef")) is None
+    assert tables.interval({"mean": None, "interval": [None, None], "ci95": None}) is None
 
 
 def test_the_spread_of_seeds_is_part_of_a_method():

@@ -101,15 +101,12 @@ def _array(values):
 
 
 def _band(values, summary, sources):
-    """The 95 % interval of the mean over clips at every frame, as the table's: (low, high), or (None, None)."""
+    """The 95 % interval of the mean over clips at every frame, as the table's: (low, high), or None twice."""
     if values is None or not summary.get("curve_std"):  # a function of a pooled mean has no interval
         return None, None
     clips = values.astype(np.float64).mean(axis=1)
-    edges = []
-    for t in range(clips.shape[1]):
-        known = ~np.isnan(clips[:, t])
-        edges.append(statistics.cluster_interval(clips[known, t], np.asarray(sources)[known]) or (np.nan, np.nan))
-    return tuple(np.array(edges).T)
+    edges = [statistics.cluster_interval(frame, sources) for frame in clips.T]
+    return tuple(np.array([edge or (np.nan, np.nan) for edge in edges]).T) if any(edges) else (None, None)
 
 
 def write_csv(path, scores):

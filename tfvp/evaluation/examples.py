@@ -16,7 +16,7 @@ class Example:
         rank: "best", "median" or "worst", or another name.
         clip: its position among the evaluated clips.
         metric: the metric that ranks clips.
-        value: the clip's mean of it over samples and frames, None without a metric.
+        value: the clip's mean of it over samples and frames, as the metric reports it; None without a metric.
         samples: {label: number of a sample}: the first one, and with several the best and the worst of the clip.
         truth: uint8 [T, H, W, C].
         predictions: uint8 [S, horizon, H, W, C].
@@ -52,6 +52,8 @@ class Example:
 def choose(scores, metrics):
     """The best, the median and the worst clip of a predictor by its first metric of frames; fewer of few clips.
 
+    Clips and samples with a score that is not a number are the worst.
+
     Args:
         scores: the predictor's `tfvp.evaluation.scoring.Scores`.
         metrics: the protocol's metrics, in its order.
@@ -62,24 +64,26 @@ def choose(scores, metrics):
     metric = next((m for m in metrics if m in scores.values), None)
     if metric is None:
         return []
-    sign = 1 if registry.lookup("metric", metric).higher_is_better else -1
-    over_time = np.nanmean(scores.values[metric], axis=2)
+    judge = registry.lookup("metric", metric)(1)
+    over_time = scores.values[metric].mean(axis=2)
     values = over_time.mean(axis=1)
-    order = np.argsort(-sign * values, kind="stable")
+    order = np.argsort(-judge.rank(values), kind="stable")  # NaN comes last, as the worst
     positions = {0: "best", len(order) // 2: "median", len(order) - 1: "worst"}
     if len(order) < 3:
         positions = dict(zip(range(len(order)), ("best", "worst")))
     examples = []
     for place, rank in positions.items():
         clip = int(order[place])
-        examples.append(Example(rank, clip, metric, float(values[clip]), _samples(sign * over_time[clip])))
+        examples.append(
+            Example(rank, clip, metric, float(judge.finish(values[clip])), _samples(judge.rank(over_time[clip])))
+        )
     return examples
 
 
 def _samples(ranking):
     if len(ranking) == 1:
         return {"prediction": 0}
-    count = len(ranking)
+    count, ranking = len(ranking), np.where(np.isnan(ranking), -np.inf, ranking)
     return {
         "sample 1": 0,
         f"best of {count} samples": int(np.argmax(ranking)),

@@ -137,6 +137,7 @@ def score(predictions, truth, options=None):
             **{k: v for k, v in runs.describe_environment([]).items() if k != "devices"},
         },
     }
+    document = files.finite(document)
     drawn = (context, options.fps, options.pictures, shown)
     return document, report.write(folder, document, outcome.scores, outcome.truth, clips, *drawn)
 

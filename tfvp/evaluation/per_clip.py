@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from tfvp import files
+from tfvp import files, registry
 
 
 @dataclasses.dataclass
@@ -70,8 +70,10 @@ def write(folder: pathlib.Path, scores: dict, clips: Clips) -> list[pathlib.Path
         clips: what identifies the clips.
 
     Returns:
-        The two paths. per_clip.npz holds "<predictor>/<metric>" float32 [clips, samples, frames], and
-        `Clips.arrays`; per_clip.csv one row per clip, predictor and sample, with the mean over frames per metric.
+        The two paths. per_clip.npz holds "<predictor>/<metric>" float32 [clips, samples, frames], of metrics of a
+        pooled mean what is pooled (squared errors for psnr_pooled), and `Clips.arrays`; per_clip.csv one row per
+        clip, predictor and sample, with each metric's mean over frames as the metric reports it, "nan" where a
+        frame's score is not a number.
     """
     archive, table = folder / "per_clip.npz", folder / "per_clip.csv"
     with files.atomic_write(archive) as temporary:
@@ -82,7 +84,7 @@ def write(folder: pathlib.Path, scores: dict, clips: Clips) -> list[pathlib.Path
         writer = csv.writer(file)
         writer.writerow(["clip", "id", "source", "start", "predictor", "sample", *metrics])
         for predictor, result in scores.items():
-            means = {metric: _over_frames(values) for metric, values in result.values.items()}
+            means = {metric: _over_frames(metric, values) for metric, values in result.values.items()}
             shape = next(iter(means.values())).shape if means else (0, 0)
             for clip, sample in np.ndindex(shape):
                 numbers = [f"{means[m][clip, sample]:.9g}" if m in means else "" for m in metrics]
@@ -91,10 +93,9 @@ def write(folder: pathlib.Path, scores: dict, clips: Clips) -> list[pathlib.Path
     return [archive, table]
 
 
-def _over_frames(values):
-    """The mean of [clips, samples, frames] over frames that are not masked: float64 [clips, samples]."""
-    counted = ~np.isnan(values)
-    return np.where(counted, values, 0.0).sum(axis=2, dtype=np.float64) / np.maximum(counted.sum(axis=2), 1)
+def _over_frames(metric, values):
+    """What the metric reports of each clip and sample: float64 [clips, samples] of [clips, samples, frames]."""
+    return registry.lookup("metric", metric)(1).finish(values.mean(axis=2, dtype=np.float64))
 
 
 def _digest(value):

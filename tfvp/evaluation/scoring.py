@@ -26,7 +26,7 @@ class Scores:
 
     Attributes:
         summaries: {metric: the result of its `summary()`}.
-        values: {metric: float32 [clips, samples, horizon]}, per frame, NaN where masked.
+        values: {metric: float32 [clips, samples, horizon]}, per frame, NaN where a prediction is not finite.
         examples: uint8 [clips, samples, horizon, H, W, C], the first few predictions.
     """
 

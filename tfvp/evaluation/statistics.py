@@ -165,11 +165,11 @@ def cluster_interval(values, sources):
         sources: [clips].
 
     Returns:
-        (low, high), or None of fewer than two films.
+        (low, high), or None of fewer than two films, or where a value is not finite.
     """
     films = _clusters(sources, len(values))
-    count = int(films.max()) + 1
-    if count < 2:
+    count = int(films.max(initial=-1)) + 1
+    if count < 2 or not np.isfinite(values).all():
         return None
     mean = values.mean()
     sums, _ = _per_film(values - mean, films)
@@ -183,7 +183,7 @@ def widen_by_source(summaries, values, sources):
 
     Args:
         summaries: {metric: summary}, changed in place: "interval", "ci95" and "sources", the number of films.
-        values: {metric: [clips, samples, frames]}, NaN where masked.
+        values: {metric: [clips, samples, frames]}.
         sources: [clips].
     """
     count = len(set(sources))
@@ -191,7 +191,7 @@ def widen_by_source(summaries, values, sources):
         summary = summaries[metric]
         if summary.get("std") is None:  # a function of a pooled mean has no interval
             continue
-        over_time = np.nanmean(per_frame.astype(np.float64), axis=2)
+        over_time = per_frame.astype(np.float64).mean(axis=2)
         extremes = [over_time.max(axis=1), over_time.min(axis=1)]
         best, worst = extremes if registry.lookup("metric", metric).higher_is_better else extremes[::-1]
         for part, clips in (

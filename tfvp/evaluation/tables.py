@@ -151,8 +151,9 @@ def best(summaries, metric, title):
 
 def interval(summary):
     """The 95 % interval of a summary's mean, (low, high), or None."""
-    if summary.get("interval"):
-        return tuple(summary["interval"])
+    pair = summary.get("interval")
+    if pair and None not in pair:  # in JSON, numbers that are not finite are null
+        return tuple(pair)
     mean, half = summary.get("mean"), summary.get("ci95")
     return None if mean is None or half is None else (mean - half, mean + half)
 

@@ -158,8 +158,8 @@ class VideoMetric(keras.metrics.Metric):
         Returns:
             {"mean", "std" (over clips, of the mean over time), "interval" ([low, high], the 95 %
             confidence interval of the mean over clips by Student's t, or None with fewer than two
-            clips), "ci95" (its half width), "curve" [T], "curve_std" [T], "clips", "samples",
-            "unit", "convention", "broken" where it is, and "best" and "worst" ({"mean", "std",
+            clips or values that are not finite), "ci95" (its half width), "curve" [T], "curve_std"
+            [T], "clips", "samples", "unit", "convention", "broken" where it is, and "best" and "worst" ({"mean", "std",
             "interval", "ci95", "curve"}) with more than one sample}.
         """
         clips = float(self.clips)
@@ -185,7 +185,7 @@ class VideoMetric(keras.metrics.Metric):
         )
         pooled = type(self).finish is not VideoMetric.finish
         half = None
-        if not pooled and clips > 1:
+        if not pooled and clips > 1 and math.isfinite(std):
             half = t_quantile(clips - 1) * float(std) / math.sqrt(clips - 1)  # std divides by n
         return {
             "mean": float(self.finish(mean)),
