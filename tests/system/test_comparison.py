@@ -155,9 +155,43 @@ def test_several_runs_of_a_method(evaluated, tmp_path):
     assert "Methods are compared, by several runs of each (2 of A, 2 of B)" in paths[-1].read_text()
     mixed, _ = comparison.compare([evaluated[0], b], out=tmp_path / "mixed")
     assert mixed["compares"] == "mixed" and "single runs (tiny)" in mixed["statistics"][0]
+    assert "p-values are of the share of resampled differences beyond 0 against" in mixed["statistics"][-1]
+    mixed, _ = comparison.compare([evaluated[0], f"C={evaluated[1]}", b], out=tmp_path / "three")
+    tests = (
+        "a paired permutation test for C, and of the share of resampled differences beyond 0 for the others, against"
+    )
+    assert f"p-values are of {tests} the first" in mixed["statistics"][-1]
     for wrong, sentence in (("A=", "is NAME=RUN"), (f"A={more[0]},{more[0]}", "names a run twice")):
         with pytest.raises(UserError, match=sentence):
             comparison.compare([wrong, evaluated[0]], out=tmp_path / "wrong")
+
+
+def test_scores_that_are_not_finite_are_not_compared(evaluated, tmp_path):
+    def diverging(arrays):
+        broken = arrays["model/psnr"].copy()
+        broken[3, :, -1] = np.nan
+        return {"model/psnr": broken}
+
+    broken = copy_of(evaluated[1], tmp_path / "broken", diverging)
+    for specs in ([evaluated[0], broken], [broken, evaluated[0]]):
+        document, paths = comparison.compare(specs, out=tmp_path / "out")
+        metrics = {name: run["metrics"] for name, run in document["runs"].items()}
+        assert metrics["broken"]["psnr"] == {"mean": None, "unit": "dB"} and document["tests"] == 2
+        assert metrics["tiny"]["psnr"]["mean"] and "difference" not in metrics["tiny"]["psnr"]
+        assert "psnr of broken is not finite on 1 of 12 clips" in document["statistics"][-1]
+        assert re.search(r"broken +-", comparison.table(document)) and "nan" not in paths[-1].read_text()
+
+
+def test_clips_of_one_film_give_no_intervals(evaluated, tmp_path):
+    film = lambda arrays: {"sources": np.array(["a.avi"] * 12)}  # noqa: E731
+    copies = [copy_of(path, tmp_path / f"run{n}", film) for n, path in enumerate(evaluated)]
+    document, paths = comparison.compare(copies, out=tmp_path / "out")
+    psnr = [run["metrics"]["psnr"] for run in document["runs"].values()]
+    assert psnr[1]["difference"] == {"mean": pytest.approx(psnr[1]["mean"] - psnr[0]["mean"])}
+    assert "interval" not in psnr[0] and document["tests"] == 0
+    sentence = "There are no intervals and no p-values, as 12 clips of one film say nothing about other films."
+    assert document["statistics"] == [sentence] and sentence in paths[-1].read_text()
+    assert "±" not in comparison.table(document)
 
 
 def test_one_rollout_under_every_convention(evaluated, here):

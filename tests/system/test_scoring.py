@@ -236,6 +236,16 @@ def test_scores_of_two_programs_are_compared(tmp_path):
     assert difference["interval"][1] < 0 and difference["p"] == pytest.approx(2 / 64, abs=0.01)  # 6 clips, 64 signs
 
 
+def test_a_comparison_marks_no_frame_as_observed_where_the_truth_holds_none(tmp_path):
+    np.save(tmp_path / "truth.npy", np.random.default_rng(4).integers(0, 256, (2, 10, 16, 16, 1), np.uint8))
+    folders = [tmp_path / "scores" / name for name in ("first", "second")]
+    for folder in folders:
+        options = {"protocol": "iam4vp_readme", "metrics": ("mse_sum",), "name": folder.name}
+        scored(tmp_path / "truth.npy", tmp_path / "truth.npy", folder, **options)
+    _, paths = comparison.compare(folders, out=tmp_path / "comparison")
+    assert '"frames": 10, "observed": 0' in paths[-1].read_text()
+
+
 def test_metrics_that_cannot_take_the_clips_are_left_out(tmp_path):
     for name in ("pred", "truth"):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).uniform(size=(2, 3, 16, 16, 2)).astype(np.float32))

@@ -301,8 +301,7 @@ def compared(tmp_path_factory):
     folder, line = tmp_path_factory.mktemp("comparison"), np.linspace(30.0, 20.0, 40)
     bands = {"psnr": {"one": (line, line - 1, line + 1), "two": (line + 1, line, line + 2)}}
     described = comparison_document()
-    described["protocol"]["context"] = 20
-    comparison_report.write(folder, described, bands, moving_videos(), ["drawn:test:3", "drawn:test:8"])
+    comparison_report.write(folder, described, bands, moving_videos(), ["drawn:test:3", "drawn:test:8"], 20)
     return folder
 
 

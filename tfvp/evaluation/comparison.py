@@ -93,7 +93,7 @@ class _Evaluation:
             self.name = self.document.get("run", {}).get("path", self.name)
         # A function of a pooled mean has no value per clip that could be resampled.
         pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
-        self.values = {m: np.nanmean(v, axis=1).astype(np.float64) for m, v in values.items() if m not in pooled}
+        self.values = {m: v.mean(axis=1, dtype=np.float64) for m, v in values.items() if m not in pooled}
         self.sources, self.truth_sha256 = clips["sources"], clips["truth_sha256"]
         seen, self.keys = {}, []
         for name in map(str, clips["clip_ids"]):
@@ -184,15 +184,15 @@ def _document(methods):
     entries, tests = {}, []
     reference = None
     for name, group in methods.items():
-        per_clip = {m: [np.nanmean(e.values[m], axis=1) for e in group] for m in metrics}
+        per_clip = {m: [e.values[m].mean(axis=1) for e in group] for m in metrics}
         summaries = {}
         for metric in scored:
-            summaries[metric] = _summary(group, metric, per_clip.get(metric), first.sources)
-            if reference and metric in per_clip:
-                summaries[metric]["difference"] = difference = statistics.compare(
-                    reference[metric], per_clip[metric], first.sources
-                )
-                tests.append(difference)
+            summaries[metric] = summary = _summary(group, metric, per_clip.get(metric), first.sources)
+            if metric in metrics and summary["mean"] is None:
+                notes.append(_not_finite(name, metric, per_clip[metric]))
+            elif reference and metric in metrics and np.isfinite(reference[metric]).all():
+                summary["difference"] = statistics.compare(reference[metric], per_clip[metric], first.sources)
+        tests += [s["difference"] for s in summaries.values() if "p" in s.get("difference", {})]
         reference = reference or per_clip
         entries[name] = {
             "path": str(group[0].path),
@@ -228,21 +228,31 @@ def _summary(group, metric, per_clip, sources):
     summaries = [evaluation.document["model"][metric] for evaluation in group]
     result = {"mean": None, **{key: summaries[0][key] for key in ("unit", "broken") if summaries[0].get(key)}}
     if per_clip is not None:
-        mean, low, high = statistics.bootstrap(per_clip, sources)
-        result.update(mean=float(mean), interval=[float(low), float(high)])
-        each = [float(np.nanmean(clips)) for clips in per_clip]
+        each = [float(clips.mean()) if np.isfinite(clips).all() else None for clips in per_clip]
+        if None not in each:
+            mean, low, high = statistics.bootstrap(per_clip, sources)
+            result.update(mean=float(mean), **({} if low is None else {"interval": [float(low), float(high)]}))
     else:
         each = [summary["mean"] for summary in summaries]
         if None not in each:
             result["mean"] = float(np.mean(each))
-        if len(group) == 1 and summaries[0].get("interval"):
-            result["interval"] = summaries[0]["interval"]
+        if len(group) == 1 and (interval := tables.interval(summaries[0])):
+            result["interval"] = list(interval)
     return {**result, "runs": each} if len(group) > 1 else result
+
+
+def _not_finite(name, metric, runs):
+    """The sentence about a metric that has no mean: `runs` are lists of [clips]."""
+    clips = int(np.sum(~np.isfinite(runs).all(axis=0)))
+    return f"{metric} of {name} is not finite on {clips} of {len(runs[0])} clips, so it has no mean and no difference."
 
 
 def _sentences(compares, counts, sources, tests):
     """What the statistics are about, and how they were made."""
     clips, films = len(sources), len(set(map(str, sources)))
+    if films < 2:
+        said = f"{clips} clips of one film say" if clips > 1 else "one clip says"
+        return [f"There are no intervals and no p-values, as {said} nothing about other films."]
     several = ", ".join(f"{count} of {name}" for name, count in counts.items() if count > 1)
     single = ", ".join(name for name, count in counts.items() if count == 1)
     what = {
@@ -260,32 +270,44 @@ def _sentences(compares, counts, sources, tests):
             " too narrow rather than too wide."
         )
     unit = f"the {films} films that the {clips} clips are cut from" if films < clips else f"{clips} clips"
-    test = "a paired permutation test" if compares == "checkpoints" else "the share of resampled differences beyond 0"
     sentences.append(
         f"Intervals are {statistics.LEVEL:.0f} % bootstrap intervals over {unit}; p-values are of"
-        f" {test} against the first, two-sided with {statistics.RESAMPLES:,} resamples, and adjusted by Holm's method"
-        f" for the {tests} test{'s' if tests != 1 else ''} of this comparison."
+        f" {_test(counts)} against the first, two-sided with {statistics.RESAMPLES:,} resamples, and adjusted by Holm's"
+        f" method for the {tests} test{'s' if tests != 1 else ''} of this comparison."
     )
     return sentences
 
 
+def _test(counts):
+    """What p-values are of, in words; `counts` are {method: runs}, the first of which the others are tested against."""
+    first, *others = counts.values()
+    paired = [name for name, count in list(counts.items())[1:] if first == count == 1]
+    share = "the share of resampled differences beyond 0"
+    if not paired:
+        return share
+    test = "a paired permutation test"
+    return test if len(paired) == len(others) else f"{test} for {', '.join(paired)}, and of {share} for the others,"
+
+
 def _videos(methods):
-    """({"truth", and the first run of every method: uint8 [clips, T, H, W, C]}, their ids), of clips that all kept."""
+    """The clips that all kept: (videos, ids, observed frames), as `comparison_report.write` takes them."""
     firsts = {name: group[0] for name, group in methods.items()}
     (_, first), *others = firsts.items()
     keys = [key for key in first.shown if all(key in other.shown for _, other in others)]
     if not keys:
-        return {}, []
+        return {}, [], 0
     videos = {"truth": np.stack([first.frames_of(key, "truth") for key in keys])}
     for name, evaluation in firsts.items():
         videos[name] = np.stack([evaluation.frames_of(key, "model") for key in keys])
-    return videos, [name for name, _ in keys]
+    # Of scored files the truth may lack the observed frames.
+    observed = first.frames["truth"].shape[1] - first.frames["model"].shape[1]
+    return videos, [name for name, _ in keys], observed
 
 
 def _bands(methods, document):
-    """{metric: {method: (mean, low, high)}}: curves over predicted frames with bootstrap bands."""
+    """{metric: {method: (mean, low, high)}}: curves over predicted frames with bootstrap bands, None without."""
     sources = next(iter(methods.values()))[0].sources
-    metrics = [m for m, s in next(iter(document["runs"].values()))["metrics"].items() if "interval" in s]
+    metrics = next(iter(document["runs"].values()))["metrics"]
     metrics = [m for m in metrics if all(m in e.values for group in methods.values() for e in group)]
     return {
         metric: {n: statistics.bootstrap([e.values[metric] for e in group], sources) for n, group in methods.items()}

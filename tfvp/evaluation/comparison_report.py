@@ -1,22 +1,22 @@
 """The files that a comparison writes: JSON, tables, curves and one HTML page."""
 
-import numpy as np
-
 from tfvp import files
 from tfvp.evaluation import curves, pages, player, report, statistics, tables
 
 FPS = 8.0
 
 
-def write(folder, document, bands, videos, ids=()):
+def write(folder, document, bands, videos, ids=(), observed=0):
     """Writes a comparison.
 
     Args:
         folder: a `pathlib.Path`; comparison.json, table.md, table.tex, curves.png and report.html go there.
         document: the contents of comparison.json.
-        bands: {metric: {run: (mean, low, high)}}, [T] each: curves over predicted frames and their intervals.
+        bands: {metric: {run: (mean, low, high)}}, [T] each: curves over predicted frames and their intervals; low and
+            high may be None.
         videos: {"truth": uint8 [clips, T, H, W, C], run: the same with predicted frames}; may be empty.
         ids: what the clips of `videos` are called.
+        observed: their frames before the first predicted one.
 
     Returns:
         The paths written, report.html last.
@@ -28,7 +28,6 @@ def write(folder, document, bands, videos, ids=()):
     figure = _curves(document, bands)
     curves.draw(paths[1], figure)
     page = folder / "report.html"
-    observed = document["protocol"].get("first_scored", document["protocol"]["context"])
     rows = [_row(number, videos, ids) for number in range(len(videos.get("truth", ())))]
     with files.atomic_write(page) as temporary:
         text = pages.comparison(title(document), document, content, figure, rows, observed, FPS, document["statistics"])
@@ -69,13 +68,16 @@ def of_comparison(document):
 
 
 def _difference(difference):
-    """The cells of a difference: its mean and its p-values; of nothing where it is None."""
+    """The cells of a difference: its mean and its p-values; dashes for what it has not."""
     if difference is None:
         return [tables.Cell(shown="-")] * 3
+    mean = tables.Cell(difference["mean"], tables.interval(difference))
+    if "p" not in difference:
+        return [mean, tables.Cell(shown="-"), tables.Cell(shown="-")]
     bound = difference["p"] <= difference["p_floor"]
     ps = [statistics.format_p(difference[key], bound and difference[key] < 1) for key in ("p", "p_holm")]
     return [
-        tables.Cell(difference["mean"], tables.interval(difference)),
+        mean,
         *(tables.Cell(difference[key], shown=text) for key, text in zip(("p", "p_holm"), ps)),
     ]
 
@@ -83,7 +85,7 @@ def _difference(difference):
 def _curves(document, bands):
     panels = {
         metric: [
-            curves.Series(name, np.asarray(mean), np.asarray(low), np.asarray(high), number)
+            curves.Series(name, mean, low, high, number)
             for number, (name, (mean, low, high)) in enumerate(runs.items())
         ]
         for metric, runs in bands.items()

@@ -20,17 +20,25 @@ def bootstrap(values, sources=None, seed=SEED):
     """A mean and its bootstrap interval.
 
     Args:
-        values: [clips, ...] float64 of one run, or a list of such arrays, one per run of a method; NaN does not count.
+        values: [clips, ...] float64 of one run, or a list of such arrays, one per run of a method. Where a value
+            is NaN, so are all three numbers.
         sources: [clips], the film of each clip. Defaults to one film per clip.
         seed: of the resampling.
 
     Returns:
-        (mean, low, high), each [...].
+        (mean, low, high), each [...]; low and high are None of fewer than two films.
     """
     runs = values if isinstance(values, list) else [values]
-    means = resampled_means(runs, sources, seed)
-    low, high = np.nanpercentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
-    return np.mean([np.nanmean(run, axis=0) for run in runs], axis=0), low, high
+    mean = np.mean([run.mean(axis=0) for run in runs], axis=0)
+    if not has_spread(sources, len(runs[0])):
+        return mean, None, None
+    low, high = np.percentile(resampled_means(runs, sources, seed), [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
+    return mean, low, high
+
+
+def has_spread(sources, clips):
+    """Whether clips are of two films at least: how far a mean would move on other films cannot be told from one."""
+    return len(np.unique(_clusters(sources, clips))) > 1
 
 
 def resampled_means(runs, sources=None, seed=SEED, seed_of_runs=0):
@@ -73,18 +81,15 @@ def _clusters(sources, clips):
 
 
 def _per_film(values, films):
-    """Sums over the clips of each film, and how many numbers they are of: [films, ...] each."""
-    shape = (films.max() + 1, *values.shape[1:])
-    sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, films, np.nan_to_num(values))
-    np.add.at(counts, films, ~np.isnan(values))
-    return sums, counts
+    """Sums over the clips of each film: [films, ...]."""
+    sums = np.zeros((films.max() + 1, *values.shape[1:]))
+    np.add.at(sums, films, values)
+    return sums
 
 
 def _weighted_means(values, films, weights):
-    sums, counts = _per_film(values, films)
-    with np.errstate(invalid="ignore"):
-        return np.tensordot(weights, sums, 1) / np.tensordot(weights, counts, 1)
+    sums = np.tensordot(weights, _per_film(values, films), 1)
+    return sums / (weights @ np.bincount(films)).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def paired_p(differences, sources=None, seed=SEED):
@@ -101,7 +106,7 @@ def paired_p(differences, sources=None, seed=SEED):
     Returns:
         (p, the smallest p that so many choices can give).
     """
-    sums, _ = _per_film(np.asarray(differences, np.float64), _clusters(sources, len(differences)))
+    sums = _per_film(np.asarray(differences, np.float64), _clusters(sources, len(differences)))
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(sums)))
     extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
     return float((1 + extreme.sum()) / (1 + RESAMPLES)), 1 / (1 + RESAMPLES)
@@ -111,15 +116,18 @@ def compare(first, second, sources=None, seed=SEED):
     """How the mean of one method differs from another's, on the same clips.
 
     Args:
-        first, second: lists of [clips], one per run.
+        first, second: lists of [clips], finite, one per run.
         sources: [clips]. Defaults to one film per clip.
         seed: of the resampling.
 
     Returns:
         {"mean": of second - first, "interval": [low, high], "p", "p_floor": the smallest p that
         the test can give}. Of one run each, p is that of `paired_p`; otherwise the share of
-        resampled differences beyond 0, twice.
+        resampled differences beyond 0, twice. Of fewer than two films, {"mean"} alone.
     """
+    mean = float(np.mean([run.mean() for run in second]) - np.mean([run.mean() for run in first]))
+    if not has_spread(sources, len(first[0])):
+        return {"mean": mean}
     drawn = resampled_means(second, sources, seed, 2) - resampled_means(first, sources, seed, 1)
     low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     if len(first) == len(second) == 1:
@@ -127,8 +135,7 @@ def compare(first, second, sources=None, seed=SEED):
     else:
         beyond = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
         p, floor = min(1.0, 2 * (1 + beyond) / (1 + RESAMPLES)), 2 / (1 + RESAMPLES)
-    mean = np.mean([np.nanmean(run) for run in second]) - np.mean([np.nanmean(run) for run in first])
-    return {"mean": float(mean), "interval": [float(low), float(high)], "p": float(p), "p_floor": floor}
+    return {"mean": mean, "interval": [float(low), float(high)], "p": float(p), "p_floor": floor}
 
 
 def holm(values):
@@ -172,7 +179,7 @@ def cluster_interval(values, sources):
     if count < 2 or not np.isfinite(values).all():
         return None
     mean = values.mean()
-    sums, _ = _per_film(values - mean, films)
+    sums = _per_film(values - mean, films)
     error = math.sqrt(count / (count - 1) * np.sum(sums**2)) / len(values)
     half = t_quantile(count - 1) * error
     return float(mean - half), float(mean + half)
