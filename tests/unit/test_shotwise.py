@@ -5,10 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tfvp import config, registry
+from tfvp import run as runs
 from tfvp.datasets import base
 from tfvp.errors import UserError
 from tfvp.evaluation import shotwise_fvd
 from tfvp.metrics.moments import Moments
+from tfvp.models import build
 from tfvp.training import loop
 
 
@@ -39,6 +41,28 @@ def test_moments_are_those_of_numpy():
     mean, covariance = moments.gaussian()
     np.testing.assert_allclose(mean, values.mean(0))
     np.testing.assert_allclose(covariance, np.cov(values.T), atol=1e-12)
+
+
+def test_few_videos_are_refused_however_many_were_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(shotwise_fvd.i3d, "graph", lambda: features)
+    for split, frames in (("train", 40), ("validation", 20), ("test", 260)):
+        (tmp_path / "videos" / split).mkdir(parents=True)
+        video = np.random.default_rng(0).integers(0, 256, (frames, 16, 16, 1), np.uint8)
+        np.save(tmp_path / "videos" / split / "clip.npy", video)
+    settings = {
+        "model": {"name": "convlstm_keras", "hidden": [2], "kernels": [3]},
+        "data": {"name": "folder", "root": str(tmp_path / "videos"), "image_size": 16, "channels": 1},
+        "train": {"seq_len": 6},
+    }
+    few_shots = "FVD of 25 clips is mostly bias; the training split holds 25 shots of 16 frames"
+    few_windows = "FVD of 26 clips is mostly bias; the test split holds 26 windows of 10 frames"
+    for context, refusal in ((4, few_shots), (10, few_windows)):
+        settings["eval"] = {"open_loop_ctx": context, "eval_seq_len": context + 2}
+        run = runs.Run.start(tmp_path / str(context), config.from_dict(settings, "tiny"))
+        runs.save_weights(build.build_model(run.config), run.folder("model") / "best.weights.h5")
+        with pytest.raises(UserError, match=refusal):
+            shotwise_fvd.shotwise_fvd(run, 16, progress=lambda line: None)
+        assert not (run.path / "eval").exists()
 
 
 @pytest.mark.slow

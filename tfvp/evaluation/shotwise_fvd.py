@@ -48,13 +48,18 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     model, context, stride = load_run(run.path, weights), config.eval.open_loop_ctx, config.data.frame_stride
     model.check_context(context)
     samples = samples if model.stochastic else 1
-    if min(num_examples * samples, shots) < FEWEST_CLIPS:
-        raise UserError(
-            f"FVD of {min(num_examples * samples, shots)} clips is mostly bias; make --num-examples times"
-            f" --num-samples, and --shots, at least {FEWEST_CLIPS}"
-        )
+    _check_count(
+        min(num_examples * samples, shots),
+        f"make --num-examples times --num-samples, and --shots, at least {FEWEST_CLIPS}",
+    )
     dataset = build_dataset(config)
     dataset.prepare()
+    observed = sample(dataset, "test", context, stride, num_examples)
+    _check_count(
+        len(observed[0]) * samples,
+        f"the test split holds {len(observed[0])} windows of {context} frames: add videos, or take several samples of a"
+        " stochastic model",
+    )
 
     def logits(videos):
         with precision.measuring():
@@ -63,9 +68,11 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     reference = Moments(fvd.FVD.size)
     for videos in training_shots(dataset, window, shots, stride):
         reference.add(logits(videos))
+    _check_count(
+        int(reference.count), f"the training split holds {int(reference.count)} shots of {window} frames: add videos"
+    )
     progress(f"{int(reference.count)} shots of the training videos")
     needs = [key for key in model.needs if key == "labels"]
-    observed = sample(dataset, "test", context, stride, num_examples)
     batches, count = batching.evaluation_batches(
         dataset, "test", batch_size=BATCH, length=context, stride=stride, needs=needs, windows=observed
     )
@@ -99,6 +106,11 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     }
     files.write_json(run.folder("eval") / "shotwise_fvd.json", result)
     return result
+
+
+def _check_count(count, advice):
+    if count < FEWEST_CLIPS:
+        raise UserError(f"FVD of {count} clips is mostly bias; {advice}")
 
 
 def training_shots(dataset, window, shots, stride=1):
