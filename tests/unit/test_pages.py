@@ -214,6 +214,11 @@ def test_numbers_keep_their_digits():
     assert "2.000e-05 ± 1.000e-05" in tables.text(tables.Table("", [tables.Heading("b")], [row], "", ""))
 
 
+def test_a_predictor_without_a_metric_has_a_row():
+    described = {"model": {"miou": summary(0.5)}, "blank": {}}
+    assert re.search(r"^blank +-$", tables.text(tables.of_evaluation(described)), re.MULTILINE)
+
+
 def test_curves_break_where_a_mean_is_unknown():
     drawn = vector.panels(two_curves())["psnr"]
     lines = re.findall(r'<polyline class="curve s0 main" points="([^"]*)"', drawn)

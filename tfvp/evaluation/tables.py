@@ -111,7 +111,7 @@ def of_evaluation(document):
         parts = [summaries[name].get(metric, {}) for metric in metrics]
         cells = [Cell(p.get("mean"), interval(p), name in winners[m]) for m, p in zip(metrics, parts)]
         rows.append(Row(Heading(name), cells))
-        samples = max(summary.get("samples", 1) for summary in summaries[name].values())
+        samples = max((summary.get("samples", 1) for summary in summaries[name].values()), default=1)
         for which in ("best", "worst") if samples > 1 else ():
             cells = [Cell(p.get(which, {}).get("mean"), interval(p.get(which, {}))) for p in parts]
             rows.append(Row(Heading(f"{name}, {which} of {samples}", minor=True), cells))
