@@ -1,6 +1,8 @@
 """Predictions in files of any program, scored as a run's own are."""
 
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -128,6 +130,25 @@ def test_every_layout_gives_the_same_numbers(samples, tmp_path):
         assert document["model"] == first, kind
         assert document["protocol"]["samples"] == 2
     assert "compressed video" in " ".join(found["mixed"]["notes"])
+
+
+def test_there_may_be_more_clips_than_open_files(tmp_path):
+    for i in range(80):
+        np.save(tmp_path / f"{i}a.npy", np.full((2, 4, 4), i, np.uint8))
+        np.savez(tmp_path / f"{i}b.npz", video=np.full((2, 4, 4, 1), i, np.uint8))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/dev/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 40, before[1]))
+        clips = ClipFiles(tmp_path)
+        assert [clips.read(name).max() for name in clips.names] == np.repeat(range(80), 2).tolist()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        with pytest.raises(
+            UserError, match="0a.npy cannot be opened .Too many open files.; raise the limit with ulimit"
+        ):
+            clips.read("0a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_memory_holds_one_batch(samples, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ rounded to 256 levels scores otherwise than the prediction itself.
 """
 
 import dataclasses
+import errno
 import os
 import pathlib
 import zipfile
@@ -132,7 +133,7 @@ class ClipFiles:
         ids = [f"{i:05d}" for i in range(len(array))] if ids is None else [str(name) for name in ids]
         if len(ids) != len(array) or len(set(ids)) != len(ids):
             raise UserError(f"{self.path} holds {len(array)} clips and {len(set(ids))} different ids; each needs one")
-        return {name: [_Array(self.path, array, i)] for i, name in enumerate(ids)}
+        return {name: [_Item(self.path, array, i)] for i, name in enumerate(ids)}
 
     def _of_folder(self):
         sources, pictures = {}, []
@@ -187,16 +188,20 @@ def _source(path):
         if path.is_dir() and not video_io.list_images(path):
             raise UserError(f"{path} holds no images; remove it, or put the frames of a sample there")
         return _Frames(path)
-    array, _ = open_array(path)
-    array = _Grey(array) if array.ndim == 3 else array
-    if array.ndim not in (4, 5) or not 1 <= array.shape[-1] <= MOST_CHANNELS:
+    shape = _of_one_clip(path).shape
+    if len(shape) not in (4, 5) or not 1 <= shape[-1] <= MOST_CHANNELS:
         raise UserError(
-            f"{path} holds an array of shape {_text(array.shape)}; a clip is [T, H, W, C], or [S, T, H, W, C] for"
+            f"{path} holds an array of shape {_text(shape)}; a clip is [T, H, W, C], or [S, T, H, W, C] for"
             " samples, with C 1, 2 or 3, or [T, H, W]"
         )
-    if not array.shape[0]:
+    if not shape[0]:
         raise UserError(f"{path} holds no frames")
-    return _Array(path, array)
+    return _Array(path, shape)
+
+
+def _of_one_clip(path):
+    array, _ = open_array(path)
+    return _Grey(array) if array.ndim == 3 else array
 
 
 @dataclasses.dataclass
@@ -216,26 +221,33 @@ class _Frames:
 
 
 class _Array:
-    """A clip in an array: all of it, or its item `index`."""
+    """A clip in a file of its own, which is open only while it is read: there may be more clips than open files."""
 
     lossy = False
 
-    def __init__(self, path, array, index=None):
+    def __init__(self, path, shape):
         self.path = path
-        self.array = array
-        self.index = index
-        shape = array.shape if index is None else array.shape[1:]
         self.samples = shape[0] if len(shape) == 5 else 1
         self.shape = tuple(shape[-4:])
 
     def read(self, first, count, channels):
+        array = _of_one_clip(self.path)
         stop = self.samples if count is None else first + count
-        if self.index is not None:
-            item = self.array[self.index : self.index + 1][0]
-            item = item[first:stop] if item.ndim == 5 else item[None]
-        else:
-            item = self.array[first:stop] if self.array.ndim == 5 else self.array[0 : len(self.array)][None]
-        return np.array(item)
+        return np.array(array[first:stop] if array.ndim == 5 else array[0 : len(array)][None])
+
+
+class _Item(_Array):
+    """A clip in the open array of all clips: its item `index`."""
+
+    def __init__(self, path, array, index):
+        super().__init__(path, array.shape[1:])
+        self.array = array
+        self.index = index
+
+    def read(self, first, count, channels):
+        item = self.array[self.index : self.index + 1][0]
+        stop = self.samples if count is None else first + count
+        return np.array(item[first:stop] if item.ndim == 5 else item[None])
 
 
 class _Grey:
@@ -284,7 +296,7 @@ def open_array(path):
         (an object with `shape`, `ndim`, `len` and slices of its first axis, ids).
 
     Raises:
-        UserError: the file is damaged, needs pickle, or does not say which array holds the frames.
+        UserError: the file is damaged or cannot be opened, needs pickle, or does not say which array holds the frames.
     """
     try:
         if path.suffix.lower() == ".npy":
@@ -297,6 +309,10 @@ def open_array(path):
                 raise ValueError("Object arrays cannot be loaded")
             return archive[name] if zipped.by_columns else zipped, ids
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno:
+            many = error.errno in (errno.EMFILE, errno.ENFILE)
+            advice = "raise the limit with ulimit -n" if many else "make it a file that can be read"
+            raise UserError(f"{path} cannot be opened ({error.strerror}); {advice}") from None
         reason = "it holds Python objects" if "bject array" in str(error) or "pickle" in str(error) else error
         raise UserError(f"{path} cannot be read ({reason}); write plain arrays with np.save or np.savez") from None
 
