@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.evaluation import comparison, evaluator, external, given
 from tfvp.evaluation.clip_files import ClipFiles
+from tfvp.metrics import protocols
 from tfvp.models.build import build_model, load_run
 from tfvp.pipeline import batching
 
@@ -231,7 +233,8 @@ def test_the_command_writes_beside_the_name(here, samples, tmp_path, monkeypatch
     (tmp_path / "run.py").write_text("from tfvp import cli\ncli.main()\n")
     status, said, _ = here(tmp_path / "run.py", "score", *arguments, "--name", "mine", "--tag", "first")
     assert status == 0 and "copy_last" in said
-    document = json.loads((tmp_path / "scores" / "mine" / "default-first" / "metrics.json").read_text())
+    (written,) = (tmp_path / "scores" / "mine").glob("default-metrics*-first/metrics.json")
+    document = json.loads(written.read_text())
     assert document["run"]["model"] == "mine" and list(document["model"]) == ["mse", "psnr"]
     # What lies there is not overwritten by another method of the same name.
     other = ["--pred", folder / "whole.npy", *arguments[2:], "--name", "mine", "--tag", "first"]
@@ -239,6 +242,41 @@ def test_the_command_writes_beside_the_name(here, samples, tmp_path, monkeypatch
     assert "holds the scores of" in sentence_of(status, said) and "--name" in said
     status, _, said = here(tmp_path / "run.py", "score", "--pred", folder / "none", *arguments[2:])
     assert "does not exist" in sentence_of(status, said)
+
+
+def test_scores_of_other_metrics_lie_beside_those_of_the_first(samples, tmp_path, monkeypatch):
+    *_, folder = samples
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "arrays", tmp_path / "outputs" / "lr0.1")
+    written = {}
+    for metrics in (("mse",), ("psnr",)):
+        options = external.Options(context=2, metrics=metrics, pictures=False)
+        written[metrics] = external.score("outputs/lr0.1", folder / "truth.npy", options)[1][0]
+    assert {path.parents[1].name for path in written.values()} == {"lr0.1"}
+    for metrics, path in written.items():
+        assert json.loads(path.read_text())["model"].keys() == {*metrics} and path.parent.name.startswith("default-")
+    monkeypatch.chdir(tmp_path / "outputs" / "lr0.1")
+    with pytest.raises(UserError, match="lr0.1/scores/lr0.1/default-.* lies among the clips .*--out"):
+        external.score(".", folder / "truth.npy", external.Options(context=2, metrics=("mse",)))
+    assert not (tmp_path / "outputs" / "lr0.1" / "scores").exists()
+
+
+def test_every_clip_has_as_many_samples(samples, tmp_path):
+    _, predicted, folder = samples
+    for counts in ((1, 2), (2, 1)):
+        pred = tmp_path / f"pred{counts[0]}"
+        pred.mkdir()
+        for i, clip in enumerate(predicted):
+            np.save(pred / f"{i:05d}.npy", clip[: counts[i == 4]])
+        with pytest.raises(UserError, match=f"00004 has {counts[1]} samples, 00000 has {counts[0]}; every clip needs"):
+            scored(pred, folder / "truth.npy", tmp_path / "out", context=2, metrics=("mse",))
+
+
+def test_protocol_all_is_every_convention():
+    protocol, _ = external._choose(external.Options(protocol="all", context=2), 6, 4, "truth.npy", "00000")
+    assert protocol.metrics[:5] == protocols.DEFAULT_METRICS
+    assert {"fvd", "kvd", "fvd_half_pixel", "ssim_finn"} <= {*protocol.metrics}
+    assert not {"miou_frame", "csi"} & {*protocol.metrics}
 
 
 def test_scores_of_two_programs_are_compared(tmp_path):

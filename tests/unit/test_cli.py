@@ -10,6 +10,7 @@ import pytest
 
 from tests.golden import ROOT
 from tfvp import catalogue, cli, config, quiet, registry
+from tfvp.commands import arguments
 from tfvp.errors import UserError
 
 CHATTER = re.compile(
@@ -139,6 +140,11 @@ def test_one_entry_in_full(capsys):
     assert "train.batch_size=100" in capsys.readouterr().out
     with pytest.raises(UserError, match="did you mean 'svg'"):
         cli.execute(["list", "models", "svgg"])
+
+
+def test_lists_of_names_may_have_spaces():
+    assert arguments.names_of("lpips, ssim_finn,,fvd ") == ["lpips", "ssim_finn", "fvd"]
+    assert arguments.names_of("") == []
 
 
 def test_docstrings_are_read_as_they_are_written():

@@ -42,6 +42,11 @@ def add_run_or_trained(parser):
     )
 
 
+def names_of(text):
+    """The names in a list that is separated by commas, with or without spaces."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def run_of(options):
     """The `tfvp.run.Run` that --logdir or --model names.
 

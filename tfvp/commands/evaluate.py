@@ -50,7 +50,7 @@ def run(options):
         options.num_examples,
         options.num_samples,
         options.split,
-        [name for name in options.metrics.split(",") if name],
+        arguments.names_of(options.metrics),
     )
     print(f"evaluating {evaluated.path}: {protocol.describe()}")
     document, paths = evaluator.evaluate(

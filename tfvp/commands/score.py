@@ -10,6 +10,7 @@ to scores/<name>/<protocol>. docs/scoring.md describes the layouts.
 """
 
 from tfvp import quiet
+from tfvp.commands import arguments
 
 
 def add_arguments(parser):
@@ -23,7 +24,7 @@ def add_arguments(parser):
         help="a named protocol, which fixes frames and metrics; default: all frames that the files hold",
     )
     parser.add_argument("--context", type=int, help="observed frames that come before the predicted ones")
-    parser.add_argument("--metrics", help="names, separated by commas, in place of the protocol's")
+    parser.add_argument("--metrics", default="", help="names, separated by commas, in place of the protocol's")
     parser.add_argument("--name", default="", help="of the method; default: that of --pred")
     parser.add_argument("--tag", default="", help="appended to the name of the results")
     parser.add_argument("--out", default="", help="folder to write; default: scores/<name>/<protocol>")
@@ -48,7 +49,7 @@ def run(options):
         external.Options(
             protocol=options.protocol,
             context=options.context,
-            metrics=tuple(name.strip() for name in (options.metrics or "").split(",") if name.strip()),
+            metrics=tuple(arguments.names_of(options.metrics)),
             name=options.name,
             tag=options.tag,
             out=options.out,

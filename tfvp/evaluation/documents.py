@@ -90,7 +90,7 @@ def _part(field, protocol, used):
     if field == "data.root":
         return "data" + hashlib.sha256(str(used).encode()).hexdigest()[:6]
     if field == "metrics":
-        if set(protocol) <= set(used):
+        if set(protocol) < set(used):
             return "-".join(name for name in used if name not in protocol)
         return "metrics" + hashlib.sha256(json.dumps(used).encode()).hexdigest()[:6]
     if field == "windows":

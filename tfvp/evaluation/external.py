@@ -14,7 +14,7 @@ from tfvp.evaluation import documents, examples, per_clip, provenance, report, s
 from tfvp.evaluation.clip_files import ClipFiles, listed
 from tfvp.evaluation.given import GivenPredictions, batches_of, check_length
 from tfvp.metrics import protocols
-from tfvp.metrics.base import SetMetric, VideoMetric
+from tfvp.metrics.base import SetMetric
 from tfvp.models import baselines
 
 
@@ -84,13 +84,13 @@ def score(predictions, truth, options=None):
         )
     length, image_shape = predicted.read(names[0], count=1).shape[1], first.shape[2:]
     named, context = _choose(options, first.shape[1], length, true.path, names[0])
-    protocol, samples = _with_samples(named, predicted.samples(names[0]), notes)
+    protocol, samples = _with_samples(named, _samples(predicted, names), notes)
     metrics, left_out = _usable(protocol, options.metrics, context, image_shape)
     modified = _modified(named, protocol, options.metrics, len(names))
     if options.metrics:
         protocol = dataclasses.replace(protocol, metrics=tuple(options.metrics))
-    method = options.name or predicted.path.stem
-    folder = _folder(options, method, protocol, modified, predicted.path)
+    method = options.name or _name(predicted.path)
+    folder = _folder(options, method, protocol, modified, predicted.path, true.path)
     notes += left_out + _remarks(predicted, true, protocol, len(names), context)
     horizon = protocol.seq_len - protocol.context
     predictor = GivenPredictions(predicted, names, horizon, image_shape, samples, protocol.context)
@@ -104,6 +104,7 @@ def score(predictions, truth, options=None):
     }
     batches = batches_of(true, names, context + horizon, image_shape)
     outcome = scoring.run(scorers, batches, len(names), "scoring" if options.progress else None)
+    notes += [summary["note"] for summary in outcome.scores["model"].summaries.values() if "note" in summary]
     clips = per_clip.Clips(names, names, np.zeros(len(names), np.int64), context + horizon, outcome.truth_sha256)
     shown = examples.choose(outcome.scores["model"], metrics) if options.pictures else []
     if shown:
@@ -193,8 +194,7 @@ def _choose(options, true_length, predicted_length, truth_path, name):
             context = 0
         names = protocols.DEFAULT_METRICS
         if options.protocol == "all":
-            every = [n for n in registry.names("metric") if issubclass(registry.lookup("metric", n), VideoMetric)]
-            names = tuple(dict.fromkeys([*names, *every]))
+            names = protocols.with_every_general(names)
         protocol = protocols.Protocol(
             options.protocol,
             "All clips and frames of the files, in tfvp's default conventions.",
@@ -205,7 +205,7 @@ def _choose(options, true_length, predicted_length, truth_path, name):
             context + predicted_length,
             0,
             0,
-            options.metrics or names,
+            names,
         )
     else:
         protocol = protocols.get(options.protocol)
@@ -221,6 +221,22 @@ def _choose(options, true_length, predicted_length, truth_path, name):
             f" ones, or {protocol.seq_len} with the {protocol.context} observed before them"
         )
     return protocol, protocol.context if true_length > horizon else 0
+
+
+def _samples(predicted, names):
+    """How many samples each clip has.
+
+    Raises:
+        UserError: the clips differ in it.
+    """
+    first = predicted.samples(names[0])
+    for name in names:
+        if predicted.samples(name) != first:
+            raise UserError(
+                f"{predicted.path}: {name} has {predicted.samples(name)} samples, {names[0]} has {first}; every clip"
+                " needs as many"
+            )
+    return first
 
 
 def _with_samples(protocol, samples, notes):
@@ -246,14 +262,23 @@ def _modified(named, used, metrics, clips):
     return {field: {"protocol": before, "used": after} for field, (before, after) in pairs.items() if before != after}
 
 
-def _folder(options, method, protocol, modified, predictions):
+def _name(predictions):
+    """What a method is called whose predictions lie there."""
+    path = predictions.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _folder(options, method, protocol, modified, predictions, truth):
     """The folder of the results: their own, or the one that was asked for.
 
     Raises:
-        UserError: it holds other results.
+        UserError: it holds other results, or lies among the clips, which it would be taken for.
     """
     name = documents.folder_name(protocol.name, modified, options.tag)
     folder = pathlib.Path(options.out or pathlib.Path("scores") / method / name)
+    for clips in (predictions, truth):
+        if folder.resolve().is_relative_to(clips.resolve()):
+            raise UserError(f"{folder.resolve()} lies among the clips of {clips}; name another folder with --out")
     documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": options.tag})
     with contextlib.suppress(OSError, ValueError):
         before = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

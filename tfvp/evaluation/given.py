@@ -20,7 +20,7 @@ class GivenPredictions:
         names: of the clips; the ids of batches count them.
         horizon: predicted frames.
         image_shape: (height, width, channels).
-        samples: futures per clip.
+        samples: futures per clip; every clip has as many at least.
         context: observed frames, for messages.
     """
 
@@ -54,11 +54,6 @@ class GivenPredictions:
             raise UserError(
                 f"{self.clips.path}: {name} has frames of {size_text(video.shape[2:])}, its truth of"
                 f" {size_text(self.image_shape)}; bring both to one size and one number of channels"
-            )
-        if len(video) != count:
-            raise UserError(
-                f"{self.clips.path}: {name} has {self.clips.samples(name)} samples, the first clip {self.samples};"
-                " every clip needs as many"
             )
         for sample, frames in enumerate(video, first):
             data = np.ascontiguousarray(frames).tobytes()

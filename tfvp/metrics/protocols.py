@@ -65,18 +65,31 @@ def every_convention(config):
         config: a `tfvp.config.Config`.
     """
     default = from_config(config)
-    selection, users = dict.fromkeys(default.metrics), used_by(config.data.name)
-    for name in registry.names("metric"):
-        metric = registry.lookup("metric", name)
-        general = issubclass(metric, VideoMetric) or metric.feature_key is not None
-        if not metric.of_labels and (general or name in users):
-            selection[name] = None
     return dataclasses.replace(
         default,
         name="all",
         description="One rollout, as the configuration says, under every convention; the table says who uses which.",
-        metrics=tuple(selection),
+        metrics=with_every_general(default.metrics, used_by(config.data.name)),
     )
+
+
+def with_every_general(first, reported=()):
+    """Names of metrics of frames and their features, of any data.
+
+    Args:
+        first: names that come first, of any metrics.
+        reported: names of skill scores of sets that the data is also scored with.
+
+    Returns:
+        A tuple of names, each once.
+    """
+    selection = dict.fromkeys(first)
+    for name in registry.names("metric"):
+        metric = registry.lookup("metric", name)
+        general = issubclass(metric, VideoMetric) or metric.feature_key is not None
+        if not metric.of_labels and (general or name in reported):
+            selection[name] = None
+    return tuple(selection)
 
 
 def with_metrics(protocol, names):
