@@ -70,6 +70,26 @@ def test_drawn_clips_become_as_long_as_they_are_evaluated():
     assert not selection.data_config(segments, frames=40, windows="srvp").data.segments
 
 
+def test_windows_of_fixed_sets_are_spread_as_those_of_files():
+    for sets, windows in (("drawn", ""), ("notebook", "sample")):
+        settings = {"open_loop_ctx": 4, "eval_seq_len": 8, "num_examples": 6}
+        loaded = config.from_dict({"data": {"name": "moving_mnist", "sets": sets}, "eval": settings})
+        protocol = evaluator.choose_protocol(loaded)
+        clips = selection.Selection(loaded, protocol).clips
+        assert protocol.windows == windows and len(clips.ids) == 6
+        assert (clips.ids == [f"drawn:test:{n}" for n in range(6)]) == (not windows)
+
+
+def test_clips_that_are_too_short_for_a_protocol_get_advice_that_helps(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "clip.npy", np.zeros((20, 8, 8, 1), np.uint8))
+    loaded = config.from_dict({"data": {"name": "folder", "root": str(tmp_path), "image_size": 8, "channels": 1}})
+    advice = "lower eval.eval_seq_len with --protocol default, as htsr_264 fixes 300 frames"
+    with pytest.raises(UserError, match=f"has no clip of 300 frames, the longest has 20; {advice}"):
+        selection.Selection(loaded, evaluator.choose_protocol(loaded, "htsr_264"))
+
+
 def test_protocols_are_fixed_but_for_clips_and_samples():
     loaded = config.from_dict({"data": {"name": "mmnist_long"}})
     protocol = evaluator.choose_protocol(loaded, "htsr_264", num_examples=3, num_samples=2)

@@ -175,6 +175,11 @@ class VideoDataset:
 
     # Provided by this class.
 
+    @classmethod
+    def draws(cls, options: dict[str, object]) -> bool:
+        """Whether a data set of these options, a configuration's section `data`, is `endless`."""
+        return cls.endless
+
     @property
     def preprocessing(self) -> Preprocessing:
         """What is done to every frame of a file."""

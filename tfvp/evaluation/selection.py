@@ -39,6 +39,9 @@ class Selection:
         self.batch_size = config.eval.batch_size
         self._needs = [key for key in needs if key == "labels"]
         windows = None
+        if published and protocol.windows in ("", SAMPLE):
+            option = f"eval.eval_seq_len with --protocol default, as {protocol.name} fixes {protocol.seq_len} frames"
+            self.dataset.usable_clips(protocol.split, protocol.seq_len, self.stride, option)
         if protocol.windows == SAMPLE:
             windows = sample(self.dataset, protocol.split, protocol.seq_len, self.stride, protocol.num_examples)
         elif protocol.windows:
