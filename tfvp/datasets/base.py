@@ -176,7 +176,7 @@ class VideoDataset:
     # Provided by this class.
 
     @classmethod
-    def draws(cls, options: dict[str, object]) -> bool:
+    def is_drawn(cls, options: dict[str, object]) -> bool:
         """Whether a data set of these options, a configuration's section `data`, is `endless`."""
         return cls.endless
 
@@ -222,8 +222,7 @@ class VideoDataset:
         if split not in self.splits:
             names = ", ".join(self.splits)
             raise UserError(f"{self.name} has no split {split!r}{registry.nearest(split, self.splits)}; it has {names}")
-        lengths = self.clip_lengths(split)
-        span = (length - 1) * stride + 1
+        lengths, span = self.clip_lengths(split), (length - 1) * stride + 1
         usable = np.flatnonzero(lengths >= span)
         if not len(lengths):
             raise UserError(f"the {split} split of {self.name} is empty; the expected files are: {self.info.layout}")
@@ -272,8 +271,7 @@ class GeneratedDataset(VideoDataset):
     def read(
         self, split: str, clips: np.ndarray, starts: np.ndarray, length: int, stride: int = 1
     ) -> dict[str, np.ndarray]:
-        seed = self.settings.seed if split == "train" else 0
-        random = draws.keys(self.name, split, seed, clips)
+        random = draws.keys(self.name, split, self.settings.seed if split == "train" else 0, clips)
         return {"video": self.generate(split, random, np.asarray(starts), length, stride)}
 
 

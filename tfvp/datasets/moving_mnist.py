@@ -66,7 +66,7 @@ class MovingMNIST(digits.MovingDigits):
         if clip_length < 1:
             raise UserError(f"data.clip_length={clip_length} must be at least 1")
         self.sets = sets
-        self.endless = self.draws({"sets": sets})
+        self.endless = self.is_drawn({"sets": sets})
         self._published = None
         path = self.published_test_file and self.folder and self.folder / self.published_test_file
         # With a margin this is what training clips are drawn by, and nobody is tested on it.
@@ -79,7 +79,7 @@ class MovingMNIST(digits.MovingDigits):
                 )
 
     @classmethod
-    def draws(cls, options):
+    def is_drawn(cls, options):
         return options.get("sets", "drawn") == "drawn"
 
     def prepare(self, progress=True):

@@ -38,7 +38,7 @@ def from_config(config):
     settings = config.eval
     for metric in settings.metrics:
         registry.lookup("metric", metric)
-    drawn = registry.lookup("dataset", config.data.name).draws(config.data.to_dict())
+    drawn = registry.lookup("dataset", config.data.name).is_drawn(config.data.to_dict())
     return Protocol(
         "default",
         "What the configuration says, in tfvp's default conventions.",
