@@ -222,10 +222,11 @@ def test_weights_of_the_other_keras_are_not_called_damaged(tmp_path, settings):
     with pytest.raises(UserError, match="is damaged"):
         run.load_weights(small_model(0), weights)
     document = json.loads(record.read_text())
-    other = "2.15.0" if keras.__version__.startswith("3") else "3.12.0"
-    document["sessions"][-1]["versions"]["keras"] = other
+    versions = document["sessions"][-1]["versions"]
+    this, other = versions["keras"], "2.15.0" if versions["keras"].startswith("3") else "3.12.0"
+    versions["keras"] = other
     record.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=f"Keras {other} wrote it, and Keras {keras.__version__} does not read"):
+    with pytest.raises(UserError, match=f"Keras {other} wrote it, and Keras {this} does not read"):
         run.load_weights(small_model(0), weights)
 
 
