@@ -248,24 +248,6 @@ def test_dealing_leaves_no_split_empty(names, validation, test):
     assert listing.assign_splits(sorted(names, reverse=True), test=test, validation=validation) == dealt
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    names=st.sets(st.text("abcdef", min_size=1, max_size=8), min_size=4, max_size=40),
-    gone=st.integers(0, 40),
-    share=st.floats(0.01, 0.4),
-)
-def test_dealing_moves_no_name_that_was_dealt_before(names, gone, share):
-    first, later = sorted(names)[: max(3, len(names) - gone)], sorted(names)
-    before = listing.assign_splits(first, test=share, validation=share)
-    after = listing.assign_splits(later, None, before, test=share, validation=share)
-    assert after.items() >= before.items()
-    rest = [name for name in later if before.get(name) != "test"]
-    if len(rest) >= 3:  # a split that lost all of its names gets one
-        again = listing.assign_splits(rest, None, before, test=share, validation=share)
-        assert set(again.values()) == {"train", "validation", "test"}
-        assert sum(again[name] != before.get(name, again[name]) for name in rest) <= 1
-
-
 def test_dealing_is_stable_and_in_proportion():
     names = [f"video{i:04d}.mp4" for i in range(2000)]
     before = listing.assign_splits(names[:1000], test=0.1, validation=0.2)

@@ -37,14 +37,13 @@ class Folder(base.FileDataset):
     one file are one clip, and files of other formats are not read: all are counted and named, never clips of their own.
 
     Where `data.root` has subfolders train, validation (or val) and test, these are the splits; a
-    validation folder that is missing or gives no frames is replaced by some films of train. Otherwise films are
-    assigned by a hash of their names, those that give no frames aside. No split is empty as long as there are three
-    films. A film keeps its split when it is renamed, and when others are added or are gone: one moves only into
-    a split that would be empty otherwise, after `tfvp data --prune`, say. Another `data.validation_fraction`,
-    `data.test_fraction` or `data.group` assigns all anew. A film is a file, or the files that `data.group` puts
-    together, which are never in two splits. Of fewer films each is cut by time: its beginning is for training, then
-    comes validation, then the test, with `data.gap` frames between them that are not used. A film whose file is gone
-    counts as long as its frames are used.
+    missing or empty validation folder is replaced by some films of train. Otherwise films are assigned by a hash of
+    their names, and no split is empty as long as there are three films. A film whose file is gone counts as long as
+    its decoded frames are used, so that all keep their splits. When films are added, those that are there keep theirs
+    where there are many; of fewer than about fifty some may move, as no split may be empty or have more than twice its
+    share. A film is a file, or the files that `data.group` puts together, which are never in two splits. Of fewer than
+    three films each is cut by time: its beginning is for training, then comes validation, then the test, with
+    `data.gap` frames between them that are not used.
 
     Args:
         settings: `base.Settings`.
@@ -231,7 +230,7 @@ class Folder(base.FileDataset):
 
     def _deal(self, *splits):
         shares = {split: self.options[f"{split}_fraction"] for split in splits}
-        return dealing.Deal(shares, film_of=self.film, cut=True, only_empty=True)
+        return dealing.Deal(shares, film_of=self.film, cut=True)
 
     def notes(self):
         return super().notes() + self._reports + list(filter(None, [self._cut_films()]))
@@ -279,12 +278,10 @@ class Folder(base.FileDataset):
             raise UserError(f"{self.root} has a folder validation or test, but none for training; add one named train")
         # A video that several hold is kept for the test: a model must not have seen what it is tested on.
         held = self._survey({split: folders[split] for split in ("test", "validation", "train") if folders[split]})
-        deal, sources = self._deal("validation"), []
-        for split in folders:
-            # Films for validation may turn out to be damaged, all of them.
-            may_be_dealt = deal if split == "train" else None
-            sources += [Source(name, split, path, deal=may_be_dealt) for name, path in held.get(split, {}).items()]
-        sources = sources if held.get("validation") else deal.out(sources)
+        sources = [Source(name, split, path) for split in folders for name, path in held.get(split, {}).items()]
+        train = folders["train"].relative_to(self.root).as_posix() if folders["train"] else ""
+        if not held.get("validation") and not dealing.has_others(self.store.splits(), "validation", train):
+            sources = self._deal("validation").out(sources)
         self._check_films(sources)
         return sources
 

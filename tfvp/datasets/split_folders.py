@@ -36,7 +36,10 @@ class TrainTestFolders(base.FileDataset):
         for split, folder in folders.items():
             paths = {p.relative_to(self.root).as_posix(): p for p in listing.videos(folder)} if folder else {}
             sources += [Source(name, split, path) for name, path in paths.items()]
-        return sources if folders["validation"] else dealing.Deal({"validation": 1 / _EVERY}).out(sources)
+        train = folders["train"].relative_to(self.root).as_posix() if folders["train"] else ""
+        if folders["validation"] or dealing.has_others(self.store.splits(), "validation", train):
+            return sources
+        return dealing.Deal({"validation": 1 / _EVERY}).out(sources)
 
     def _records(self):
         paths = [p for p in listing.videos(self.root, tuple("0123456789"), images=False) if _RECORDS.fullmatch(p.name)]

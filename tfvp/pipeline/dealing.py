@@ -1,8 +1,7 @@
 """Splits that are dealt out by a hash of names, because nothing else says which file is for what.
 
-A data set deals out what it lists, by names alone. Which of the files have frames, and which split they were in before,
-is known once they are decoded: then `settled` has the last word, so that no split is left with damaged files alone, and
-no film changes sides because others come or go.
+They are a function of the names alone, the same at any image size and on any machine. Files that are gone count as long
+as their decoded frames are used, so that those that are left keep their splits.
 """
 
 import collections.abc
@@ -21,13 +20,11 @@ class Deal:
             the source's own name.
         cut: whether films are cut by time where there are too few for all splits: their split is then
             "train+validation", say.
-        only_empty: whether a split that has other sources with frames gets no film.
     """
 
     shares: dict[str, float]
     film_of: collections.abc.Callable[[str], str] = str
     cut: bool = False
-    only_empty: bool = False
 
     def out(self, sources: list, names: collections.abc.Container | None = None) -> list:
         """Deals out the sources that are listed for training.
@@ -48,42 +45,34 @@ class Deal:
             for source in sources
         ]
 
-    def splits(self, names: list[str], known: dict[str, str] | None = None) -> dict[str, str]:
-        """{name: split} of sources; `known` are the splits that some of them had before."""
+    def splits(self, names: list[str]) -> dict[str, str]:
+        """{name: split} of sources."""
         needed = ["train", *(split for split, share in reversed(self.shares.items()) if share)]
         if self.cut and len({self.film_of(name) for name in names}) < len(needed):
             return dict.fromkeys(names, "+".join(needed))
-        known = {name: split for name, split in (known or {}).items() if split == "train" or split in self.shares}
-        return listing.assign_splits(names, self.film_of, known, **self.shares)
+        return listing.assign_splits(names, self.film_of, **self.shares)
 
 
-def settled(
-    sources: list, filled: set[str], known: dict[str, str], lost: collections.abc.Iterable[str]
-) -> dict[str, str]:
-    """The splits of sources, now that it is known which of them have frames.
+def settled(sources: list, lost: dict[str, str]) -> dict[str, str]:
+    """The splits of all sources, those without their files among them.
 
     Args:
         sources: list of `tfvp.pipeline.decoding.Source`, as a data set lists them.
-        filled: names of those that have frames.
-        known: {name: split} of before, of sources that have or had frames.
-        lost: names of sources with frames that are not listed any more; all are in `known`.
+        lost: {name: split} of before, of sources that are not listed any more and whose frames are used.
 
     Returns:
-        {name: split} of listed and lost sources.
+        {name: split} of both.
     """
-    splits = {source.name: source.split for source in sources} | {name: known[name] for name in lost}
-    placed = {source.split for source in sources if source.deal is None and source.name in filled}
+    splits = {source.name: source.split for source in sources} | lost
     deals = {}
-    for source in sources:
-        if source.deal is not None and source.name in filled:
+    for source in sources if lost else ():
+        if source.deal is not None:
             deals.setdefault(id(source.deal), (source.deal, []))[1].append(source.name)
     for deal, names in deals.values():
-        if deal.only_empty:
-            open_ = {split: share for split, share in deal.shares.items() if split not in placed}
-            deal = dataclasses.replace(deal, shares=open_)
-        # A film without its file still stands for its split, but one that was cut by time has none.
-        held = [name for name in lost if known[name] in ("train", *deal.shares) or "+" in known[name]]
-        splits.update(deal.splits([*names, *held], known))
+        held = [name for name, split in lost.items() if split in ("train", *deal.shares) or "+" in split]
+        dealt = deal.splits([*names, *held])
+        # A film that was cut by time is whole among more.
+        splits.update({name: dealt[name] for name in (*names, *(n for n in held if "+" in lost[n]))})
     return splits
 
 
@@ -92,13 +81,6 @@ def splits_of(manifest: dict | None) -> dict[str, str]:
     return {clip["source"]: clip["split"] for clip in manifest["clips"]} if manifest else {}
 
 
-def known_splits(manifest: dict, prints: dict[str, str]) -> dict[str, str]:
-    """`splits_of` a manifest, under the names of then and, of files that are renamed, under those of now.
-
-    Args:
-        manifest: the former one.
-        prints: {name: fingerprint} of the sources that are listed now.
-    """
-    then = splits_of(manifest)
-    renamed = {manifest["sources"][name][0]: split for name, split in then.items() if name not in prints}
-    return {name: renamed[fingerprint] for name, fingerprint in prints.items() if fingerprint in renamed} | then
+def has_others(splits: dict[str, str], split: str, folder: str) -> bool:
+    """Whether some of {name: split} are in a split without being in a folder, such as "train", that it is dealt from."""
+    return any(one == split and not name.startswith(f"{folder}/") for name, one in splits.items())

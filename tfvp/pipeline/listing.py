@@ -1,6 +1,5 @@
 """Lists a folder of raw videos, and assigns files to splits."""
 
-import collections
 import contextlib
 import functools
 import os
@@ -92,49 +91,38 @@ def videos(root, suffixes=video_io.READABLE_SUFFIXES, images=True):
     return sorted(paths, key=lambda path: video_io.natural_key(path.relative_to(root).as_posix()))
 
 
-def assign_splits(names, group_of=None, known=None, /, **fractions):
+def assign_splits(names, group_of=None, /, **fractions):
     """Assigns names to splits, by a hash of the name or of the group that it belongs to.
 
     A name keeps its split when others are added or removed, except at two bounds that matter in small
     folders: a split that would be empty gets the name with the lowest hash of the largest
-    split, and one of more than twice its share leaves the rest to "train". Names whose splits are known keep them at
-    these bounds, too, unless a split would be empty and there is no other name for it.
+    split, and one of more than twice its share leaves the rest to "train".
 
     Args:
         names: unique strings.
         group_of: a function from a name to its group, whose names are in one split; fractions are then of the groups.
             Defaults to each name by itself.
-        known: {name: split} of names that were assigned before, and perhaps of others.
         **fractions: of the names for each split; what they leave is for "train".
 
     Returns:
         {name: split}; no split is empty if there are enough names.
     """
-    known = known or {}
     if group_of is not None:
         groups = {name: group_of(name) for name in names}
-        of_groups = {groups[name]: split for name, split in reversed(known.items()) if name in groups}
-        splits = assign_splits(sorted(set(groups.values())), None, of_groups, **fractions)
+        splits = assign_splits(sorted(set(groups.values())), **fractions)
         return {name: splits[group] for name, group in groups.items()}
-    place = functools.cache(_place)
-    result, low = {name: known.get(name, "train") for name in names}, 0.0
+    place = {name: float(draws.Draws(draws.keys("split", name)).uniform()[0]) for name in names}
+    result, low = dict.fromkeys(names, "train"), 0.0
     for split, fraction in fractions.items():
-        room = max(1, int(2 * fraction * len(names))) - list(result.values()).count(split)
-        inside = sorted((n for n in names if n not in known and low <= place(n) < low + fraction), key=place)
-        result.update(dict.fromkeys(inside[: max(0, room)], split))
+        inside = sorted((n for n in names if low <= place[n] < low + fraction), key=place.get)
+        result.update(dict.fromkeys(inside[: max(1, int(2 * fraction * len(names)))], split))
         low += fraction
     for split in [s for s, f in fractions.items() if f > 0] + ["train"]:
         holders = list(result.values())
         if split not in holders and len(names) > len(set(holders)):
-            count = collections.Counter(holders)
-            spare = [n for n in names if count[result[n]] > 1]
-            result[min(spare, key=lambda n: (n in known, -count[result[n]], result[n], place(n)))] = split
+            largest = max(sorted(set(holders)), key=holders.count)
+            result[min((n for n in names if result[n] == largest), key=place.get)] = split
     return result
-
-
-def _place(name):
-    """A hash of a name in [0, 1)."""
-    return float(draws.Draws(draws.keys("split", name)).uniform()[0])
 
 
 def identity(path):

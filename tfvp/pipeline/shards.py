@@ -122,18 +122,17 @@ class Store:
         lost, renamed = self._not_listed(manifest, prints)
         if renamed or manifest["splitting"] != self._splitting:
             return False
-        filled = {clip["source"] for clip in manifest["clips"]}
-        listed = self._listed(sources, {**prints, **lost}, lost, manifest, filled)
+        listed = self._listed(sources, {**prints, **lost}, lost, manifest)
         if listed != {name: entry for name, entry in manifest["sources"].items() if name in listed}:
             return False
         self._use(manifest)
         self.lost = sorted(lost)
         return True
 
-    def _listed(self, sources, prints, lost, former, filled):
+    def _listed(self, sources, prints, lost, former):
         """{name: [fingerprint, split]} of all sources, the lost ones behind those that they followed before."""
-        known = dealing.known_splits(former, prints) if former and former["splitting"] == self._splitting else {}
-        splits = dealing.settled(sources, filled, known, lost)
+        known = dealing.splits_of(former)
+        splits = dealing.settled(sources, {name: known[name] for name in lost})
         return {name: [prints[name], splits[name]] for name in _merged(sources, lost, former)}
 
     def _use(self, manifest):
@@ -235,9 +234,9 @@ class Store:
     def _assembled(self, sources, prints, lost, former, entries, report):
         """The manifest: every source that has frames."""
         prints = {**prints, **lost}
-        found = {name: entries.clips(name, fingerprint) or () for name, fingerprint in prints.items()}
-        listed = self._listed(sources, prints, lost, former, {name for name, clips in found.items() if clips})
-        clips = [{"source": n, "split": split, **clip} for n, (_, split) in listed.items() for clip in found[n]]
+        listed, clips = self._listed(sources, prints, lost, former), []
+        for name, (fingerprint, split) in listed.items():
+            clips += [{"source": name, "split": split, **clip} for clip in entries.clips(name, fingerprint) or ()]
         if not clips:
             reasons = [reason for problems in report.values() for reason in problems.values()]
             first = next(iter(reasons), "they hold no frames")
@@ -255,7 +254,12 @@ class Store:
             "counts": {split: sum(c["split"] == split for c in clips) for split in sorted({c["split"] for c in clips})},
             "frames": sum(clip["length"] for clip in clips),
             **report,
-            "truncated": {n: f"{n} ({note})" for n, (print_, _) in listed.items() if (note := entries.note(n, print_))},
+            "truncated": {
+                # Shards of before name the file in their notes.
+                name: note if note.endswith(")") else f"{name} ({note})"
+                for name, (fingerprint, _) in listed.items()
+                if (note := entries.note(name, fingerprint))
+            },
             "shards": [shard for name, shard in entries.shards.items() if name in used],
             "sources": listed,
             "clips": clips,
