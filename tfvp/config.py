@@ -144,10 +144,10 @@ def load(config: str | os.PathLike, overrides: typing.Iterable[str] = (), name: 
     """
     path = find(config)
     written = _read_yaml(path)
-    own = written.pop("name", None) or run_name(path)
-    name = name or own
-    if not isinstance(name, str):
-        raise UserError(f"{path}: name: {name} is not text for YAML; write it in quotes")
+    own = written.pop("name", None)
+    if own is not None and not isinstance(own, str):
+        own = _as_written(path, "name")
+    name = name or own or run_name(path)
     if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
         raise UserError(f"the run's name {name!r} must be letters, digits, _, -, + and dots, as it names a directory")
     for override in overrides:
@@ -317,6 +317,14 @@ def _read_yaml(path):
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path} must be a mapping of sections (model, data, train, eval), not {type(values).__name__}")
     return values
+
+
+def _as_written(path, key):
+    """The text of a scalar that YAML takes for a number or a date, "" of anything else."""
+    with open(path, encoding="utf-8") as file:
+        pairs = yaml.compose(file, _Loader).value
+    texts = {k.value: v.value for k, v in pairs if isinstance(v, yaml.ScalarNode)}
+    return texts.get(key, "")
 
 
 def _one_line(error):

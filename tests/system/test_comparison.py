@@ -173,6 +173,10 @@ def test_scores_that_are_not_finite_are_not_compared(evaluated, tmp_path):
         return {"model/psnr": broken}
 
     broken = copy_of(evaluated[1], tmp_path / "broken", diverging)
+    (written,) = broken.rglob("metrics.json")
+    document = json.loads(written.read_text())
+    document["model"]["psnr"] |= {"mean": None, "std": None, "interval": [None, None], "ci95": None}
+    written.write_text(json.dumps(document))
     for specs in ([evaluated[0], broken], [broken, evaluated[0]]):
         document, paths = comparison.compare(specs, out=tmp_path / "out")
         metrics = {name: run["metrics"] for name, run in document["runs"].items()}

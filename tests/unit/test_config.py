@@ -84,8 +84,7 @@ def test_saved_configurations_load_as_they_were(tmp_path):
     config.load(tmp_path / "config.yml", name="1e3").save(tmp_path / "config.yml")
     assert config.load(tmp_path / "config.yml").name == "1e3"
     for name in ("2024", "2024-01-01", "1e3"):
-        with pytest.raises(UserError, match="is not text for YAML; write it in quotes"):
-            config.load(write(tmp_path, f"name: {name}\nmodel: {{name: convlstm_keras}}", "named.yml"))
+        assert config.load(write(tmp_path, f"name: {name}\nmodel: {{name: convlstm_keras}}", "x.yml")).name == name
     assert changes.differences(loaded, again) == []
     other = config.load(tmp_path / "config.yml", ["train.seed=5"])
     assert changes.differences(loaded, other) == ["train.seed: 1 -> 5"]

@@ -84,7 +84,8 @@ class Human36M(base.FileDataset):
         folders = {os.path.dirname(file) for source in sources for file in source.files}
         there = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f)}
         gone = {source.name: next((file for file in source.files if file not in there), "") for source in sources}
-        if missing := list(filter(None, gone.values())):
+        decoded = self.store.splits() if any(gone.values()) else {}  # of these it is said that they are gone
+        if missing := [file for name, file in gone.items() if file and name not in decoded]:
             count = f"{len(missing)} of {len(sources)} clips of {self.name}"
             self.warn_once(f"{count} are skipped: {missing[0]} is missing")
         return [source for source in sources if not gone[source.name]]

@@ -92,7 +92,8 @@ class _Evaluation:
         if folder == self.path:  # that folder is called by the protocol
             self.name = self.document.get("run", {}).get("path", self.name)
         # A function of a pooled mean has no value per clip that could be resampled.
-        pooled = {m for m, s in self.document["model"].items() if "std" in s and s["std"] is None}
+        # Its spread per frame is null, too; JSON has null for numbers that are not finite as well.
+        pooled = {m for m, s in self.document["model"].items() if "curve_std" in s and s["curve_std"] is None}
         self.values = {m: v.mean(axis=1, dtype=np.float64) for m, v in values.items() if m not in pooled}
         self.sources, self.truth_sha256 = clips["sources"], clips["truth_sha256"]
         seen, self.keys = {}, []

@@ -68,7 +68,7 @@ def of_comparison(document):
 
 
 def _difference(difference):
-    """The cells of a difference: its mean and its p-values; dashes for what it has not."""
+    """The cells of a difference: its mean and its p-values; dashes for what is missing."""
     if difference is None:
         return [tables.Cell(shown="-")] * 3
     mean = tables.Cell(difference["mean"], tables.interval(difference))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -234,7 +235,7 @@ def _samples(predicted, names):
         if predicted.samples(name) != first:
             raise UserError(
                 f"{predicted.path}: {name} has {predicted.samples(name)} samples, {names[0]} has {first}; every clip"
-                " needs as many"
+                " needs the same number"
             )
     return first
 
@@ -264,7 +265,7 @@ def _modified(named, used, metrics, clips):
 
 def _name(predictions):
     """What a method is called whose predictions lie there."""
-    path = predictions.resolve()
+    path = pathlib.Path(os.path.abspath(predictions))  # "." has a name then, and a link keeps its own
     return path.name if path.is_dir() else path.stem
 
 

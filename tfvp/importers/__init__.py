@@ -24,7 +24,7 @@ def write_run(model, config, logdir, source):
         UserError: a run of another configuration or with other weights is in the way.
     """
     imported, path = _checksums(pathlib.Path(source)), pathlib.Path(logdir) / config.name / "model"
-    if any(path.glob("*.weights.h5")) and _imported(path) != imported:
+    if any(path.glob("*.weights.h5")) and sorted(_imported(path).values()) != sorted(imported.values()):
         raise UserError(
             f"{path.parent} has weights that are not those of {source}; give the new run a --name of its own, or"
             " another --logdir"
@@ -39,11 +39,11 @@ def write_run(model, config, logdir, source):
 
 
 def _imported(folder):
-    """What status.json says was imported; None where nothing was."""
+    """{file: SHA-256} that status.json says were imported; {} where nothing was."""
     try:
-        return json.loads((folder / "status.json").read_text(encoding="utf-8")).get("imported")
-    except (OSError, ValueError, AttributeError):
-        return None
+        return dict(json.loads((folder / "status.json").read_text(encoding="utf-8"))["imported"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _checksums(source):

@@ -82,5 +82,5 @@ def splits_of(manifest: dict | None) -> dict[str, str]:
 
 
 def has_others(splits: dict[str, str], split: str, folder: str) -> bool:
-    """Whether some of {name: split} are in a split without being in a folder, such as "train", that it is dealt from."""
+    """Whether some of {name: split} are in a split, and not in the folder that it would be dealt out of."""
     return any(one == split and not name.startswith(f"{folder}/") for name, one in splits.items())

@@ -20,7 +20,7 @@ CHUNK = 50  # frames per graph call
 
 
 def render(run, folder, kind="mp4", weights="best", progress=print):
-    """Renders a folder of label maps, in place of the videos of this kind that were rendered before.
+    """Renders a folder of label maps, in place of videos of this kind that were rendered of the same clips before.
 
     Args:
         run: a `tfvp.run.Run` of a model that renders label maps, "hierarchical".
@@ -48,11 +48,14 @@ def render(run, folder, kind="mp4", weights="best", progress=print):
             f" {run.config.data.frame_stride} apart: motion is larger than it knows"
         )
     target = files.writable_folder(run.path / "painted" / index["split"])
-    for older in target.glob(f"clip_*/sample_*.{kind}"):
-        older.unlink()
-    clips = index.get("windows") or [path.name for path in folder.glob("clip_*")]  # 0.1 writes no windows
-    for clip in sorted(clips):
+    known = index.get("windows")  # 0.1 writes none
+    clips = sorted(path.name for path in folder.glob("clip_*") if not known or path.name in known)
+    if not clips:
+        raise UserError(f"{folder} holds no label maps; write them with `tfvp predict-labels`")
+    for clip in clips:
         observed = predict_labels.observed_frames(run.config, index, clip, model.window - 1)
+        for older in (target / clip).glob(f"sample_*.{kind}"):
+            older.unlink()
         for sample in map(predict_labels.sample_name, range(index["samples"] + 1)):
             video = render_clip(model, observed, predict_labels.read_label_maps(folder / clip / sample))
             path = target / clip / f"{sample}.{kind}"
