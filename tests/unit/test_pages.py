@@ -360,8 +360,11 @@ def test_videos_play_in_a_browser(browser, compared, tmp_path):
         shots.append(np.asarray(Image.open(picture).convert("L"), np.int16))
     assert np.mean(np.abs(shots[0] - shots[1]) > 20) > 0.02, "the canvases show the same frame at both times"
     dump = [*common, "--virtual-time-budget=4000", "--dump-dom", address]
-    text = subprocess.run(dump, timeout=50, check=True, capture_output=True, text=True).stdout
-    frame, drawn = (int(re.search(rf'data-{key}="(\d+)"', text)[1]) for key in ("frame", "drawn"))
+    for _ in range(3):  # on a busy machine the page's virtual time may be over before its pictures are decoded
+        text = subprocess.run(dump, timeout=50, check=True, capture_output=True, text=True).stdout
+        frame, drawn = (int(re.search(rf'data-{key}="(\d+)"', text)[1]) for key in ("frame", "drawn"))
+        if frame:
+            break
     assert 20 < frame < 60 and drawn % 6 == 0 and drawn > 6
     assert f"frame {frame + 1} of 60, predicted" in text and text.count('class="predicted"') == 3
     assert "visibility: visible" in text, "the curves' cursor does not follow the videos"
