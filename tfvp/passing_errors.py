@@ -17,7 +17,8 @@ def passing(error: BaseException) -> BaseException | None:
     """The error that may pass among an error and what caused it, or None."""
     seen = []
     while error is not None and error not in seen:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NUMBERS:
+        # SystemError: the parser of CPython 3.11, by which NumPy reads headers, sometimes fails in threads (gh-106905).
+        if isinstance(error, (MemoryError, SystemError)) or getattr(error, "errno", None) in _NUMBERS:
             return error
         if type(error).__name__ in _TENSORFLOW and type(error).__module__.startswith("tensorflow."):
             return error

@@ -118,7 +118,7 @@ def plan(config, fresh=True):
     if fresh:
         with strategy.scope():
             initial.start_from(settings, model)
-            load_pretrained(model)
+        load_pretrained(model)
     dataset.prepare()
     training_set = _larger(config, dataset)
     one_pass = batching.steps_in_one_pass(
