@@ -144,6 +144,14 @@ def test_training_starts_from_a_trained_model(quick):
         np.testing.assert_array_equal(np.array(variable), wanted)
 
 
+def test_published_configurations_name_no_place_on_this_machine(tmp_path):
+    started = [f"train.initial_weights={tmp_path}", "train.initial_weights_skip=['output_*']"]
+    published = publish._portable(config.load("demo", started), "x").train
+    assert published.initial_weights == "" and published.initial_weights_skip == []
+    published = publish._portable(config.load("demo", [f"train.initial_weights={QUICK}"]), "x").train
+    assert published.initial_weights == QUICK
+
+
 def test_every_variable_that_does_not_fit_is_named():
     settings = config.load("demo", [f"train.initial_weights={QUICK}", "model.hidden=[64, 32]"])
     with pytest.raises(UserError, match=r"recurrent/01/kernel is \[3, 3, 64, 128\] here and \[3, 3, 64, 256\]"):

@@ -53,7 +53,7 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
     protocol = evaluator.choose_protocol(config, protocol)
     context, split = protocol.context, split or protocol.split
     stride = protocol.frame_stride or config.data.frame_stride
-    horizon = horizon or protocol.seq_len - context
+    horizon = protocol.seq_len - context if horizon is None else horizon
     if horizon < 1 or samples < 1:
         raise UserError("--horizon and --num-samples must be at least 1")
     model = load_run(run.path, weights)

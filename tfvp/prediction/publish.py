@@ -127,6 +127,8 @@ def _portable(config, name):
     values["eval"]["weights"] = "best"
     for section, keys in _LOCAL.items():
         values[section].update({key: "" for key in keys if key in values[section]})
+    if pathlib.Path(config.train.initial_weights).expanduser().exists():  # no name of a trained model
+        values["train"].update(initial_weights="", initial_weights_skip=[])
     return configuration.Config(values, name)
 
 
