@@ -196,6 +196,17 @@ def test_folders_of_splits_that_are_gone(tmp_path, gone):
     assert sides(after) == before and len(after.store.lost) == (4 if gone == "train" else 1)
 
 
+def test_films_that_are_sorted_into_folders_later_are_dealt_anew(tmp_path):
+    write(tmp_path, {f"film{f}.npy": (f, 0, 20) for f in range(6)})
+    assert set(sides(prepared(tmp_path)).values()) == set(SPLITS)
+    for film in range(6):
+        folder = tmp_path / ("test" if film == 0 else "train")
+        folder.mkdir(exist_ok=True)
+        (tmp_path / f"film{film}.npy").rename(folder / f"film{film}.npy")
+    found = sides(prepared(tmp_path))
+    assert found[0] == "test" and sorted(found.values()) == ["test", *["train"] * 4, "validation"]
+
+
 def test_a_film_that_was_cut_by_time_is_whole_among_more(tmp_path):
     write(tmp_path, {"film0.npy": (0, 0, 200)})
     assert len(frames_of(prepared(tmp_path), "test")[0]) == 15

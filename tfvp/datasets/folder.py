@@ -279,8 +279,8 @@ class Folder(base.FileDataset):
         # A video that several hold is kept for the test: a model must not have seen what it is tested on.
         held = self._survey({split: folders[split] for split in ("test", "validation", "train") if folders[split]})
         sources = [Source(name, split, path) for split in folders for name, path in held.get(split, {}).items()]
-        train = folders["train"].relative_to(self.root).as_posix() if folders["train"] else ""
-        if not held.get("validation") and not dealing.has_others(self.store.splits(), "validation", train):
+        names = _SUBFOLDERS["validation"]
+        if not held.get("validation") and not dealing.has_folder(self.store.splits(), "validation", *names):
             sources = self._deal("validation").out(sources)
         self._check_films(sources)
         return sources

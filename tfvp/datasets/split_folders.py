@@ -36,8 +36,7 @@ class TrainTestFolders(base.FileDataset):
         for split, folder in folders.items():
             paths = {p.relative_to(self.root).as_posix(): p for p in listing.videos(folder)} if folder else {}
             sources += [Source(name, split, path) for name, path in paths.items()]
-        train = folders["train"].relative_to(self.root).as_posix() if folders["train"] else ""
-        if folders["validation"] or dealing.has_others(self.store.splits(), "validation", train):
+        if folders["validation"] or dealing.has_folder(self.store.splits(), "validation", "validation"):
             return sources
         return dealing.Deal({"validation": 1 / _EVERY}).out(sources)
 

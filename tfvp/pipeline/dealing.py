@@ -81,6 +81,9 @@ def splits_of(manifest: dict | None) -> dict[str, str]:
     return {clip["source"]: clip["split"] for clip in manifest["clips"]} if manifest else {}
 
 
-def has_others(splits: dict[str, str], split: str, folder: str) -> bool:
-    """Whether some of {name: split} are in a split, and not in the folder that it would be dealt out of."""
-    return any(one == split and not name.startswith(f"{folder}/") for name, one in splits.items())
+def has_folder(splits: dict[str, str], split: str, *names: str) -> bool:
+    """Whether some of {name: split} are in a split because they lie in a folder of one of these plain names."""
+    return any(
+        one == split and any(listing.plain(part) in names for part in name.split("/")[:-1])
+        for name, one in splits.items()
+    )
