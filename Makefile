@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3 p
 	"$$p" -c '$(SUITABLE)' 2>/dev/null && command -v "$$p" && break; done)
 endif
 CONSTRAINTS = constraints/$(shell "$(PYTHON)" -c 'import sys; print("original" if sys.version_info < (3, 12) else "current")' 2>/dev/null).txt
-PIP = "$(RUN)" -m pip install --disable-pip-version-check --progress-bar off -q
+# Of the 2 GB of packages, Python compiles what it imports; pip would compile all of it, which takes a minute.
+PIP = "$(RUN)" -m pip install --disable-pip-version-check --progress-bar off --no-compile -q
 # What the environment was made from; make writes it into the environments that it makes or fills.
 WANTED = cat requirement.txt $(CONSTRAINTS) pyproject.toml
 MADE = $(VENV)/made-by-make

@@ -10,7 +10,7 @@ from tfvp import registry, weights
 from tfvp.metrics import student
 from tfvp.metrics.base import SetMetric, VideoMetric
 
-CLIPS, FRAMES, SIDE = 5, 3, 64
+CLIPS, FRAMES, SIDE = 5, 3, 32
 NAMES = registry.names("metric")
 OF_FRAMES = [name for name in NAMES if issubclass(registry.lookup("metric", name), VideoMetric)]
 

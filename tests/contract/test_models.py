@@ -17,13 +17,18 @@ from tfvp.models.base import VideoModel
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
-CASES = {
-    f"{name}{'-' + label if label else ''}": (name, options)
+VARIANTS = {
+    (name, label): (f"{name}{'-' + label if label else ''}", options)
     for name in registry.names("model")
     for label, options in registry.lookup("model", name).small_variants.items()
 }
-# Of every model, for what is the same code in all of its variants.
-FIRST_VARIANTS = list({name: case for case, (name, _) in reversed(CASES.items())}.values())
+# Of every model, for what is the same code in all of its variants. They are the first of all cases: pytest keeps the
+# case of tests that take some of them and of those that take all by its number.
+FIRST_VARIANTS = list({name: case for (name, _), (case, _) in reversed(VARIANTS.items())}.values())[::-1]
+CASES = {case: (name, options) for (name, _), (case, options) in VARIANTS.items()}
+CASES = {case: CASES[case] for case in [*FIRST_VARIANTS, *(case for case in CASES if case not in FIRST_VARIANTS)]}
+# Of every file of models, for what takes long and is the same code in all models of a file.
+OF_EACH_FILE = list({registry.lookup("model", CASES[case][0]).__module__: case for case in FIRST_VARIANTS}.values())
 # Most rollouts are FUTURE frames long, or in chunks of as many, as each length is another graph to trace.
 BATCH, FUTURE = 4, 4
 # Other graphs of the same function add up in another order; perturbed weights amplify what is fed back.
@@ -77,6 +82,9 @@ def case(request):
     yield made
     vars(made).pop("model", None)  # graphs and variables, which are in cycles
     gc.collect()
+
+
+of_first_variants = pytest.mark.parametrize("case", FIRST_VARIANTS, ids=str, indirect=True, scope="module")
 
 
 def close(a, b, tolerance=1e-5):
@@ -166,8 +174,8 @@ def test_gradients_reach_every_variable(case):
     assert not missed, [v.name for _, v in missed]
 
 
-@pytest.mark.parametrize("horizon", [1, 50])
-def test_rollouts_have_the_asked_for_shape_and_are_finite(case, horizon):
+def test_rollouts_have_the_asked_for_shape_and_are_finite(case):
+    horizon = 10 * FUTURE + 1  # whole chunks and a chunk of one frame
     chunks = list(case.model.rollout(case.video[:, : case.context], horizon, chunk=FUTURE))
     video = np.concatenate(chunks, axis=2)
     assert video.shape == (BATCH, 1, horizon, *case.shape) and video.dtype == np.float32
@@ -183,6 +191,7 @@ def test_imagination_continues_where_it_stopped(case):
     close(after_whole, after_parts, 2e-5)
 
 
+@of_first_variants
 def test_horizon_may_be_a_tensor(case):
     imagine = tf.function(case.model.imagine)
     state = case.model.observe(case.video[:, : case.context], seed=seeds_for(case.model, BATCH))
@@ -269,6 +278,7 @@ def test_samples_differ_and_are_reproducible(case):
     assert np.abs(three[:, 0] - three[:, 1]).max() > 1e-5
 
 
+@of_first_variants
 def test_config_and_weights_round_trip(case, tmp_path):
     config = json.loads(json.dumps(case.model.get_config()))
     twin = case.cls.from_config(config)
@@ -301,6 +311,7 @@ def test_image_sizes_that_do_not_divide_are_refused(case):
         case.cls((2 * multiple + 1, 2 * multiple, case.shape[-1]), **case.options).check_image_size()
 
 
+@of_first_variants
 def test_bfloat16_trains_and_predicts_close_to_float32(case):
     expected = np.asarray(case.model.loss_terms(case.batch, training=False)["loss"])
     keras.mixed_precision.set_global_policy("mixed_bfloat16")

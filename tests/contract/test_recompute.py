@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.contract.test_models import CASES, Case
+from tests.contract.test_models import CASES, FIRST_VARIANTS, OF_EACH_FILE, Case
 from tfvp import registry
 from tfvp.errors import UserError
 from tfvp.models.updates import accumulated_gradients
@@ -12,10 +12,9 @@ from tfvp.training import checks
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
-FIRST = {name: case for case, (name, _) in reversed(CASES.items())}
-OFFERING = [case for name, case in FIRST.items() if registry.lookup("model", name).can_recompute]
-OFFERING = [*(case for case in OFFERING if case != "svg-lp"), "svg-fp", "htsr-S"]  # VGG for DCGAN; spatial latents
-REFUSING = [case for name, case in FIRST.items() if not registry.lookup("model", name).can_recompute]
+LARGER = {"svg-lp": "svg-fp", "htsr-cwvae": "htsr-S"}  # VGG's blocks for DCGAN's; spatial latents
+OFFERING = [LARGER.get(case, case) for case in OF_EACH_FILE if registry.lookup("model", CASES[case][0]).can_recompute]
+REFUSING = [case for case in FIRST_VARIANTS if not registry.lookup("model", CASES[case][0]).can_recompute]
 
 
 def one_pass(case, recompute):

@@ -1,11 +1,11 @@
-"""One replica or two: the same training, for every model."""
+"""One replica or two: the same training, for a model of each file."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.contract.test_models import CASES, FIRST_VARIANTS, Case
+from tests.contract.test_models import CASES, OF_EACH_FILE, Case
 from tfvp.training import strategies
 
 RECOMPUTED = "simvp"  # its replicas compute activations again in the backward pass
@@ -24,7 +24,7 @@ def train_two_steps(case, devices, batch, **compile_options):
     return model, {k: v[-1] for k, v in history.history.items()}
 
 
-@pytest.mark.parametrize("name", FIRST_VARIANTS)
+@pytest.mark.parametrize("name", OF_EACH_FILE)
 def test_two_replicas_train_as_one(name):
     case = Case(*CASES[name])
     one, logs_one = train_two_steps(case, 1, case.batch, clip_norm=1.0)

@@ -1,4 +1,4 @@
-"""Every model's export: batches, streams, samples, and pixels as bytes or files."""
+"""The export of a model of each file: batches, streams, samples, and pixels as bytes or files."""
 
 import gc
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.contract.test_models import CASES, FIRST_VARIANTS, GRAPHS, Case, close
+from tests.contract.test_models import CASES, GRAPHS, OF_EACH_FILE, Case, close
 from tfvp.serving import export
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
-@pytest.fixture(scope="module", params=FIRST_VARIANTS, ids=str)
+@pytest.fixture(scope="module", params=OF_EACH_FILE, ids=str)
 def case(request):
     made = Case(*CASES[request.param])
     yield made

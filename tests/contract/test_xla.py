@@ -1,16 +1,16 @@
-"""What XLA compiles, the training step and rollouts, computes the same for every model."""
+"""What XLA compiles, the training step and rollouts, computes the same, for a model of each file."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.contract.test_models import CASES, FIRST_VARIANTS, Case
+from tests.contract.test_models import CASES, OF_EACH_FILE, Case
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 # The image generator has a test of its own.
-COMPILED = [case for case in FIRST_VARIANTS if case != "hierarchical"]
+COMPILED = [case for case in OF_EACH_FILE if case != "hierarchical"]
 
 
 def one_step(model):

@@ -68,9 +68,7 @@ def same_ending(ours, theirs):
                 assert mine[key] == pytest.approx(other[key], rel=1e-5, abs=1e-6), key
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
-def test_a_stopped_run_ends_as_one_that_was_not(trained, tiny, tmp_path, here, name):
-    number = signal.Signals[name]
+def test_a_killed_run_ends_as_one_that_was_not(trained, tiny, tmp_path, here):
     process = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "train.py"), "--logdir", str(tmp_path), "--config", str(tiny)),
@@ -83,16 +81,12 @@ def test_a_stopped_run_ends_as_one_that_was_not(trained, tiny, tmp_path, here, n
     deadline = time.time() + 200
     while not list((tmp_path / "tiny" / "backup").glob("step-*.npz")) and time.time() < deadline:
         time.sleep(0.005)
-    process.send_signal(number)
+    process.kill()
     said = process.communicate(timeout=60)[0]
-    expected = -signal.SIGKILL if name == "SIGKILL" else 143
-    assert process.returncode == expected, "the run ended before it could be stopped: " + said
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed: " + said
     status, *resumed = here("train.py", "--logdir", tmp_path, "--config", tiny)
     assert status == 0
-    step = int(re.search(r"after step (\d+) of 36", "".join(resumed))[1])
-    if name != "SIGKILL":
-        assert f"{name}: saved after step {step} of 36" in said
-    assert step >= 1 and "Traceback" not in said
+    assert int(re.search(r"after step (\d+) of 36", "".join(resumed))[1]) >= 1 and "Traceback" not in said
     same_ending(tmp_path / "tiny", trained)
 
 

@@ -42,7 +42,6 @@ def in_onnxruntime(path, inputs):
 
 RUNTIMES = {"tflite": in_litert, "onnx": in_onnxruntime}
 CASES = [
-    ("tflite", "convlstm_openstl", "", HORIZON),
     ("tflite", "svg", "lp", HORIZON),  # takes its noise as an input
     ("tflite", "iam4vp", "", 6),  # beyond the 3 frames of its queries, where it has a branch with a state inside
     ("onnx", "svg", "lp", HORIZON),

@@ -13,10 +13,8 @@ from tfvp.models.build import build_model
 from tfvp.serving import export
 
 MODELS = {
-    "convlstm_openstl": {"hidden": [6], "kernel": 3},
-    "convlstm_keras": {},
+    "convlstm_keras": {"hidden": [6, 6], "kernels": [3, 3]},
     "convlstm_forecaster": {"hidden": [6, 6]},
-    "simvp": {"filters": 4, "hidden": 16, "blocks": 2},
     "iam4vp": {"filters": 4, "blocks": 2},
 }
 RUN = """

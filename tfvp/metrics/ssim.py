@@ -36,11 +36,12 @@ def similarity(true, pred, window, data_range, unbiased=False, reflect=False, cl
     if reflect:
         half = len(window) // 2
         true, pred = (tf.pad(v, [[0, 0], [half, half], [half, half], [0, 0]], "REFLECT") for v in (true, pred))
-    mean_t, mean_p = _filter(true, window), _filter(pred, window)
+    products = tf.concat([true, pred, true * true, pred * pred, true * pred], axis=-1)
+    mean_t, mean_p, square_t, square_p, product = tf.split(_filter(products, window), 5, axis=-1)
     factor = len(window) ** 2 / (len(window) ** 2 - 1.0) if unbiased else 1.0
-    var_t = factor * (_filter(true * true, window) - mean_t * mean_t)
-    var_p = factor * (_filter(pred * pred, window) - mean_p * mean_p)
-    covariance = factor * (_filter(true * pred, window) - mean_t * mean_p)
+    var_t = factor * (square_t - mean_t * mean_t)
+    var_p = factor * (square_p - mean_p * mean_p)
+    covariance = factor * (product - mean_t * mean_p)
     if clamp:
         var_t, var_p = tf.maximum(var_t, 0.0), tf.maximum(var_p, 0.0)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
