@@ -166,11 +166,11 @@ def adam_moments(optimizer, variable):
     return optimizer._momentums[place], optimizer._velocities[place]
 
 
-def add_counter(optimizer, name):
-    """A scalar int64 variable of an optimizer, 0 at first, which its state includes."""
+def add_counters(optimizer, count, name):
+    """An int64 variable [count] of an optimizer, 0 at first, which its state includes."""
     if KERAS_3:
-        return optimizer.add_variable((), dtype="int64", name=name)
-    return optimizer.add_variable((), dtype=tf.int64, name=name)
+        return optimizer.add_variable((count,), dtype="int64", name=name)
+    return optimizer.add_variable((count,), dtype=tf.int64, name=name)
 
 
 def depthwise_kernel(layer):

@@ -38,7 +38,8 @@ def accumulated_gradients(loss_fn, variables, batch, parts, recomputed=False):
         found.append(terms)
         total = gradients if total is None else [g if t is None else t + g for t, g in zip(total, gradients)]
     terms = {name: tf.concat([terms[name] for terms in found], axis=0) for name in found[0]}
-    return terms, [None if gradient is None else tf.convert_to_tensor(gradient) / parts for gradient in total]
+    total = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in total]
+    return terms, [gradient if gradient is None or parts == 1 else gradient / parts for gradient in total]
 
 
 def apply_if_finite(finite, gradients, optimizer, variables, average):
@@ -60,17 +61,24 @@ def apply_if_finite(finite, gradients, optimizer, variables, average):
     kept = [v for v in state if len(v.shape) == 0] if masked else [*variables, *state]
     kept = [compat.backing_variable(v) for v in kept]
     before = [tf.identity(v) for v in kept]
-    with optimizer.masked_by(finite) if masked else contextlib.nullcontext():
+    with optimizer.masked_by(finite, variables) if masked else contextlib.nullcontext([]) as advanced:
         compat.apply_reduced_gradients(optimizer, gradients, variables)
+    advancing = [compat.backing_variable(variable) for variable, _ in advanced]
 
-    def finish(strategy, finite, before):
+    def finish(strategy, finite, before, after):
         for variable, old in zip(kept, before):
             strategy.extended.update(
                 variable, lambda v, f, o: v.assign(tf.where(f, v, o)), args=(finite, old), group=False
+            )
+        for variable, new in zip(advancing, after):
+            strategy.extended.update(
+                variable, lambda v, f, n: v.assign(tf.where(f, n, v)), args=(finite, new), group=False
             )
         if average is not None:
             iterations = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
             average.update(strategy, iterations, finite)
 
     # Where the strategy updates variables within a replica (several GPUs), a merge_call cannot be compiled.
-    tf.__internal__.distribute.interim.maybe_merge_call(finish, tf.distribute.get_strategy(), finite, before)
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        finish, tf.distribute.get_strategy(), finite, before, [value for _, value in advanced]
+    )

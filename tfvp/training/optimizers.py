@@ -5,6 +5,7 @@ import functools
 import inspect
 import math
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
@@ -211,7 +212,7 @@ def _in_one_kernel(cls, rule):
     """
 
     class InOneKernel(cls):
-        finite = shared = None
+        finite = shared = counted = None
 
         @property
         def masks_itself(self):
@@ -219,20 +220,30 @@ def _in_one_kernel(cls, rule):
             return not self.amsgrad and not self.weight_decay and not self.use_ema
 
         @contextlib.contextmanager
-        def masked_by(self, finite):
-            """Within the context updates by gradients of zero leave variables as they are, unless `finite`."""
+        def masked_by(self, finite, variables):
+            """Within the context updates by gradients of zero leave `variables` as they are, unless `finite`.
+
+            Yields a list of (variable of the optimizer, its value after a finite update of `variables`), which the
+            caller assigns.
+            """
+            advanced = []
+            if rule == "pytorch":
+                updated = np.zeros(self.counts.shape, np.int64)
+                updated[[compat.variable_index(self, v) for v in variables]] = 1
+                advanced = [(self.counts, tf.convert_to_tensor(self.counts) + updated)]
+                object.__setattr__(self, "counted", advanced[0][1])
             object.__setattr__(self, "finite", finite)
             object.__setattr__(self, "shared", {})
             try:
-                yield
+                yield advanced
             finally:
-                object.__setattr__(self, "finite", None)
-                object.__setattr__(self, "shared", None)
+                for name in ("finite", "shared", "counted"):
+                    object.__setattr__(self, name, None)
 
         def build(self, variables):
             super().build(variables)
             if rule == "pytorch" and not hasattr(self, "counts"):
-                self.counts = [compat.add_counter(self, f"updates_{i}") for i in range(len(variables))]
+                self.counts = compat.add_counters(self, len(variables), "updates")
 
         def update_step(self, gradient, variable, *learning_rate):
             if self.amsgrad or isinstance(gradient, tf.IndexedSlices):
@@ -244,14 +255,21 @@ def _in_one_kernel(cls, rule):
             def powers(updates):
                 return tf.pow(betas[0], updates), tf.pow(betas[1], updates)
 
-            epsilon = cast(self.epsilon)
+            def of_each_variable():
+                powers_1, powers_2 = powers(cast(tf.convert_to_tensor(self.counts if counted is None else counted)))
+                epsilons = cast(self.epsilon) * tf.sqrt(1.0 - powers_2)
+                return [tf.unstack(values) for values in (powers_1, powers_2, epsilons)]
+
             if rule == "pytorch":
-                count = self.counts[compat.variable_index(self, variable)]
-                count.assign_add(tf.ones_like(count))
-                power_1, power_2 = powers(cast(tf.convert_to_tensor(count)))
-                epsilon *= tf.sqrt(1.0 - power_2)
+                place, counted = compat.variable_index(self, variable), self.counted
+                if counted is None:
+                    self.counts.assign_add(tf.one_hot(place, self.counts.shape[0], dtype=tf.int64))
+                power_1, power_2, epsilon = (
+                    values[place] for values in _once(self, ("powers", variable.dtype), of_each_variable)
+                )
             else:
                 power_1, power_2 = _once(self, ("powers", variable.dtype), lambda: powers(cast(self.iterations + 1)))
+                epsilon = cast(self.epsilon)
             momentum, velocity = compat.adam_moments(self, variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=compat.backing_variable(variable).handle,
