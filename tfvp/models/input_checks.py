@@ -17,6 +17,24 @@ def check_context(model, frames, name):
         raise UserError(f"{name}={frames} is not a multiple of {multiple}{reason}; use {lower} or {lower + multiple}")
 
 
+def check_clips(model, clips, what):
+    """Refuses to predict fewer clips at once than the model can.
+
+    Args:
+        model: a `VideoModel`.
+        clips: how many different ones.
+        what: what has so many, in the words of the user ("eval.batch_size=1").
+
+    Raises:
+        UserError: there are fewer than `fewest_clips`.
+    """
+    if clips < model.fewest_clips:
+        raise UserError(
+            f"{what} is too few: {model.registered_name} predicts {model.fewest_clips} clips or more at once"
+            f" {model.fewest_clips_reason}"
+        )
+
+
 def check_image_size(model):
     """See `VideoModel.check_image_size`."""
     height, width, _ = model.image_shape
