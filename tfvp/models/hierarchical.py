@@ -4,6 +4,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from tfvp import config as configuration
 from tfvp import registry, weights
 from tfvp.errors import UserError
 from tfvp.layers import label_maps, unroll, vgg
@@ -180,7 +181,8 @@ def make_structure(image_shape, options):
     for key in options:
         if key not in declared:
             raise UserError(f"model.structure: unknown option {key!r}{registry.nearest(key, declared)}")
-    try:
-        return StructureGenerator(image_shape, **options)
-    except TypeError as error:
-        raise UserError(f"model.structure: {error}") from None
+    values = {
+        key: configuration.checked(value, declared[key].annotation, f"model.structure.{key}")
+        for key, value in options.items()
+    }
+    return StructureGenerator(image_shape, **values)
