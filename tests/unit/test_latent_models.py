@@ -128,3 +128,15 @@ def test_no_clip_trains_alone_where_codes_are_normalized_over_clips():
     alone = config.from_dict({"train": {**settings, "accumulate": 4}}).train
     with pytest.raises(UserError, match="train.accumulate=4 makes micro-batches of 1: svg learns from 2 clips"):
         checks.check_micro_batches(alone, model)
+
+
+def test_residual_cells_with_spatial_latents_are_those_that_are_asked_for():
+    models = {
+        cells: HTSR((32, 32, 1), **SMALL, posterior="nvae", spatial_groups=2, conv_cells=cells)
+        for cells in ("none", "legacy", "nvae")
+    }
+    for cells, model in models.items():
+        modes = [cell.mode for cell in (model.encoder.cell, *model.decoder.cells) if cell is not None]
+        assert modes == ([] if cells == "none" else [cells] * 5)
+    frames, divergences = models["none"].decoder(tf.ones([2, SMALL["stoch"] + SMALL["deter"]]), None)
+    assert frames.shape == (2, 32, 32, 1) and divergences == []
