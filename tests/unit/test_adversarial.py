@@ -8,6 +8,7 @@ from tensorflow import keras
 from tests.golden import ROOT
 from tfvp import compat, config
 from tfvp.layers import adversarial, label_maps
+from tfvp.layers.vid2vid import PatchDiscriminator
 from tfvp.models.hierarchical import HierarchicalVideo
 from tfvp.training import loop
 
@@ -162,3 +163,9 @@ def test_the_step_of_a_chunk_compiles_with_xla_and_updates_alike(pair):
     assert largest > 0
     for ours, theirs in zip(*updated):
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * largest)
+
+
+@pytest.mark.parametrize(("width", "scales", "first"), [(128, 1, [128]), (64, 2, [64, 64]), (16, 2, [32, 16])])
+def test_discriminators_begin_as_wide_as_is_asked_for(width, scales, first):
+    convs = PatchDiscriminator(width, scales=scales).convs
+    assert [conv.filters for conv in convs[:: len(convs) // scales]] == first

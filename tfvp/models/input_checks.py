@@ -1,6 +1,25 @@
-"""Whether a model takes contexts and frames of a size, and which to use instead."""
+"""Whether a model takes layers, contexts and frames of a size, and which to use instead."""
 
 from tfvp.errors import UserError
+
+
+def check_layers(hidden, kernels=None, context=1):
+    """Refuses networks that read or compute nothing.
+
+    Args:
+        hidden: channels of the layers, `model.hidden`.
+        kernels: their kernel sides, `model.kernels`, or None where one side serves all.
+        context: observed frames in training, `model.context`.
+
+    Raises:
+        UserError: no layer, another number of kernels than of layers, or no observed frame.
+    """
+    if kernels is not None and len(kernels) != len(hidden):
+        raise UserError(f"model.kernels has {len(kernels)} entries and model.hidden {len(hidden)}; give one per layer")
+    if not hidden:
+        raise UserError("model.hidden is empty; give the channels of one layer or more")
+    if context < 1:
+        raise UserError(f"model.context={context} must be at least 1")
 
 
 def check_context(model, frames, name):
