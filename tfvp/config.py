@@ -201,7 +201,7 @@ def _merge(values, section, written, declared, source):
         if key not in values[section]:
             raise UserError(f"{source}: unknown key {full!r}{_nearest_key(section, key, values)}")
         annotation = declared[key].annotation if key in declared else _type_of(full, values[section][key])
-        values[section][key] = _checked(value, annotation, f"{source}: {full}")
+        values[section][key] = checked(value, annotation, f"{source}: {full}")
         if full in CHOICES and value not in CHOICES[full]:
             raise UserError(
                 f"{source}: {full}: {value!r} is none of"
@@ -237,8 +237,17 @@ def _type_of(key, default):
     return type(default)
 
 
-def _checked(value, annotation, where):
-    """`value`, converted where YAML loses nothing by it (3 -> 3.0), or a UserError."""
+def checked(value, annotation, where):
+    """The value of an option, converted where YAML loses nothing by it (3 -> 3.0).
+
+    Args:
+        value: as it was read.
+        annotation: the type of the option.
+        where: the option, in the words of the user ("model.context").
+
+    Raises:
+        UserError: it is of another type, or none of the choices.
+    """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is typing.Any:
         return value
@@ -251,7 +260,7 @@ def _checked(value, annotation, where):
     if origin in (typing.Union, types.UnionType):
         for alternative in arguments:
             try:
-                return _checked(value, alternative, where)
+                return checked(value, alternative, where)
             except UserError:
                 continue
     elif annotation is types.NoneType:
@@ -260,7 +269,7 @@ def _checked(value, annotation, where):
     elif origin in (list, tuple) or annotation in (list, tuple):
         if isinstance(value, (list, tuple)):
             item = arguments[0] if arguments else typing.Any
-            return [_checked(v, item, f"{where}[{i}]") for i, v in enumerate(value)]
+            return [checked(v, item, f"{where}[{i}]") for i, v in enumerate(value)]
     elif annotation is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)

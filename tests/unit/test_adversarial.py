@@ -8,6 +8,7 @@ from tensorflow import keras
 from tests.golden import ROOT
 from tfvp import compat, config
 from tfvp.layers import adversarial, label_maps
+from tfvp.layers.vid2vid import PatchDiscriminator
 from tfvp.models.hierarchical import HierarchicalVideo
 from tfvp.training import loop
 
@@ -96,13 +97,16 @@ def test_one_pass_over_a_rollout_has_the_gradients_of_rendering_frame_by_frame(p
     assert float(difference) < 1e-4 * float(tf.linalg.global_norm(expected)) > 0
 
 
-def test_clips_are_rendered_twice_as_far_after_so_many_batches_or_epochs(pair):
+def test_clips_are_rendered_twice_as_far_after_so_many_batches_or_epochs(pair, monkeypatch):
     model, _ = pair
     model.most_chunks = model.chunks_at(2**62, 2 + 12 * 3)
-    for batches, epochs, steps in ((40, 0, 1), (0, 4, 10)):
+    from_one = [1, 1, 2, 4, 8, 12, 12]
+    cases = (40, 0, 1, 1, from_one), (0, 4, 10, 1, from_one), (40, 0, 1, 5, [5, 5, 10, 12, 12, 12, 12])
+    for batches, epochs, steps, first, lengths in cases:
         model.double_every, model.double_every_epochs, model.steps_per_epoch = batches, epochs, steps
+        monkeypatch.setattr(model, "first_chunks", first)
         chunks = [model.chunks_at(batch, model.clip_length) for batch in range(200)]
-        assert [chunks[batch] for batch in (0, 39, 40, 80, 120, 160, 199)] == [1, 1, 2, 4, 8, 12, 12]
+        assert [chunks[batch] for batch in (0, 39, 40, 80, 120, 160, 199)] == lengths
         updates = np.cumsum([0, *chunks])
         assert [int(model.batches_after(n)) for n in updates[::7]] == list(range(0, 201, 7))
 
@@ -127,14 +131,14 @@ def test_rates_of_all_networks_follow_the_batches(pair):
     ("name", "lengths"),
     [
         ("kitti", {1: 10, 40: 10, 41: 20, 81: 40, 121: 80, 161: 120, 420: 120}),
-        ("kitti_256", {1: 3, 6: 6, 11: 12, 16: 24, 21: 48, 26: 96, 31: 126, 600: 126}),
+        ("kitti_256", {1: 6, 5: 6, 6: 12, 11: 24, 16: 48, 21: 96, 25: 96, 26: 126, 600: 126}),
         ("cityscapes", {1: 6, 5: 6, 6: 12, 10: 12, 11: 24, 20: 24}),
     ],
 )
 def test_published_lengths_of_clips(pair, name, lengths):
     settings = config.load(ROOT / "configs" / "hierarchical" / f"{name}_image.yml")
     model, options, steps = pair[0], settings.model, 7
-    for key in ("window", "chunk", "double_every", "double_every_epochs"):
+    for key in ("window", "chunk", "first_chunks", "double_every", "double_every_epochs"):
         setattr(model, key, options[key])
     model.steps_per_epoch = steps
     found = {e: model.chunk * model.chunks_at((e - 1) * steps, settings.train.seq_len) for e in lengths}
@@ -159,3 +163,9 @@ def test_the_step_of_a_chunk_compiles_with_xla_and_updates_alike(pair):
     assert largest > 0
     for ours, theirs in zip(*updated):
         np.testing.assert_allclose(ours, theirs, atol=1e-3 * largest)
+
+
+@pytest.mark.parametrize(("width", "scales", "first"), [(128, 1, [128]), (64, 2, [64, 64]), (16, 2, [32, 16])])
+def test_discriminators_begin_as_wide_as_is_asked_for(width, scales, first):
+    convs = PatchDiscriminator(width, scales=scales).convs
+    assert [conv.filters for conv in convs[:: len(convs) // scales]] == first

@@ -1,11 +1,13 @@
-"""SimVP and IAM4VP predict in blocks: one batched pass, XLA, stochastic depth."""
+"""SimVP and IAM4VP predict in blocks: one batched pass, XLA, stochastic depth. Sizes that ConvLSTMs refuse."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp import registry
 from tfvp.errors import UserError
+from tfvp.layers.iam4vp import BottleBlock
 from tfvp.models import iam4vp
 from tfvp.models.iam4vp import IAM4VP
 from tfvp.models.simvp import SimVP
@@ -110,3 +112,29 @@ def test_stochastic_depth_is_two_probabilities():
     for wrong in ([0.1], [0.1, 1.0], [-0.1, 0.1]):
         with pytest.raises(UserError, match="model.drop_path="):
             SimVP(SHAPE, **{**SimVP.small_variants[""], "drop_path": wrong})
+
+
+def test_the_middle_pair_of_an_odd_number_of_channels_sees_both_parts(monkeypatch):
+    block = BottleBlock(3, 3, hidden=4)
+    block.build(None)
+    monkeypatch.setattr(block, "branch", lambda mixed, time: mixed)
+    parts = [tf.random.stateless_normal([2, 8, 8, 3], [n, 1]) for n in range(2)]
+    found = block(block.terms(parts[0], 0), parts[1], None) - block.bias
+    found -= tf.add_n([block.residual[n](part) for n, part in enumerate(parts)])
+    convolved = tf.concat([block.depthwise[n](part) for n, part in enumerate(parts)], axis=-1)
+    np.testing.assert_allclose(found, tf.reduce_sum(tf.reshape(convolved, [2, 8, 8, 3, 2]), axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("convlstm_openstl", {"context": 0}, "model.context=0 must be at least 1"),
+        ("convlstm_forecaster", {"context": 0}, "model.context=0 must be at least 1"),
+        ("convlstm_openstl", {"hidden": []}, "model.hidden is empty"),
+        ("convlstm_keras", {"hidden": [], "kernels": []}, "model.hidden is empty"),
+        ("convlstm_keras", {"hidden": [4]}, "model.kernels has 3 entries and model.hidden 1"),
+    ],
+)
+def test_networks_without_layers_or_observed_frames_are_refused(name, options, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        registry.lookup("model", name)(SHAPE, **options)

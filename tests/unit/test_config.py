@@ -7,6 +7,7 @@ import pytest
 
 from tfvp import changes, config, registry
 from tfvp.errors import UserError
+from tfvp.models import hierarchical
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -143,3 +144,18 @@ def test_an_unknown_name_gets_the_nearest(name, nearest, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=re.escape(f"did you mean {nearest}")):
         config.load(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("coder", 64, "model.structure.coder: 64 is none of auto, 64, 128, 256, 128x256 (did you mean '64'?)"),
+        ("initializer", "glorot", "model.structure.initializer: 'glorot' is none of normal, he"),
+        ("refresh_skips", "no", "model.structure.refresh_skips must be true or false, not 'no' (str)"),
+        ("context", 2.5, "model.structure.context must be an integer, not 2.5 (float)"),
+        ("beta", "1", "model.structure.beta must be a number, not '1' (str)"),
+    ],
+)
+def test_options_within_an_option_are_checked_alike(option, value, sentence):
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}$"):
+        hierarchical.make_structure((16, 16, 4), {"classes": 3, option: value})

@@ -351,3 +351,13 @@ def by_film(run, metric):
     with np.load(run.path / "eval" / "default-films" / "per_clip.npz") as archive:
         values = archive[f"model/{metric}"].astype(np.float64).mean(axis=(1, 2))
     return values[::2].mean(), values[1::2].mean()
+
+
+def test_clips_whose_predictions_depend_on_the_batch_keep_their_neighbours(run, monkeypatch):
+    protocol = evaluator.choose_protocol(run.config)
+    chosen = selection.Selection(run.config, protocol)
+    around = {n: [int(i) for batch in chosen.batch_around(n) for i in batch["id"]] for n in (2, 5)}
+    assert around == {2: [2, 0, 1, 3], 5: [5, 4, 0, 1]}  # the last batch is filled up from the beginning
+    monkeypatch.setattr(registry.lookup("model", "convlstm_openstl"), "fewest_clips", 2)
+    with pytest.raises(UserError, match="^an evaluation on 1 of the test clips is too few: convlstm_openstl pred"):
+        evaluator.evaluate(run, dataclasses.replace(protocol, num_examples=1), progress=False)

@@ -8,10 +8,14 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp import config, registry
+from tfvp.errors import UserError
 from tfvp.layers import noise
 from tfvp.models.htsr import HTSR
 from tfvp.models.svg import SVG
-from tfvp.training import loop
+from tfvp.prediction.futures import Futures
+from tfvp.serving.portable import PortableModel
+from tfvp.serving.signatures import ServedModel
+from tfvp.training import checks, loop
 
 SMALL = {"levels": 2, "factor": 2, "stoch": 4, "deter": 8, "hidden": 8, "enc_embed": 8, "width": 4}
 SAMPLED = {"svg": "lp", "htsr": "cwvae", "convlstm_openstl": ""}  # noise, noise per level, masks
@@ -100,3 +104,39 @@ def test_reasons_name_options(name):
         section, _, option = word.partition(".")
         assert section == "model" and option in registry.options("model", name), word
     assert named or cls.context_multiple == 1
+
+
+def test_no_clip_is_predicted_alone_with_statistics_of_the_batch():
+    model = SVG((32, 32, 1), **SVG.small_variants["lp"], bn_mode="batch")
+    video = tf.random.stateless_uniform([2, 3, 32, 32, 1], [1, 2])
+    refused = {
+        "a batch of 1": lambda: next(model.rollout(video[:1], 2)),
+        "a single clip": lambda: Futures(model),
+        "a request of one clip": lambda: ServedModel(model),
+        "--batch 1": lambda: PortableModel(model, 1, 3, 2),
+    }
+    for what, predict in refused.items():
+        with pytest.raises(UserError, match=f"^{what} is too few: svg predicts 2 clips .* model.bn_mode=running"):
+            predict()
+    assert SVG((32, 32, 1), **SVG.small_variants["lp"]).fewest_clips == 1
+
+
+def test_no_clip_trains_alone_where_codes_are_normalized_over_clips():
+    settings = {"batch_size": 4, "accumulate": 2}
+    model = SVG((32, 32, 1), **SVG.small_variants["lp"])
+    checks.check_micro_batches(config.from_dict({"train": settings}).train, model)
+    alone = config.from_dict({"train": {**settings, "accumulate": 4}}).train
+    with pytest.raises(UserError, match="train.accumulate=4 makes micro-batches of 1: svg learns from 2 clips"):
+        checks.check_micro_batches(alone, model)
+
+
+def test_residual_cells_with_spatial_latents_are_those_that_are_asked_for():
+    models = {
+        cells: HTSR((32, 32, 1), **SMALL, posterior="nvae", spatial_groups=2, conv_cells=cells)
+        for cells in ("none", "legacy", "nvae")
+    }
+    for cells, model in models.items():
+        modes = [cell.mode for cell in (model.encoder.cell, *model.decoder.cells) if cell is not None]
+        assert modes == ([] if cells == "none" else [cells] * 5)
+    frames, divergences = models["none"].decoder(tf.ones([2, SMALL["stoch"] + SMALL["deter"]]), None)
+    assert frames.shape == (2, 32, 32, 1) and divergences == []

@@ -56,6 +56,22 @@ def test_values_and_gradients_are_those_of_a_loop_in_python(layer, steps):
         np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_loop_of_no_turns_leaves_the_state(xla):
+    spec = tf.TensorSpec([None, 4, 3])
+
+    def of(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs, after = unroll.scan(lambda at_t, s: (s[:, None], s + at_t), x[:, 5:], 2.0 * x[:, 0], like=spec)
+            return outputs, after, tape.gradient(tf.reduce_sum(outputs) + tf.reduce_sum(after), x)
+
+    outputs, after, gradient = tf.function(of, jit_compile=xla)(tf.ones([2, 5, 3]))
+    assert outputs.shape == (2, 0, 4, 3)
+    np.testing.assert_array_equal(after, 2.0 * tf.ones([2, 3]))
+    np.testing.assert_array_equal(gradient, [[[2.0] * 3] + [[0.0] * 3] * 4] * 2)
+
+
 def test_two_loops_and_later_calls_do_not_share_what_the_first_kept(layer):
     x = tf.ones([1, 4, 4, 3])
     run = tf.function(lambda x: looped(layer, 2)(looped(layer, 1)(x)))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tests.unit.test_pipeline import Counting, parsed
 from tfvp import config
 from tfvp.datasets.build import build_dataset
+from tfvp.errors import UserError
 from tfvp.layers import noise
 from tfvp.models.base import VideoModel
 from tfvp.training import strategies, validation
@@ -85,7 +86,7 @@ def test_two_devices_validate_as_one(alone):
 class ByBatch(Faded):
     """Predictions depend on the batch."""
 
-    inference_mode = "batch"
+    registered_name, fewest_clips, fewest_clips_reason = "by_batch", 2, "for a test"
 
     def imagine(self, state, horizon, seed=None):
         video, state = super().imagine(state, horizon)
@@ -96,6 +97,19 @@ def test_batches_stay_whole_where_predictions_depend_on_them():
     (logs, _), _, _ = on(1, ByBatch)
     (shared, _), _, made = on(2, ByBatch)
     assert logs == shared and made.sets["val"].numbers.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "what"),
+    [
+        ("eval", "batch_size", "eval.batch_size=1"),
+        ("train", "validation_examples", "a validation on 1 of the validation clips"),
+    ],
+)
+def test_no_clip_is_validated_alone_where_predictions_depend_on_the_batch(section, option, what, monkeypatch):
+    monkeypatch.setitem(SETTINGS[section], option, 1)
+    with pytest.raises(UserError, match=f"^{what} is too few: .* predicts 2 clips or more at once for a test"):
+        on(1, ByBatch)
 
 
 class Together:

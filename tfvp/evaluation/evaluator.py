@@ -14,7 +14,7 @@ from tfvp.errors import UserError
 from tfvp.evaluation import documents, examples, journal, provenance, report, scoring, sharding, statistics
 from tfvp.evaluation.selection import Selection
 from tfvp.metrics import protocols
-from tfvp.models import baselines
+from tfvp.models import baselines, input_checks
 from tfvp.models.build import load_run
 
 # Protocols that say what a run's configuration says.
@@ -116,6 +116,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     config, weights = run.config, weights or run.config.eval.weights
     names = machine.names(devices, "--devices")
     model = _load(run, weights, use_obs, None)
+    input_checks.check_clips(model, config.eval.batch_size, f"eval.batch_size={config.eval.batch_size}")
     if protocol.mode == "open_loop":
         model.check_context(protocol.context)
     horizon = protocol.seq_len - protocol.context
@@ -127,6 +128,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
 
     selection = Selection(config, protocol, datadir, model.needs)
     clips, count = selection.clips, len(selection)
+    input_checks.check_clips(model, count, f"an evaluation on {count} of the {protocol.split} clips")
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
     if protocol.num_examples and count < protocol.num_examples:
@@ -164,9 +166,12 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         notes += [s["note"] for s in outcome.scores["model"].summaries.values() if "note" in s]
         shown = examples.choose(outcome.scores["model"], metrics) if save_grid else []
         if shown:
-            again = selection.batch_of([example.clip for example in shown])
-            how = (protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode)
-            examples.predict(shown, model, again, *how, first)
+            how = (protocol.context, horizon, protocol.samples, config.eval.chunk, protocol.mode, first)
+            if model.fewest_clips > 1:  # what is predicted of a clip depends on those beside it
+                for example in shown:
+                    examples.predict([example], model, selection.batch_around(example.clip), *how)
+            else:
+                examples.predict(shown, model, selection.batch_of([example.clip for example in shown]), *how)
         document = files.finite(
             {
                 "format": documents.FORMAT,

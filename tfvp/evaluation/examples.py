@@ -111,13 +111,13 @@ def _names(count):
 def predict(examples, predictor, batches, context, horizon, samples=1, chunk=50, mode="open_loop", first=None):
     """Fills in the frames of examples: the clips are predicted once more, so that scoring need not keep any.
 
-    A prediction depends on the clip's id and the sample's number alone, so it is the one that was scored, up to
-    rounding.
+    A prediction depends on the clip's id and the sample's number alone, and for some models on the clips beside it,
+    which `batches` then must have, too. So it is the one that was scored, up to rounding.
 
     Args:
         examples: list of `Example`, changed in place.
         predictor: the VideoModel.
-        batches: dataset of the examples' clips, in order; see `tfvp.evaluation.scoring.run`.
+        batches: dataset of the examples' clips, in order, before all others; see `tfvp.evaluation.scoring.run`.
         context, horizon, samples, chunk, mode, first: as in `tfvp.evaluation.scoring.Scorer`.
     """
     kept = len(examples)

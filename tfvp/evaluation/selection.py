@@ -70,6 +70,13 @@ class Selection:
         """One batch of the clips at these positions."""
         return self._read(batch_size=len(positions), positions=positions)
 
+    def batch_around(self, position):
+        """The clips of the batch that the clip at a position is scored in, that clip first."""
+        first = position // self.batch_size * self.batch_size
+        rows = [row % len(self) for row in range(first, first + self.batch_size)]
+        rows.remove(position)
+        return self.batch_of([position, *rows])
+
     def _read(self, **how):
         split = self.protocol.split
         return batching.evaluation_batches(self.dataset, split, needs=self._needs, **how, **self._which)[0]

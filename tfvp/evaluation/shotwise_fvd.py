@@ -15,6 +15,7 @@ from tfvp.evaluation import precision, provenance
 from tfvp.metrics import fvd, i3d
 from tfvp.metrics.base import FEWEST_CLIPS
 from tfvp.metrics.moments import Moments
+from tfvp.models import input_checks
 from tfvp.models.build import load_run
 from tfvp.pipeline import batching
 from tfvp.pipeline.windows import sample
@@ -55,6 +56,7 @@ def shotwise_fvd(run, horizon, window=16, samples=1, num_examples=64, shots=512,
     dataset = build_dataset(config)
     dataset.prepare()
     observed = sample(dataset, "test", context, stride, num_examples)
+    input_checks.check_clips(model, len(observed[0]), f"an evaluation on {len(observed[0])} of the test clips")
     _check_count(
         len(observed[0]) * samples,
         f"the test split holds {len(observed[0])} windows of {context} frames: add videos, or take several samples of a"

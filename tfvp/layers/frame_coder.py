@@ -153,10 +153,11 @@ class LadderDecoder(keras.layers.Layer):
         image_shape: (height, width, channels), both sides multiples of 16.
         groups: groups of latents, coarsest first: 0 to 3.
         width: channels before the last convolution, 32 at full size.
+        cells: "none", or the mode of the residual cells before each doubling of the size.
         activation: of the output, "sigmoid" or "tanh".
     """
 
-    def __init__(self, image_shape, groups=3, width=32, activation="sigmoid", **kwargs):
+    def __init__(self, image_shape, groups=3, width=32, cells="nvae", activation="sigmoid", **kwargs):
         super().__init__(autocast=False, **kwargs)  # the noise keeps its precision
         height, columns, channels = image_shape
         self.grid = (height // 16, columns // 16)
@@ -171,7 +172,8 @@ class LadderDecoder(keras.layers.Layer):
             self.mixers.append(Conv2D(self.filters[g], 3, padding="same", activation=tf.nn.swish))
             self.posteriors.append(Conv2D(2 * LADDER[g][2], 1, **zero))
             self.injectors.append(Conv2D(self.filters[g], 1))
-        self.cells = [ResidualCell(filters, "nvae") for filters in (*self.filters, width)]
+        sizes = (*self.filters, width) if cells != "none" else ()
+        self.cells = [ResidualCell(filters, cells) for filters in sizes]
         self.growers = [
             Conv2D(filters, 3, padding="same", activation=tf.nn.swish) for filters in (*self.filters[1:], width)
         ]
@@ -209,6 +211,7 @@ class LadderDecoder(keras.layers.Layer):
             (frames [N, H, W, C] float32, list of KL(q || p) [N] per group, in nats).
         """
         d = tf.reshape(self.dense(states), [-1, *self.grid, self.filters[0]])
+        cells = self.cells or [tf.identity] * (len(self.filters) + 1)
         divergences = []
         for g in range(len(self.filters)):
             if g < self.groups:
@@ -223,8 +226,8 @@ class LadderDecoder(keras.layers.Layer):
                     divergences.append(tf.reduce_sum(latent.kl_diagonal(mean + shift, stddev_z, mean, stddev), [1, 2]))
                     mean = mean + shift
                 d = d + self.injectors[g](mean if noise is None else mean + stddev_z * noise[g])
-            d = recompute.block(lambda d, g=g: self.growers[g](_double(self.cells[g](d))), d)
-        return recompute.block(lambda d: self.output_conv(_double(self.cells[-1](d))), d), divergences
+            d = recompute.block(lambda d, g=g: self.growers[g](_double(cells[g](d))), d)
+        return recompute.block(lambda d: self.output_conv(_double(cells[-1](d))), d), divergences
 
 
 def _followed(convs, place, cell):

@@ -225,7 +225,9 @@ class BottleBlock(QueryBlock):
         mixed = self.depthwise[part](x)
         if self.pairs:
             batch, height, width, channels = sizes(mixed)
-            mixed = tf.reduce_sum(tf.reshape(mixed, [batch, height, width, channels // 2, 2]), axis=-1)
+            if channels % 2:  # the pair in the middle has one channel of each part
+                mixed = tf.pad(mixed, [[0, 0]] * 3 + [[1, 0] if part else [0, 1]])
+            mixed = tf.reduce_sum(tf.reshape(mixed, [batch, height, width, -(-channels // 2), 2]), axis=-1)
         else:
             mixed = self.pointwise[part](mixed)
         return mixed, self.residual[part](x)
@@ -234,7 +236,11 @@ class BottleBlock(QueryBlock):
         mixed, residual = self.terms(queue, 1)
         observed, observed_residual = observed_terms
         # Where pairs are summed, the first half of the channels sees the observed frames alone, the rest the queue.
-        mixed = tf.concat([observed, mixed], axis=-1) if self.pairs else observed + mixed
+        if self.pairs and self.observed % 2:
+            middle = observed[..., -1:] + mixed[..., :1]
+            mixed = tf.concat([observed[..., :-1], middle, mixed[..., 1:]], axis=-1)
+        else:
+            mixed = tf.concat([observed, mixed], axis=-1) if self.pairs else observed + mixed
         mixed += tf.cast(self.bias, mixed.dtype)
         return observed_residual + residual + self.branch(mixed, time)
 

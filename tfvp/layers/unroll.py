@@ -59,7 +59,7 @@ def scan(step, inputs, state, like):
     Args:
         step: (input at t, state) -> (output at t, state).
         inputs: tensor [B, T, ...], or a nested structure of such tensors.
-        state: nested structure of tensors; keeps its shapes and dtypes.
+        state: nested structure of tensors [B, ...]; keeps its shapes and dtypes.
         like: a tensor, or tf.TensorSpec, with the shape and dtype of one output.
 
     Returns:
@@ -84,13 +84,16 @@ def generate(step, state, steps, like):
 
     Args:
         step: (state, t) -> (output at t, state), with t an int32 scalar from 0.
-        state: nested structure of tensors; keeps its shapes and dtypes.
+        state: nested structure of tensors [B, ...]; keeps its shapes and dtypes.
         steps: an integer, or a scalar int32 tensor.
         like: a tensor, or tf.TensorSpec, with the shape and dtype of one output.
 
     Returns:
         (outputs [B, steps, ...], the final state).
     """
+    if isinstance(steps, int) and steps == 0:  # XLA reads from the lists of a loop even where it takes no turn
+        batch = tf.shape(tf.nest.flatten(state)[0])[:1]
+        return tf.zeros(tf.concat([batch, [0], like.shape[1:]], axis=0), like.dtype), state
     if _written_out.get() and isinstance(steps, int):
         frames = []
         for t in range(steps):

@@ -216,7 +216,7 @@ class PatchDiscriminator(keras.layers.Layer):
         self.layers, self.scales = layers, scales
         self.convs = []  # coarsest scale first, as the references order it
         for scale in range(scales):
-            first = min(64, width * 2 ** (scales - 1 - scale))
+            first = min(max(64, width), width * 2 ** (scales - 1 - scale))
             for n in range(layers + 1):
                 filters = min(512, first * 2**n)
                 self.convs.append(self._conv(filters, 1 if n == layers else 2, norm=n > 0))

@@ -38,6 +38,9 @@ class VideoModel(keras.Model):
         min_context: the fewest frames that `observe` needs.
         context_multiple: contexts must be a multiple of this many frames.
         context_multiple_reason: why, in the words of the options ("model.factor**(model.levels-1)").
+        fewest_clips: of how many clips at once predictions are made; above 1 each depends on the other clips.
+        fewest_clips_reason: when that is so and what to do about it, in the words of the options.
+        fewest_training_clips: the fewest clips of a micro-batch, those of all devices together.
         size_multiple: heights and widths must be a multiple of this many pixels.
         needs: what else of a data set the model reads. "labels": frames come as RGB with the label map as a
             fourth channel (see `tfvp.layers.label_maps`), in training and in prediction, and `image_shape` has four
@@ -65,6 +68,8 @@ class VideoModel(keras.Model):
     min_context = 1
     context_multiple = 1
     context_multiple_reason = ""
+    fewest_clips = fewest_training_clips = 1
+    fewest_clips_reason = ""
     size_multiple = 1
     needs = ()
     loss_names = ()
@@ -350,6 +355,7 @@ class VideoModel(keras.Model):
         """
         self.check_context(context.shape[1])
         batch = context.shape[0]
+        input_checks.check_clips(self, batch, f"a batch of {batch}")
         ids = tf.range(batch) if ids is None else ids
         chunk = min(chunk, horizon)
         seeds = noise.sample_seeds(ids, samples, first_sample)

@@ -26,6 +26,7 @@ from tfvp.errors import UserError
 from tfvp.layers import initializers, noise, patches, recompute, unroll
 from tfvp.layers.batch_norm import BatchNormalization
 from tfvp.layers.convlstm import ConvLSTM, KerasConvLSTM
+from tfvp.models import input_checks
 from tfvp.models.base import VideoModel
 from tfvp.registry import register
 
@@ -177,10 +178,7 @@ class KerasExampleConvLSTM(NextFrameConvLSTM):
         legacy_conv3d: bool = False,
     ):
         super().__init__(image_shape)
-        if len(kernels) != len(hidden):
-            raise UserError(
-                f"model.kernels has {len(kernels)} entries and model.hidden {len(hidden)}; give one per layer"
-            )
+        input_checks.check_layers(hidden, kernels)
         self.legacy_conv3d = legacy_conv3d
         self.remembered = 1 if legacy_conv3d else 2
         self.recurrent = [
@@ -246,6 +244,7 @@ class OpenSTLConvLSTM(NextFrameConvLSTM):
         legacy_dead: bool = False,
     ):
         super().__init__(image_shape)
+        input_checks.check_layers(hidden, context=context)
         self.patch = self.size_multiple = patch
         self.context, self.sampling_rate = context, sampling_rate
         self.check_image_size()
@@ -341,6 +340,7 @@ class ForecasterConvLSTM(VideoModel):
         self, image_shape, hidden: list[int] = (128, 64, 64), kernel: int = 5, patch: int = 4, context: int = 10
     ):
         super().__init__(image_shape)
+        input_checks.check_layers(hidden, context=context)
         self.patch = self.size_multiple = patch
         self.context = context
         self.check_image_size()

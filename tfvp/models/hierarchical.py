@@ -4,6 +4,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from tfvp import config as configuration
 from tfvp import registry, weights
 from tfvp.errors import UserError
 from tfvp.layers import label_maps, unroll, vgg
@@ -38,9 +39,10 @@ class HierarchicalVideo(ImageGenerator):
         foreground: classes that a branch of their own renders, for example [13], cars; [] = none.
         discriminator_width: channels of the first convolution.
         temporal_scales: temporal discriminators, on every frame, every third, ...
-        double_every: batches after which clips are rendered twice as far, beginning with one
-            chunk, up to train.seq_len; 0 = all of the clip from the start.
+        double_every: batches after which clips are rendered twice as far, beginning with
+            `first_chunks`, up to train.seq_len; 0 = all of the clip from the start.
         double_every_epochs: the same in epochs, as published; 0 = off.
+        first_chunks: chunks that clips are rendered for before they double.
         flow_scale: pixels per unit of the flow head.
         feature_weight, flow_weight, warp_weight, perceptual_weight: of the loss terms.
         perceptual: vgg16, whose weights training then needs, or off; auto = vgg16 where its weights are installed.
@@ -75,6 +77,7 @@ class HierarchicalVideo(ImageGenerator):
         temporal_scales: int = 2,
         double_every: int = 0,
         double_every_epochs: int = 0,
+        first_chunks: int = 1,
         flow_scale: float = 20.0,
         feature_weight: float = 10.0,
         flow_weight: float = 10.0,
@@ -93,6 +96,7 @@ class HierarchicalVideo(ImageGenerator):
             "temporal_scales": temporal_scales,
             "double_every": double_every,
             "double_every_epochs": double_every_epochs,
+            "first_chunks": first_chunks,
             "flow_scale": flow_scale,
             "feature_weight": feature_weight,
             "flow_weight": flow_weight,
@@ -177,7 +181,8 @@ def make_structure(image_shape, options):
     for key in options:
         if key not in declared:
             raise UserError(f"model.structure: unknown option {key!r}{registry.nearest(key, declared)}")
-    try:
-        return StructureGenerator(image_shape, **options)
-    except TypeError as error:
-        raise UserError(f"model.structure: {error}") from None
+    values = {
+        key: configuration.checked(value, declared[key].annotation, f"model.structure.{key}")
+        for key, value in options.items()
+    }
+    return StructureGenerator(image_shape, **values)

@@ -133,7 +133,7 @@ class HTSR(VideoModel):
         self.check_image_size()
         if self.spatial:
             self.encoder = LadderEncoder(width, conv_cells)
-            self.decoder = LadderDecoder(self.image_shape, spatial_groups, width, output)
+            self.decoder = LadderDecoder(self.image_shape, spatial_groups, width, conv_cells, output)
         else:
             self.encoder = ConvEncoder(width, conv_cells)
             self.decoder = ConvDecoder(self.image_shape[-1], width, conv_cells, output)

@@ -64,13 +64,19 @@ class SVG(LatentVideoModel):
         last_frame_skip: take the feature maps of the previous frame, also a predicted one, instead.
         bn_mode: batch norm in prediction. running = running statistics: no example depends on
             its neighbours; batch = statistics of the batch, per time step, as the released
-            SVG-LP does.
+            SVG-LP does: only batches of 2 clips or more are predicted then, in an evaluation, not single clips
+            (`tfvp predict`, `tfvp export`, the studio). The weights are the same.
         sample_context: draw the latents of observed frames from the posterior in prediction
             (released LP), instead of taking its mean (released FP).
     """
 
     size_multiple = 32
     loss_names = ("loss", "mse", "kl")
+    # A code is a single value per channel: normalised by the statistics of one clip, it is the same for all clips.
+    fewest_training_clips = 2
+    fewest_clips_reason = (
+        "with model.bn_mode=batch; import or train it with model.bn_mode=running, which predicts each by itself"
+    )
     paper = "Denton and Fergus 2018, arXiv 1802.07687"
     small_image_shape = (32, 32, 1)
     _tiny = {"code_size": 6, "latents": 3, "rnn_size": 8, "width": 2, "context": 3}
@@ -105,6 +111,7 @@ class SVG(LatentVideoModel):
         self.latent_shape, self.beta, self.context = (latents,), beta, context
         self.refresh_skips = self.refresh_predicted_skips = last_frame_skip
         self.bn_mode, self.sample_context = bn_mode, sample_context
+        self.fewest_clips = 2 if bn_mode == "batch" else 1
         self.skip_lag = 2 if skip_frame == "reference" and not last_frame_skip else 1
         self.min_context = self.skip_lag
         if context < self.skip_lag:

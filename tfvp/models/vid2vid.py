@@ -58,15 +58,17 @@ class ImageGenerator(VideoModel):
 
     def __init__(self, image_shape, classes, options):
         super().__init__(image_shape)
-        window, chunk, scales = (options[name] for name in ("window", "chunk", "temporal_scales"))
-        if window < 2 or chunk < 1 or not 0 <= scales <= 2:
-            raise UserError("model.window must be at least 2, model.chunk at least 1, model.temporal_scales 0, 1 or 2")
+        window, chunk, first, scales = (options[k] for k in ("window", "chunk", "first_chunks", "temporal_scales"))
+        if window < 2 or min(chunk, first) < 1 or not 0 <= scales <= 2:
+            raise UserError(
+                "model.window must be at least 2, model.chunk and model.first_chunks at least 1, and"
+                " model.temporal_scales 0, 1 or 2"
+            )
         if options["double_every"] and options["double_every_epochs"]:
             raise UserError(
                 "model.double_every and model.double_every_epochs say the same in batches and epochs; set one"
             )
-        self.window, self.chunk = window, chunk
-        self.classes = classes
+        self.window, self.chunk, self.first_chunks, self.classes = window, chunk, first, classes
         self.double_every, self.double_every_epochs = options["double_every"], options["double_every_epochs"]
         self.flow_scale = options["flow_scale"]
         self.term_weights = {name: options[f"{name}_weight"] for name in ("feature", "flow", "warp", "perceptual")}
@@ -140,13 +142,13 @@ class ImageGenerator(VideoModel):
                 f" {self.window - 1 + self.chunk} frames"
             )
         every = self.batches_to_double
-        return most if not every else min(most, 2 ** min(30, batch // every))
+        return most if not every else min(most, self.first_chunks * 2 ** min(30, batch // every))
 
     def batches_after(self, updates):
         every = self.batches_to_double
         if not every:
             return updates // self.most_chunks
-        updates, batches, chunks = tf.cast(updates, tf.int64), tf.zeros([], tf.int64), 1
+        updates, batches, chunks = tf.cast(updates, tf.int64), tf.zeros([], tf.int64), self.first_chunks
         while chunks < self.most_chunks:
             spent = tf.minimum(updates, every * chunks)
             batches, updates, chunks = batches + spent // chunks, updates - spent, min(2 * chunks, self.most_chunks)

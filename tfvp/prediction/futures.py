@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfvp.evaluation import precision
 from tfvp.layers import noise
+from tfvp.models import input_checks
 from tfvp.models.base import VideoModel
 
 FIRST, LONGEST = 2, 8  # frames of the first step, so that something is seen soon, and of later ones
@@ -23,9 +24,13 @@ class Futures:
 
     Args:
         model: a built model.
+
+    Raises:
+        UserError: the model does not predict single clips.
     """
 
     def __init__(self, model: VideoModel):
+        input_checks.check_clips(model, 1, "a single clip")
         self.model = model
         frames, seeds = tf.TensorSpec([1, None, *model.image_shape]), tf.TensorSpec([1, None, 2], tf.int64)
         self._observe = _traced(model.observe_samples, frames, seeds)

@@ -26,6 +26,7 @@ from tfvp.errors import UserError
 from tfvp.evaluation.provenance import epoch_of
 from tfvp.files import sha256
 from tfvp.layers import noise, unroll, winograd
+from tfvp.models import input_checks
 from tfvp.models.build import load_run
 from tfvp.serving import description
 
@@ -47,7 +48,7 @@ class PortableModel(tf.Module):
         function: `tf.function` of (context), or of (context, noise) where noise_size is not 0.
 
     Raises:
-        UserError: the model cannot observe so many frames, or sizes below 1.
+        UserError: the model cannot observe so many frames or predict so few clips, or sizes below 1.
     """
 
     def __init__(self, model, batch, context, horizon):
@@ -55,6 +56,7 @@ class PortableModel(tf.Module):
         if min(batch, horizon) < 1:
             raise UserError("--batch and --horizon must be at least 1")
         model.check_context(context, "--context")
+        input_checks.check_clips(model, batch, f"--batch {batch}")
         self.weights = [compat.backing_variable(v) for v in model.variables]
         # A namespace is not tracked; a tracked model would be converted with its Keras call functions.
         self._held = types.SimpleNamespace(model=model)

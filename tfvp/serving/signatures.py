@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from tfvp import compat
 from tfvp.layers import noise, winograd
+from tfvp.models import input_checks
 from tfvp.serving.checks import Checks, Limits, NoChecks
 
 
@@ -40,10 +41,14 @@ class ServedModel(tf.Module):
         model: a built model.
         limits: a `tfvp.serving.checks.Limits`.
         checked: whether wrong requests are refused in the graph; some runtimes have no assertions.
+
+    Raises:
+        UserError: what the model predicts of a clip depends on the batch.
     """
 
     def __init__(self, model, limits=None, checked=True):
         super().__init__()
+        input_checks.check_clips(model, 1, "a request of one clip")
         self.weights = [compat.backing_variable(v) for v in model.variables]
         frames = tf.TensorSpec([None, None, *model.image_shape], tf.float32)
         seeds = tf.TensorSpec([None, 2], tf.int64) if model.stochastic else None

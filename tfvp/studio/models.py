@@ -19,6 +19,7 @@ from tfvp.datasets.base import GeneratedDataset
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.layers import label_maps
+from tfvp.models import input_checks
 from tfvp.models.build import load_run, make_model
 from tfvp.prediction.futures import Futures
 from tfvp.preprocessing import Preprocessing
@@ -105,6 +106,7 @@ class Offer:
         """stochastic, fewest (observed frames) and multiple, of which the observed frames are one."""
         with _making, tf.device("CPU:0"):
             model = make_model(self.config, self.config.frame_shape)
+        input_checks.check_clips(model, 1, "a single clip")
         return {"stochastic": model.stochastic, "fewest": model.fewest_context, "multiple": model.context_multiple}
 
     @property

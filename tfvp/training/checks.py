@@ -122,6 +122,21 @@ def check_recompute(recompute, model):
         )
 
 
+def check_micro_batches(settings, model):
+    """Checks that a micro-batch has the clips that the model learns from.
+
+    Raises:
+        UserError: it has fewer than `model.fewest_training_clips`.
+    """
+    clips = settings.batch_size // settings.accumulate  # statistics are those of all devices
+    if clips < model.fewest_training_clips:
+        raise UserError(
+            f"train.batch_size={settings.batch_size} with train.accumulate={settings.accumulate} makes micro-batches of"
+            f" {clips}: {model.registered_name} learns from {model.fewest_training_clips} clips or more at once; raise"
+            " train.batch_size or lower train.accumulate"
+        )
+
+
 def has_batch_norm(model):
     """Whether a layer of a built model keeps running statistics of batches."""
     return any(variable.name.split(":")[0].endswith("moving_variance") for variable in model.non_trainable_variables)

@@ -115,6 +115,7 @@ def plan(config, fresh=True):
         model = build_model(config, dataset.frame_shape, settings.batch_size // strategy.num_replicas_in_sync)
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     checks.check_monitor(settings.monitor, model)
+    checks.check_micro_batches(settings, model)
     if fresh:
         with strategy.scope():
             initial.start_from(settings, model)

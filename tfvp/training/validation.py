@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfvp.evaluation import provenance
 from tfvp.frames import to_uint8
+from tfvp.models import input_checks
 from tfvp.pipeline import batching, windows
 from tfvp.training import strategies
 from tfvp.training.replicas import Replicas, ReplicaScorer
@@ -55,6 +56,7 @@ class Validation:
         self.seq_len = seq_len
         self.context = context
         self.frames = context + horizon
+        self.fewest = model.fewest_clips
         self.kept = kept if gather.worker.chief else 0
         self.gather = gather
         self.replicas = replicas
@@ -132,8 +134,9 @@ class Validation:
         truth = np.concatenate(truth)
         drawn = {"open_loop": (truth, np.concatenate(examples), self.context)}
         if self.reconstruct is not None:
-            video = first[: len(truth), : self.seq_len]
-            drawn["reconstruction"] = (to_uint8(video), to_uint8(self.reconstruct(video))[:, None], 0)
+            video = first[: max(len(truth), self.fewest), : self.seq_len]
+            pictures = (to_uint8(frames)[: len(truth)] for frames in (video, self.reconstruct(video)[:, None]))
+            drawn["reconstruction"] = (*pictures, 0)
         return table, drawn
 
     @staticmethod
@@ -149,10 +152,14 @@ def make_validation(config, model, dataset, gather=None):
         model: compiled in the scope of its strategy.
         dataset: prepared.
         gather: a `strategies.Gather`. Defaults to that of a single worker.
+
+    Raises:
+        UserError: fewer clips would be predicted at once than the model can.
     """
     settings = config.train
     gather = gather or strategies.Gather(model.distribute_strategy, strategies.Worker())
-    whole = getattr(model, "inference_mode", "running") == "batch"
+    input_checks.check_clips(model, config.eval.batch_size, f"eval.batch_size={config.eval.batch_size}")
+    whole = model.fewest_clips > 1
     replicas = Replicas(model.distribute_strategy, gather.worker, shared=not whole)
     devices = replicas.count * gather.worker.count
     frames = settings.validation_seq_len or settings.seq_len
@@ -160,6 +167,7 @@ def make_validation(config, model, dataset, gather=None):
     for name, split in SPLITS.items():
         chosen = _windows(config, dataset, split)
         count = len(chosen["windows"][0])
+        input_checks.check_clips(model, count, f"a validation on {count} of the {split} clips")
         size = config.eval.batch_size if whole else min(config.eval.batch_size, -(-count // devices))
         numbers, real = part_of_batches(count, size * devices, gather.worker)
         batches, _ = batching.evaluation_batches(
