@@ -325,6 +325,14 @@ def test_predictions_that_are_no_numbers_are_reported_as_such(run, tmp_path):
     assert paths[-1].is_file() and not (paths[0].parent / "partial").exists()
 
 
+def test_a_baseline_may_lack_the_curve_that_the_model_has(run):
+    protocol = evaluator.choose_protocol(run.config, num_examples=2, metrics=("far",))
+    document, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False)
+    assert 0 <= document["copy_last"]["far"]["mean"] <= 1 and None not in document["copy_last"]["far"]["curve"]
+    assert document["blank"]["far"]["mean"] is None and set(document["blank"]["far"]["curve"]) == {None}
+    assert paths[-1].name == "report.html" and "far" in paths[-1].read_text(encoding="utf-8")
+
+
 def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
     of_clips = evaluator.provenance.describe_clips
 
