@@ -333,6 +333,18 @@ def test_a_baseline_may_lack_the_curve_that_the_model_has(run):
     assert paths[-1].name == "report.html" and "far" in paths[-1].read_text(encoding="utf-8")
 
 
+def test_data_of_files_need_a_folder(tmp_path):
+    started = runs.Run.start(tmp_path, config.load("folder"))
+    with pytest.raises(UserError, match=r"folder is read from files.* name their folder with --datadir"):
+        evaluator.evaluate(started, evaluator.choose_protocol(started.config))
+
+
+def test_metrics_of_label_maps_leave_no_folder(run):
+    with pytest.raises(UserError, match=r"miou compares label maps.*choose metrics, or a protocol, without it"):
+        evaluator.evaluate(run, evaluator.choose_protocol(run.config, metrics=("miou",)), progress=False)
+    assert not (run.path / "eval" / "default-miou").exists()
+
+
 def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
     of_clips = evaluator.provenance.describe_clips
 
