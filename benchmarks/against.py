@@ -30,6 +30,8 @@ COLUMNS += ["processor: median", "peak MB: reference, ours", "start s: reference
 
 
 def run(options):
+    if options.rounds < 1:
+        raise UserError(f"--rounds={options.rounds} must be at least 1")
     file, cases = _cases(options.reference)
     cases = choice.chosen(cases, options.only, lambda case: case["name"])
     for case in cases:
@@ -175,8 +177,19 @@ def _cases(name):
         )
     spec = importlib.util.spec_from_file_location("adapters", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return path, [case for cases in module.CASES.values() for case in cases]
+    try:
+        spec.loader.exec_module(module)
+        return path, [case for cases in module.CASES.values() for case in cases]
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path} imports {error.name}, which tfvp's own Python has not; import it inside of the adapters, as only"
+            f" the Python of --python runs these; see {references.__file__}"
+        ) from None
+    except Exception as error:
+        reason = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else error
+        raise UserError(
+            f"{path} is no file of adapters ({type(error).__name__}: {reason}); correct it, see {references.__file__}"
+        ) from None
 
 
 def _path_of_tfvp():

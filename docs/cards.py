@@ -16,7 +16,10 @@ def trained_page(folder):
     for entry in shipped:
         evaluation, scores = entry["evaluation"], entry["evaluation"]["scores"]["model"]
         predicted = f"{evaluation['context']} and {evaluation['seq_len'] - evaluation['context']}"
-        means = [f"{scores[key]['mean']:.3g}" if key in scores else "" for key in ("psnr", "ssim", "lpips")]
+        means = [
+            f"{scores[key]['mean']:.3g}" if scores.get(key, {}).get("mean") is not None else ""
+            for key in ("psnr", "ssim", "lpips")
+        ]
         link = f"[`{entry['name']}`](#{anchor(entry['name'])})"
         rows.append((link, f"{entry['parameters']:,}", f"{entry['weights']['bytes'] / 1e6:.1f}", predicted, *means))
     text += table(("name", "parameters", "MB", "observed and predicted", "PSNR", "SSIM", "LPIPS"), rows)
@@ -68,8 +71,8 @@ def card_section(entry, folder):
 
 def score_of(score):
     """The mean and half of its interval; metrics of all clips together have none, and some predictors no metric."""
-    if score is None:
-        return ""
+    if score is None or score["mean"] is None:
+        return "" if score is None else "-"
     return f"{score['mean']:.4g}" + (f" ± {score['ci95']:.2g}" if score["ci95"] is not None else "")
 
 

@@ -149,8 +149,12 @@ def named(path: str | os.PathLike) -> pathlib.Path:
     return path.resolve() if path.name in ("", "..") else path
 
 
-def find(path: str | os.PathLike) -> Run:
+def find(path: str | os.PathLike, advice: str = "") -> Run:
     """The run at `path`: a run, its `model/` folder, or a folder of runs (then the newest).
+
+    Args:
+        path: the folder.
+        advice: what to do where there is none; "" = train one there.
 
     Raises:
         UserError: there is none.
@@ -162,7 +166,7 @@ def find(path: str | os.PathLike) -> Run:
     runs = [p.parent for p in path.glob("*/config.yml")] + [p.parent for p in path.glob("*/*/config.yml")]
     if not runs:
         what = "holds no run" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {what}; train one first: tfvp train --logdir {path} --config demo")
+        raise UserError(f"{path} {what}; {advice or f'train one first: tfvp train --logdir {path} --config demo'}")
     return Run(max(runs, key=_last_change))
 
 

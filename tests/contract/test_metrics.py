@@ -155,7 +155,7 @@ def test_psnr_and_ssim_agree_with_scikit_image():
 
 def test_a_set_of_few_clips_says_so():
     result = make("fvd", horizon=10).summary()
-    assert result["mean"] is None and "--num-examples 64" in result["note"]
+    assert result["mean"] is None and "take at least 64 clips" in result["note"]
 
 
 def test_a_metric_of_short_clips_is_refused():

@@ -14,6 +14,7 @@ import pytest
 from tests.golden import ROOT
 from tests.system.commands import TINY, command, weights
 from tfvp import cli
+from tfvp.pipeline import listing
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def test_a_run_holds_what_it_should(trained):
     for key in ("loss", "grad_norm", "val_loss", "val_mse", "val_psnr", "val_ssim", "train_mae", "learning_rate"):
         assert np.isfinite([line[key] for line in lines]).all(), key
     assert not list(trained.rglob("*.tmp*"))
+    assert list(listing.walk(trained.parent)) == [(trained.parent, [])], "videos of a run would be taken for a user's"
 
 
 def same_ending(ours, theirs):

@@ -81,6 +81,8 @@ def test_runs_on_other_clips_are_not_compared(refused, evaluated, tmp_path):
     shutil.rmtree(other / "eval")
     with pytest.raises(UserError, match="is not evaluated under protocol default .*run: tfvp evaluate"):
         comparison.compare([evaluated[0], other], out=tmp_path / "out")
+    with pytest.raises(UserError, match="scores/mistyped does not exist; name an evaluated run, or a folder with the"):
+        comparison.compare([evaluated[0], "scores/mistyped"], out=tmp_path / "out")
     assert "at least two" in refused("--compare", other, script="eval_with_lpips.py")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tfvp import config, video_io, weights
+from tfvp import config, registry, video_io, weights
 from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.layers import vgg
@@ -79,8 +79,12 @@ def test_label_maps_are_predicted_and_rendered(trained, tmp_path):
     folder = predict_labels.extract(first, horizon=20, samples=2, num_examples=2, progress=lambda line: None)
     assert not any((folder / name).exists() for name in older)
     index = json.loads((folder / "index.json").read_text())
-    assert index["clips"] == 2 and index["horizon"] == 20 and index["true_frames"] == 16
-    assert index["protocol"] == "default" and index["windows"]["clip_00001"] == {"clip": 1, "start": 0}
+    assert index["clips"] == 2 and index["horizon"] == 20
+    assert index["protocol"] == "default" and index["windows"]["clip_00001"] == {
+        "clip": 1,
+        "start": 0,
+        "true_frames": 16,
+    }
     assert index["refresh_predicted_skips"] is True
     labels = [predict_labels.read_label_maps(folder / "clip_00001" / f"sample_0000{n}") for n in range(3)]
     assert [len(sample) for sample in labels] == [16, 25, 25] and max(sample.max() for sample in labels) < 5
@@ -101,6 +105,23 @@ def test_label_maps_are_predicted_and_rendered(trained, tmp_path):
         render_labels.render(first, folder)
     with pytest.raises(UserError, match="no index.json"):
         render_labels.render(second, tmp_path)
+
+
+def test_clips_of_any_length_have_predicted_label_maps(trained, tmp_path, monkeypatch):
+    copy = runs.Run(shutil.copytree(trained[0].path, tmp_path / "structure"))
+    copy.config.data.frame_stride = 2
+    lengths = np.array([11, 9, 8, 16])  # of every second frame 6, 5, 4 and 8, and 5 are observed
+    monkeypatch.setattr(registry.lookup("dataset", "shapes"), "clip_lengths", lambda self, split: lengths)
+    folder = predict_labels.extract(copy, horizon=2, samples=1, progress=lambda line: None)
+    windows = json.loads((folder / "index.json").read_text())["windows"]
+    assert {name: window["true_frames"] for name, window in windows.items()} == {
+        "clip_00000": 6,
+        "clip_00001": 5,
+        "clip_00003": 7,
+    }
+    for name, window in windows.items():
+        assert len(list((folder / name / "sample_00000").iterdir())) == window["true_frames"]
+        assert len(list((folder / name / "sample_00001").iterdir())) == 7
 
 
 def test_rendering_in_chunks_is_rendering_at_once(trained, monkeypatch):

@@ -313,3 +313,25 @@ def test_metrics_that_cannot_take_the_clips_are_left_out(tmp_path):
     assert list(document["model"]) == ["mse"]
     said = " ".join(document["notes"])
     assert "lpips is left out" in said and "fvd is left out" in said
+
+
+def test_ratios_of_nothing_are_no_numbers(tmp_path):
+    """No alarm can be false where nothing is forecast, as by the baseline `blank` or in a dark frame."""
+    random, folders = np.random.default_rng(0), [tmp_path / name for name in ("first", "second")]
+    np.save(tmp_path / "t.npy", random.integers(0, 256, (2, 6, 12, 12, 1), np.uint8))
+    predicted = random.integers(0, 256, (2, 4, 12, 12, 1), np.uint8)
+    predicted[:, 1] = 0
+    np.save(tmp_path / "p.npy", predicted)
+    options = {"context": 2, "metrics": ("far", "csi_pool16")}
+    for folder in folders:
+        document = scored(tmp_path / "p.npy", tmp_path / "t.npy", folder, name=folder.name, **options)
+    assert document["blank"]["far"]["mean"] is None and document["blank"]["far"]["curve"] == [None] * 4
+    assert [value is None for value in document["model"]["far"]["curve"]] == [False, True, False, False]
+    assert "csi_pool16 takes frames of at least 16 x 16 pixels" in document["notes"][0]
+    rows = [line.split(",")[:4] for line in (folders[0] / "curves.csv").read_text().splitlines()]
+    assert ["model", "far", "2", ""] in rows and (folders[0] / "report.html").is_file()
+    compared, _ = comparison.compare(folders, out=tmp_path / "comparison")
+    assert compared["runs"]["first"]["metrics"]["far"]["mean"] == document["model"]["far"]["mean"]
+    with pytest.raises(UserError, match="none of the metrics can run: csi_pool16 is left out"):
+        scored(tmp_path / "p.npy", tmp_path / "t.npy", tmp_path / "none", context=2, metrics=("csi_pool16",))
+    assert not (tmp_path / "none").exists()

@@ -162,3 +162,26 @@ def test_every_case_names_an_adapter_and_a_configuration():
     for case in (case for cases in references.CASES.values() for case in cases):
         assert issubclass(getattr(references, case["adapter"]), references.Reference)
         assert config.load(case["config"]).train.seq_len > config.load(case["config"]).eval.open_loop_ctx
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "import no_torch_here",
+            "imports no_torch_here, which tfvp's own Python has not; import it inside of the adapters",
+        ),
+        ("class Net(", r"is no file of adapters \(SyntaxError: line 1: .*; correct it"),
+        ("cases = {}", r"is no file of adapters \(AttributeError: .* has no attribute 'CASES'\)"),
+    ],
+)
+def test_files_that_are_no_adapters_are_refused(stand_in, text, sentence):
+    pathlib.Path(stand_in.reference).write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        against.run(stand_in)
+
+
+def test_no_rounds_are_no_measurement(stand_in):
+    stand_in.rounds = 0
+    with pytest.raises(UserError, match="--rounds=0 must be at least 1"):
+        against.run(stand_in)

@@ -142,6 +142,22 @@ def test_one_entry_in_full(capsys):
         cli.execute(["list", "models", "svgg"])
 
 
+def test_trained_models_are_listed_by_name_in_any_order(capsys):
+    said = []
+    for words in ("trained svg-smmnist-32", "models --trained svg-smmnist-32", "models svg-smmnist-32 --trained"):
+        cli.execute(["list", *words.split()])
+        said.append(capsys.readouterr().out)
+    assert said[0].startswith("svg-smmnist-32\n") and len(set(said)) == 1
+    for words in ("trained", "models --trained", "--trained models"):
+        cli.execute(["list", *words.split()])
+        said.append(capsys.readouterr().out)
+    assert said[3] == said[4] == said[5] != said[0]
+    with pytest.raises(UserError, match="say what to list: models, "):
+        cli.execute(["list"])
+    with pytest.raises(UserError, match="there are no trained metrics"):
+        cli.execute(["list", "metrics", "--trained"])
+
+
 def test_lists_of_names_may_have_spaces():
     assert arguments.names_of("lpips, ssim_finn,,fvd ") == ["lpips", "ssim_finn", "fvd"]
     assert arguments.names_of("") == []

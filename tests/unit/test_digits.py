@@ -240,6 +240,15 @@ def test_a_root_that_is_a_file_is_refused(tmp_path, name):
         build(name, root=str(tmp_path / "mnist_test_seq.npy"), channels=3).prepare()
 
 
+@pytest.mark.parametrize("name", ["moving_mnist", "stochastic_mnist", "mmnist_long", "moving_fashion_mnist"])
+def test_a_root_that_does_not_exist_is_refused(tmp_path, name):
+    """A typing error is no wish for the digits that ship with tfvp; a folder without digits may be one."""
+    with pytest.raises(UserError, match=r"data\.root=.*mnits does not exist; name the folder of the data set's files"):
+        build(name, root=str(tmp_path / "mnits")).prepare()
+    if name != "moving_fashion_mnist":
+        build(name, root=str(tmp_path)).prepare()
+
+
 def test_the_notebooks_sets_are_parts_of_the_test_set(tmp_path):
     everything, sets = build("moving_mnist"), build("moving_mnist", {"sets": "notebook"})
     assert not sets.endless and everything.endless

@@ -325,6 +325,26 @@ def test_predictions_that_are_no_numbers_are_reported_as_such(run, tmp_path):
     assert paths[-1].is_file() and not (paths[0].parent / "partial").exists()
 
 
+def test_a_baseline_may_lack_the_curve_that_the_model_has(run):
+    protocol = evaluator.choose_protocol(run.config, num_examples=2, metrics=("far",))
+    document, paths = evaluator.evaluate(run, protocol, progress=False, save_grid=False)
+    assert 0 <= document["copy_last"]["far"]["mean"] <= 1 and None not in document["copy_last"]["far"]["curve"]
+    assert document["blank"]["far"]["mean"] is None and set(document["blank"]["far"]["curve"]) == {None}
+    assert paths[-1].name == "report.html" and "far" in paths[-1].read_text(encoding="utf-8")
+
+
+def test_data_of_files_need_a_folder(tmp_path):
+    started = runs.Run.start(tmp_path, config.load("folder"))
+    with pytest.raises(UserError, match=r"folder is read from files.* name their folder with --datadir"):
+        evaluator.evaluate(started, evaluator.choose_protocol(started.config))
+
+
+def test_metrics_of_label_maps_leave_no_folder(run):
+    with pytest.raises(UserError, match=r"miou compares label maps.*choose metrics, or a protocol, without it"):
+        evaluator.evaluate(run, evaluator.choose_protocol(run.config, metrics=("miou",)), progress=False)
+    assert not (run.path / "eval" / "default-miou").exists()
+
+
 def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
     of_clips = evaluator.provenance.describe_clips
 

@@ -156,4 +156,22 @@ def test_the_folder_one_stands_in_is_a_video(run_on, tmp_path, monkeypatch):
         result = forecast.forecast(run, video)
         assert result.path == tmp_path / "frames_future.mp4" and result.path.is_file()
         result.path.unlink()
-    assert forecast.output_path(None, tmp_path / "a b.mp4") == tmp_path / "a b_future.mp4"
+
+
+def test_nothing_is_written_among_the_videos_of_the_run(run_on, clip, tmp_path, monkeypatch, capsys):
+    own = tmp_path / "own"
+    own.mkdir()
+    clip = clip.rename(own / "a b.avi")
+    predict = ["predict", "--logdir", str(run_on(root=str(own))), "--video"]
+    monkeypatch.chdir(tmp_path)
+    cli.execute([*predict, str(clip)])
+    assert capsys.readouterr().out == "written: a b_future.mp4\n" and (tmp_path / "a b_future.mp4").is_file()
+    sentence = r"lies in data\.root, where it would be taken for .*; name a file in another folder with --out"
+    with pytest.raises(UserError, match=f"^own/deep/x.npy {sentence}"):
+        cli.execute([*predict, str(clip), "--out", "own/deep/x.npy"])
+    monkeypatch.chdir(own)
+    with pytest.raises(UserError, match=f"^a b_future.mp4 {sentence}"):
+        cli.execute([*predict, clip.name])
+    assert [path.name for path in own.iterdir()] == ["a b.avi"]
+    cli.execute([*predict, clip.name, "--out", "../future.npy"])
+    assert (tmp_path / "future.npy").is_file()

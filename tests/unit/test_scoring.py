@@ -149,5 +149,7 @@ def test_networks_that_the_user_names_are_identified(tmp_path, monkeypatch):
 
 
 def test_metrics_of_label_maps_say_which_models_have_some():
-    with pytest.raises(UserError, match="miou compare.*only hierarchical and hierarchical_structure do; use another"):
+    with pytest.raises(
+        UserError, match="miou compares.*only hierarchical and hierarchical_structure do; choose metrics"
+    ):
         scoring.Scorer(baselines.CopyLast((8, 8, 1)), ["mse", "miou"], 2, 2)

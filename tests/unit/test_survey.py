@@ -3,7 +3,9 @@
 import os
 
 from tests import layouts
-from tfvp import registry, video_io
+from tfvp import config as configuration
+from tfvp import files, registry, video_io
+from tfvp import run as runs
 from tfvp.datasets import base
 from tfvp.pipeline import listing, survey
 
@@ -54,6 +56,42 @@ def test_contact_sheets_are_no_frames(tmp_path):
     listed, notes = clips(tmp_path)
     assert listed == {"": [".", "sub/a.mp4"]} and video_io.list_images(tmp_path) == ["0.png", "1.png"]
     assert notes == ["2 contact sheets of `tfvp data` (contact_sheet.png, sub/contact_sheet.png) are not used"]
+
+
+def test_nothing_that_tfvp_wrote_is_a_clip(tmp_path):
+    """Except below the folder itself: whoever names a run as data.root wants what is in it."""
+    run = runs.Run.start(tmp_path / "logs", configuration.from_dict({}, "demo"))
+    run.record_environment([])
+    cache = "cache/folder-64x64x1-0123456789"
+    write(tmp_path, "a.mp4", "logs/demo/samples/1.gif", "logs/demo/backup/1.npz", f"{cache}/shard-0.npy")
+    write(tmp_path, "logs/imported/config.yml", "logs/imported/model/status.json", "logs/imported/eval/x/1.gif")
+    write(tmp_path, "zoo/m/config.yml", "zoo/m/card.yml", "zoo/m/model/best.weights.h5", "zoo/m/clip.gif")
+    write(tmp_path, "cache/remote/0a/url.txt", "cache/remote/0a/objects.jsonl", "cache/remote/0a/raw/b.mp4")
+    for folder, name, document in (
+        ("scores/m/x", "metrics", {"protocol": {}}),
+        ("comparison", "comparison", {"compares": ""}),
+    ):
+        write(tmp_path, f"{folder}/curves.csv", f"{folder}/report.html", f"{folder}/1.gif")
+        files.write_json(tmp_path / folder / f"{name}.json", document)
+    listed, notes = clips(tmp_path)
+    assert listed == {"": ["a.mp4"]} and [path.name for path in listing.videos(tmp_path)] == ["a.mp4"]
+    assert notes == [f"7 folders that tfvp wrote ({cache}, cache/remote/0a, comparison, ...) are not looked into"]
+    assert clips(run.path)[0] == {"": ["backup/1.npz", "samples/1.gif"]}
+
+
+def test_files_that_are_called_as_those_of_tfvp_do_not_hide_clips(tmp_path):
+    write(tmp_path, "a/config.yml", "a/metrics.json", "a/a.mp4", "b/model/status.json", "b/comparison.json", "b/b.mp4")
+    write(tmp_path, "c-64x64x1-0123456789/0.npy", "simulated/config.yml", "simulated/0.gif", "simulated/curves.csv")
+    files.write_json(tmp_path / "simulated" / "environment.json", {"gravity": 9.81})
+    files.write_json(tmp_path / "simulated" / "metrics.json", {"return": 1.0})
+    assert clips(tmp_path)[0] == {"": ["a/a.mp4", "b/b.mp4", "c-64x64x1-0123456789/0.npy", "simulated/0.gif"]}
+
+
+def test_a_run_called_train_is_no_split(tmp_path):
+    write(tmp_path, "train/config.yml", "train/model/status.json", "deep/train/a.mp4", "test/b.mp4")
+    assert listing.find_folder(tmp_path, "train") == tmp_path / "deep" / "train"
+    assert listing.find_folder(tmp_path, "train", depth=1) is None
+    assert listing.find_folder(tmp_path, "test") == tmp_path / "test"
 
 
 def test_links_into_a_folder_around_them_are_not_followed(tmp_path):

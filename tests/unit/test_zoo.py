@@ -185,6 +185,23 @@ def test_a_run_is_published_and_found(tmp_path, monkeypatch):
             cli.execute(["publish", *arguments[:3], wrong])
 
 
+def test_a_card_has_metrics_without_a_mean():
+    """far of forecasts without an alarm, or fvd of a few clips, and the command needs the folder of the files."""
+    summaries = {"psnr": {"mean": 20.0, "ci95": 1.0}, "far": {"mean": None}}
+    facts = dict.fromkeys(
+        ("name", "split", "context", "seq_len", "clips", "samples", "commit", "processor", "versions")
+    )
+    before, after = ({"protocol": facts, "run": facts, "model": dict(summaries)} for _ in range(2))
+    after["model"]["psnr"] = {"mean": 20.1}
+    assert publish._largest_change(before, after) == pytest.approx(0.005)
+    assert publish._largest_change({"model": {"far": {"mean": None}}}, {"model": {"far": {"mean": None}}}) == 0
+    assert publish._largest_change({"model": {"far": {"mean": 0.1}}}, {"model": {"far": {"mean": None}}}) == np.inf
+    kept = publish._evaluation(before, "mine", True)
+    assert kept["scores"]["model"]["far"] == {"mean": None, "ci95": None}
+    assert kept["command"] == "tfvp evaluate --model mine --datadir DATA"
+    assert publish._evaluation(before, "mine", False)["command"] == "tfvp evaluate --model mine"
+
+
 def test_the_next_command_finds_what_was_published(tmp_path, monkeypatch, capsys):
     zoo, card = tmp_path / "my zoo", {"weights": {"bytes": 1, "dtype": "float16"}}
     monkeypatch.setattr(publish, "publish", lambda *_: shelf.Trained("mine", zoo / "mine", card))  # tested above

@@ -33,7 +33,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--out",
         help=".mp4, .avi, .gif or .png to draw, or .npy for the predictions alone, uint8 [samples * horizon, H, W, C];"
-        " default: <video>_future.mp4",
+        " default: <video>_future.mp4 here",
     )
     model = parser.add_argument_group("the model's frames; flags win over --model-json")
     model.add_argument(

@@ -72,7 +72,7 @@ def show(options):
     checks.check_clips(config)
     dataset = build_dataset(config)
     print(overview.describe(dataset))
-    out = _sheet(options.out, dataset)
+    out = _sheet(options.out, dataset, config)
     dataset.prune() if options.prune else dataset.prepare()
     if options.check:
         count = dataset.check()
@@ -87,20 +87,15 @@ def show(options):
     print(f"training batches of {shape} frames: {clips:,.0f} clips/s, {frames:,.0f} frames/s")
 
 
-def _sheet(out, dataset):
+def _sheet(out, dataset, config):
     """Where the contact sheet is drawn: not among the files that it would be taken for one of."""
     from tfvp import video_io
-    from tfvp.datasets.base import FileDataset
+    from tfvp.datasets import build
 
-    path, root = pathlib.Path(out or video_io.CONTACT_SHEET), dataset.settings.root
-    if not isinstance(dataset, FileDataset) or not root or files.is_url(root):
-        return path
-    folder, root = path.parent.resolve(), pathlib.Path(root).expanduser().resolve()
-    if not folder.is_relative_to(root) or any(part.startswith(".") for part in folder.relative_to(root).parts):
-        return path
     if out:
-        raise UserError(f"--out {out} lies in data.root, where it would be taken for a frame; choose another folder")
-    return dataset.store.folder.parent / video_io.CONTACT_SHEET
+        build.check_output(config, out)
+    path = pathlib.Path(out or video_io.CONTACT_SHEET)
+    return dataset.store.folder.parent / path if build.lies_in_data(config, path) else path
 
 
 def manage(options):

@@ -5,6 +5,7 @@ examples:
   tfvp list models svg
   tfvp list configs --json
   tfvp list models --trained
+  tfvp list models --trained svg-smmnist-32
 """
 
 import json
@@ -27,14 +28,26 @@ FACTS = {
 
 
 def add_arguments(parser):
-    parser.add_argument("kind", choices=catalogue.KINDS, help="what to list")
+    parser.add_argument("kind", nargs="?", choices=catalogue.KINDS, help="what to list")
     parser.add_argument("name", nargs="?", help="show this one in full")
-    parser.add_argument("--trained", action="store_true", help="with models: those that come trained")
+    # With a name of its own: argparse takes no `name` after an option.
+    parser.add_argument(
+        "--trained",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="with models: those that come trained, or this one of them",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(options):
-    if options.trained:
+    if options.kind is None:
+        if options.trained not in catalogue.KINDS:
+            raise UserError(f"say what to list: {', '.join(catalogue.KINDS)}")
+        options.kind, options.trained = options.trained, ""
+    if options.trained is not None:
+        options.name = options.trained or options.name
         if options.kind not in ("models", "trained"):
             raise UserError(f"--trained is for models; there are no trained {options.kind}")
         options.kind = "trained"

@@ -42,7 +42,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--out",
         help=".mp4, .avi, .gif or .png to draw, or .npy for the predictions alone, uint8 [samples * horizon, H, W, C];"
-        " default: <video>_future.mp4, or NAME_future.mp4 with --model",
+        " default: <video>_future.mp4 here, or NAME_future.mp4 with --model",
     )
     arguments.add_weights(parser)
 

@@ -1,8 +1,11 @@
 """Data sets from configurations."""
 
-from tfvp import registry
+import os
+import pathlib
+
+from tfvp import files, registry
 from tfvp.config import Config
-from tfvp.datasets.base import Settings, VideoDataset
+from tfvp.datasets.base import FileDataset, Settings, VideoDataset
 from tfvp.errors import UserError
 
 
@@ -37,3 +40,25 @@ def build_dataset(config: Config, margin: int = 0) -> VideoDataset:
         margin,
     )
     return registry.lookup("dataset", data.name)(settings, **config.options("data"))
+
+
+def lies_in_data(config: Config, path: str | os.PathLike) -> bool:
+    """Whether a file at `path` would count as one of the raw files of a configuration: below data.root, not hidden."""
+    root = config.data.root
+    if not root or files.is_url(root) or not issubclass(registry.lookup("dataset", config.data.name), FileDataset):
+        return False
+    folder, root = pathlib.Path(path).parent.resolve(), pathlib.Path(root).expanduser().resolve()
+    return folder.is_relative_to(root) and not any(part.startswith(".") for part in folder.relative_to(root).parts)
+
+
+def check_output(config: Config, path: str | os.PathLike) -> None:
+    """Refuses to write among the raw files of a configuration.
+
+    Raises:
+        UserError: `lies_in_data` says so of `path`.
+    """
+    if lies_in_data(config, path):
+        raise UserError(
+            f"{os.fspath(path)} lies in data.root, where it would be taken for one of the videos or frames; name a file"
+            " in another folder with --out"
+        )

@@ -259,11 +259,16 @@ class MovingDigits(base.GeneratedDataset):
         """data.root on this machine, or None if it is empty.
 
         Raises:
-            UserError: it is a file.
+            UserError: it is a file, or does not exist.
         """
         folder = self.settings.folder
         if folder and folder.is_file():
             raise UserError(f"data.root={self.settings.root} is a file; name the folder that holds it")
+        if folder and not folder.is_dir():
+            raise UserError(
+                f"data.root={self.settings.root} does not exist; name the folder of the data set's files, or none to"
+                " draw from the digits that ship with tfvp"
+            )
         return folder
 
     def prepare(self, progress=True):

@@ -65,7 +65,9 @@ class _Evaluation:
             self.path = folder = pathlib.Path(path)
             again = "evaluate it again"
         else:
-            run = runs.find(path)
+            run = runs.find(
+                path, "name an evaluated run, or a folder with the metrics.json of an evaluation or of scores"
+            )
             self.path = run.path
             protocol = protocol or run.config.eval.protocol
             folder = self.path / "eval" / protocol

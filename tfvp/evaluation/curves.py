@@ -84,7 +84,7 @@ def of_scores(scores, label, sources):
     for metric in metrics:
         for number, name in enumerate(names):
             summary = scores[name].summaries.get(metric)
-            if summary is None:
+            if "curve" not in (summary or {}):
                 continue
             low, high = _band(scores[name].values.get(metric), summary, sources) if number == 0 else (None, None)
             panels[metric].append(Series(name, _array(summary["curve"]), low, high, number, number == 0))

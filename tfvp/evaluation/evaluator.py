@@ -9,7 +9,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvp import devices as machine
-from tfvp import files
+from tfvp import files, registry
+from tfvp.datasets.base import FileDataset
 from tfvp.errors import UserError
 from tfvp.evaluation import documents, examples, journal, provenance, report, scoring, sharding, statistics
 from tfvp.evaluation.selection import Selection
@@ -114,6 +115,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         KeyboardInterrupt: it was stopped; the message says how many clips are done.
     """
     config, weights = run.config, weights or run.config.eval.weights
+    _check_datadir(run, datadir)
     names = machine.names(devices, "--devices")
     model = _load(run, weights, use_obs, None)
     input_checks.check_clips(model, config.eval.batch_size, f"eval.batch_size={config.eval.batch_size}")
@@ -121,6 +123,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         model.check_context(protocol.context)
     horizon = protocol.seq_len - protocol.context
     metrics, notes = scoring.usable_metrics(protocol.metrics, model.image_shape, protocol.context, horizon)
+    scoring.check_labels(model, metrics)
     modified = _modified(config, protocol, model, datadir, weights, use_obs)
     folder = run.path / "eval" / documents.folder_name(protocol.name, modified, tag)
     documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": tag})
@@ -187,6 +190,17 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid, shown)
         partial.clear()
     return document, paths
+
+
+def _check_datadir(run, datadir):
+    """Raises, before anything is loaded, if a data set of files has no folder."""
+    data = run.config.data
+    kind = registry.lookup("dataset", data.name)
+    if not (datadir or data.root) and getattr(kind, "root", None) is FileDataset.root:
+        raise UserError(
+            f"{data.name} is read from files, and the configuration of {run.path} does not say where they lie; name"
+            f" their folder with --datadir, which takes the place of data.root ({kind.info.layout})"
+        )
 
 
 def _load(run, weights, use_obs, device):

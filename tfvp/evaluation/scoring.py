@@ -174,6 +174,30 @@ def run(scorers, batches, count, progress=None, journal=None, others=()):
     return Outcome({name: scorer.scores() for name, scorer in scorers.items()}, np.stack(truth), hashes)
 
 
+def check_labels(predictor, metrics):
+    """Refuses metrics of label maps for a predictor of frames alone.
+
+    Args:
+        predictor: a VideoModel.
+        metrics: names of registered metrics.
+
+    Raises:
+        UserError: there are such metrics.
+    """
+    of_labels = [name for name in metrics if registry.lookup("metric", name).of_labels]
+    if of_labels and not _has_labels(predictor):
+        fitting = " and ".join(n for n in registry.names("model") if "labels" in registry.lookup("model", n).needs)
+        name, several = getattr(predictor, "registered_name", "this model"), len(of_labels) > 1
+        raise UserError(
+            f"{' and '.join(of_labels)} compare{'' if several else 's'} label maps, which {name} does not predict, only"
+            f" {fitting} do; choose metrics, or a protocol, without {'them' if several else 'it'}"
+        )
+
+
+def _has_labels(predictor):
+    return predictor.image_shape[-1] == label_maps.CHANNELS
+
+
 class Scorer:
     """Rolls out one predictor and accumulates its metrics.
 
@@ -204,16 +228,9 @@ class Scorer:
             self.first = predictor.fewest_context if first is None else first
         self.horizon = context + horizon - self.first
         self.chunk = -(-self.horizon // -(-self.horizon // min(chunk, self.horizon)))
-        self.labelled = predictor.image_shape[-1] == label_maps.CHANNELS
+        check_labels(predictor, metrics)
+        self.labelled = _has_labels(predictor)
         classes = {name: registry.lookup("metric", name) for name in metrics}
-        if not self.labelled and any(metric.of_labels for metric in classes.values()):
-            of_labels = ", ".join(n for n, m in classes.items() if m.of_labels)
-            fitting = " and ".join(n for n in registry.names("model") if "labels" in registry.lookup("model", n).needs)
-            name = getattr(predictor, "registered_name", "this model")
-            raise UserError(
-                f"{of_labels} compare label maps, which {name} does not predict, only {fitting} do; use another"
-                " protocol, for example --protocol default, whose eval.metrics do not name them"
-            )
         metrics = {n: self._make(m) for n, m in classes.items() if predictor.predicts_labels or not m.of_labels}
         self.frame_metrics = {n: m for n, m in metrics.items() if not isinstance(m, SetMetric)}
         self.set_metrics = {n: m for n, m in metrics.items() if isinstance(m, SetMetric)}

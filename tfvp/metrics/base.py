@@ -27,7 +27,7 @@ def _check_frames(cls, frame_shape: tuple[int, int, int]) -> None:
         takes += f" with {' or '.join(map(str, cls.channels))} channels" if cls.channels else ""
         raise UserError(
             f"{cls.registered_name} takes frames {takes.strip()}, and these have {sides[0]} x {sides[1]} pixels and"
-            f" {channels} channel{'s' if channels != 1 else ''}; leave the metric out or change data.image_size"
+            f" {channels} channel{'s' if channels != 1 else ''}; leave the metric out or take other frames"
         )
 
 
@@ -298,8 +298,8 @@ class SetMetric(keras.metrics.Metric):
         """
         if self.clip_count < self.fewest_clips:
             raise UserError(
-                f"{self.name} of {self.clip_count} clips says nothing about the model; evaluate at least"
-                f" {self.fewest_clips} (--num-examples {self.fewest_clips})"
+                f"{self.name} of {self.clip_count} clips says nothing about the model; take at least"
+                f" {self.fewest_clips} clips"
             )
         return self.distance(self.kept_features("true"), self.kept_features("pred"))
 

@@ -45,6 +45,7 @@ class _SkillScore(SetMetric):
 
     def update_state(self, true, pred, mask=None):
         """Adds videos: both [B, T, H, W, 1] in [0, 1]; masked frames do not count."""
+        self.check_frames(true.shape[-3:])
         mask = tf.ones(tf.shape(true)[:2], tf.float64) if mask is None else tf.cast(mask, tf.float64)
         true, pred = self._pooled(true), self._pooled(pred)
         for i, threshold in enumerate(THRESHOLDS):
@@ -74,18 +75,22 @@ class _SkillScore(SetMetric):
             return self.ratio(*counts)
 
     def summary(self):
-        """{"mean", "thresholds": {threshold: score}, "curve" [T] (mean over thresholds), "curve_std": None, ...}."""
+        """{"mean", "thresholds": {threshold: score}, "curve" [T] (mean over thresholds), "curve_std": None, ...}.
+
+        A score is None where nothing was counted that it is a ratio of.
+        """
         mean, curve = float(self.result()), [_number(_mean(column)) for column in self._ratios(over_time=False).T]
         per_threshold = {str(t): _number(v) for t, v in zip(THRESHOLDS, self._ratios(over_time=True))}
-        result = {
+        return {
             "mean": _number(mean),
             "thresholds": per_threshold,
             "clips": int(self.clips),
             "samples": 1,
             "unit": self.unit,
             "convention": self.convention,
+            "curve": curve,
+            "curve_std": None,
         }
-        return result if None in curve else {**result, "curve": curve, "curve_std": None}
 
 
 def _mean(values):
@@ -117,7 +122,7 @@ class PooledCriticalSuccessIndex(_CSI):
     """Critical success index of the maxima of squares of 16 pixels."""
 
     convention = f"as csi, of the maxima of squares of 16 x 16 pixels, {_COUNTED}"
-    pool = 16
+    pool = smallest_side = 16
 
 
 @register("metric", "pod")

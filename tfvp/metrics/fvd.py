@@ -115,7 +115,7 @@ class _OfLogits(SetMetric):
         if horizon < self.fewest_frames:
             raise UserError(
                 f"{self.registered_name} of {horizon} frames is not defined: I3D takes at least {self.fewest_frames}"
-                "; raise --eval-seq-len or leave the metric out"
+                "; predict more frames or leave the metric out"
             )
         super().__init__(horizon, name)
 
@@ -143,8 +143,8 @@ class _FVD(_OfLogits):
             result["note"] = (
                 f"{self.name} of {len(true)} clips is biased upwards: two halves of the truth, {floor['clips']} clips"
                 f" each, are {floor['mean']:.1f} apart already, and extrapolated to infinitely many clips it is"
-                f" {infinite['mean']:.1f}. Compare it only with numbers of as many clips, or evaluate"
-                f" {ENOUGH_CLIPS} or more (--num-examples {ENOUGH_CLIPS})."
+                f" {infinite['mean']:.1f}. Compare it only with numbers of as many clips, or take"
+                f" {ENOUGH_CLIPS} or more."
             )
         return result
 

@@ -9,20 +9,8 @@ import re
 
 from tfvp import locks
 from tfvp.errors import UserError
-from tfvp.pipeline import entries, shards
+from tfvp.pipeline import entries, outputs, shards
 
-_OURS = (
-    "shard-*",
-    "manifest*.json",
-    "contents*.json",
-    "remote-*.json",
-    "centres.npy",
-    ".lease",
-    ".used",
-    ".*.tmp*",
-    ".lock",
-)
-_NAME = re.compile(r".+-\d+x\d+x\d+-[0-9a-f]{10}")
 _PLACE = re.compile(r"\.tfvp|[0-9a-f]{8}")
 _LEVELS = ("*", ".tfvp/*", "*/*")  # below a folder: shards of this version, beside raw files, of version 0.1
 
@@ -103,7 +91,7 @@ def remove(cached):
     try:
         with locks.locked(folder, taken=f"another process is decoding into {folder}; it is not removed"):
             # The manifests first, so that what an interruption leaves is not taken for whole.
-            for pattern in sorted(_OURS, key=lambda pattern: pattern != "manifest*.json"):
+            for pattern in sorted(outputs.DECODED_FILES, key=lambda pattern: pattern != "manifest*.json"):
                 for path in folder.glob(pattern):
                     path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something else lies there
@@ -115,7 +103,9 @@ def remove(cached):
 
 
 def _is_store(path):
-    return _NAME.fullmatch(path.name) and any(True for pattern in _OURS for _ in path.glob(pattern))
+    return outputs.DECODED.fullmatch(path.name) and any(
+        True for pattern in outputs.DECODED_FILES for _ in path.glob(pattern)
+    )
 
 
 def _described(folder):

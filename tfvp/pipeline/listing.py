@@ -7,7 +7,7 @@ import pathlib
 import re
 
 from tfvp import video_io
-from tfvp.pipeline import draws
+from tfvp.pipeline import draws, outputs
 
 
 def plain(name):
@@ -16,7 +16,7 @@ def plain(name):
 
 
 def find_folder(root, *names, depth=2):
-    """The folder below `root` with one of the names, regardless of capitals and spaces; or None.
+    """The folder below `root` with one of the names, regardless of capitals and spaces; or None. None that tfvp wrote.
 
     Args:
         root: a `pathlib.Path`.
@@ -28,15 +28,15 @@ def find_folder(root, *names, depth=2):
     for _ in range(depth):
         entries = [entry for folder in level for entry in _entries(folder)]
         below = [pathlib.Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-        matches = [f for name in wanted for f in sorted(below) if plain(f.name) == name]
-        if matches:
-            return matches[0]
+        for match in (f for name in wanted for f in sorted(below) if plain(f.name) == name):
+            if not outputs.is_output(match, [entry.name for entry in _entries(match)]):
+                return match
         level = below
     return None
 
 
-def walk(root, loops=None, unreadable=None):
-    """Every folder below `root` with the names of its files, without hidden ones.
+def walk(root, loops=None, unreadable=None, written=None):
+    """Every folder below `root` with the names of its files, without hidden ones and those that tfvp wrote.
 
     Links to folders are followed, unless they lead into a folder that they lie in: three videos beside a link to their
     own folder are three.
@@ -45,6 +45,7 @@ def walk(root, loops=None, unreadable=None):
         root: a `pathlib.Path`.
         loops: a list that links which were not followed are appended to.
         unreadable: a list that folders which cannot be read are appended to.
+        written: a list that folders which tfvp wrote (`tfvp.pipeline.outputs`) are appended to.
 
     Yields:
         (folder as `pathlib.Path`, [name of a file in it, ...]).
@@ -68,6 +69,10 @@ def walk(root, loops=None, unreadable=None):
                     loops.append(path)
                 continue
             below.append((path, through_link))
+        if folder != root and outputs.is_output(folder, names):
+            if written is not None:
+                written.append(folder)
+            continue
         yield folder, names
         stack += reversed(below)
 

@@ -34,6 +34,7 @@ class Survey:
         loops: links into a folder that they lie in.
         broken: links that lead nowhere, and folders that may not be read.
         unread: files in formats that are not read.
+        written: folders that tfvp wrote: runs, evaluations and the like.
         outside: clips that are in none of the folders of the splits.
     """
 
@@ -46,6 +47,7 @@ class Survey:
     loops: list[str] = dataclasses.field(default_factory=list)
     broken: list[str] = dataclasses.field(default_factory=list)
     unread: list[str] = dataclasses.field(default_factory=list)
+    written: list[str] = dataclasses.field(default_factory=list)
     outside: list[str] = dataclasses.field(default_factory=list)
 
     def notes(self) -> list[str]:
@@ -59,6 +61,7 @@ class Survey:
             (same, "link", "to a video that is here already", "not used a second time"),
             (self.loops, "link", "into a folder around it", "not followed"),
             (self.broken, "entry", "that cannot be opened", "left out"),
+            (self.written, "folder", "that tfvp wrote", "not looked into"),
             (self.outside, "video", "outside of the folders train, validation and test", "not used"),
         ]
         result = [
@@ -115,8 +118,8 @@ def survey(root: pathlib.Path, folders: dict[str, pathlib.Path]) -> Survey:
 
 def _clips(root, folder, result, seen):
     """Paths in `folder` that may be clips; whatever else is there is entered into `result`, once for every folder."""
-    loops, unreadable = [], []
-    for place, names in listing.walk(folder, loops, unreadable):
+    loops, unreadable, written = [], [], []
+    for place, names in listing.walk(folder, loops, unreadable, written):
         names = {(place / name).relative_to(root).as_posix(): place / name for name in sorted(names, key=_order)}
         readable = _ending(names, video_io.READABLE_SUFFIXES)
         sheets = [name for name in names if names[name].name == video_io.CONTACT_SHEET]
@@ -133,6 +136,7 @@ def _clips(root, folder, result, seen):
                 (result.thumbnails if readable else result.single).extend(images)
     result.loops += [path.relative_to(root).as_posix() for path in loops]
     result.broken += [path.relative_to(root).as_posix() for path in unreadable]
+    result.written += [path.relative_to(root).as_posix() for path in written]
     for names in (
         result.thumbnails,
         result.single,
@@ -141,6 +145,7 @@ def _clips(root, folder, result, seen):
         result.unread,
         result.loops,
         result.broken,
+        result.written,
     ):
         names.sort(key=_order)
 

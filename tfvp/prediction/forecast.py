@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfvp import run as runs
 from tfvp import video_io
+from tfvp.datasets.build import check_output
 from tfvp.errors import UserError
 from tfvp.evaluation import pictures, scoring
 from tfvp.frames import to_uint8
@@ -63,7 +64,8 @@ def forecast(
         context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
         horizon: predicted frames. Defaults to those of the run's evaluation.
         samples: futures of a stochastic model, side by side in the file.
-        out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4", with a `clip` "clip<number>_future.mp4".
+        out: .mp4, .avi, .gif, .png or .npy. Defaults to "<video>_future.mp4" in the working directory,
+            with a `clip` "clip<number>_future.mp4"; see `output_path`.
         weights: "best" or "last".
         start: the first observed frame, from 0, at the rate `data.fps` and before `data.frame_stride`; what follows
             the observed frames is then drawn and scored beside the prediction as far as the video goes. Defaults to
@@ -79,7 +81,7 @@ def forecast(
 
     Raises:
         UserError: the video cannot be read or is too short, the model cannot take the context, a number is out of
-            range, or the suffix of `out` is unknown.
+            range, or the suffix of `out` is unknown, or it lies among the files of the run's data set.
     """
     run = runs.find(logdir)
     config = run.config
@@ -91,6 +93,7 @@ def forecast(
     check_seed(seed)
     _check_start(start)
     out = output_path(out, video)
+    check_output(config, out)
     model = load_run(run.path, weights)
     if "labels" in model.needs and clip is None:
         raise UserError(
@@ -126,13 +129,14 @@ def forecast(
 
 
 def output_path(out: str | os.PathLike | None, video: pathlib.Path) -> pathlib.Path:
-    """The file to write; without `out` it lies beside the video, also where that is "." or "..".
+    """The file to write; without `out` it lies in the working directory, or beside a video that this is a folder of.
 
     Raises:
         UserError: its suffix is none of `SUFFIXES`.
     """
-    named = pathlib.Path(os.path.abspath(video)) if video.name in ("", "..") else video
-    path = pathlib.Path(out) if out else named.parent / f"{named.stem}_future.mp4"
+    whole = pathlib.Path(os.path.abspath(video))
+    folder = whole.parent if pathlib.Path.cwd().is_relative_to(whole) else pathlib.Path()
+    path = pathlib.Path(out) if out else folder / f"{whole.stem}_future.mp4"
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"--out {path}: the suffix must be {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     return path

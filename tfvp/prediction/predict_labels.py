@@ -1,7 +1,7 @@
 """Predicted label maps, as files: `tfvp predict-labels --logdir RUN`.
 
 <run>/structures/<split>/
-    index.json                            protocol: windows of clips, context, horizon, samples, stride
+    index.json                            protocol: windows of clips with their true frames, context, horizon, and so on
     clip_00007/sample_00000/000000.png    the true label maps, as far as there are any
     clip_00007/sample_00001/000000.png    a prediction; observed label maps come first
 
@@ -63,32 +63,24 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
     dataset = build_dataset(config)
     dataset.prepare()
     if protocol.windows not in ("", SAMPLE) and split == protocol.split:
-        true_frames = protocol.seq_len
-        clips, starts = dataset.evaluation_windows(protocol.windows, true_frames, stride)
-        numbers = np.arange(len(clips))
+        clips, starts = dataset.evaluation_windows(protocol.windows, protocol.seq_len, stride)
+        numbers, lengths = np.arange(len(clips)), np.full(len(clips), protocol.seq_len)
     else:
-        true_frames = min(context + horizon, int(dataset.clip_lengths(split).max()) // stride)
-        clips = numbers = dataset.usable_clips(split, true_frames, stride)
+        clips = numbers = dataset.usable_clips(split, context, stride, "eval.open_loop_ctx")
         starts = np.zeros_like(clips)
-    batches, count = batching.evaluation_batches(
-        dataset,
-        split,
-        batch_size=1,
-        length=true_frames,
-        num_examples=num_examples,
-        stride=stride,
-        needs=LABELS_ONLY,
-        windows=(clips, starts),
-    )
+        lengths = np.minimum((dataset.clip_lengths(split)[clips] - 1) // stride + 1, context + horizon)
+    chosen = [part[: num_examples or None] for part in (numbers, clips, starts, lengths)]
     folder = files.writable_folder(run.path / "structures" / split)
     # The index first: what is left when this is interrupted is then no prediction, rather than a mixture of two.
     (folder / "index.json").unlink(missing_ok=True)
     for older in folder.glob("clip_*"):
         shutil.rmtree(older)
     windows = {}
-    for number, clip, start, batch in zip(numbers.tolist(), clips.tolist(), starts.tolist(), batches):
-        name, video = clip_name(number), batch["video"]
-        windows[name] = {"clip": clip, "start": start}
+    for number, clip, start, video in zip(
+        *(part.tolist() for part in chosen[:3]), _read(dataset, split, *chosen[1:], stride)
+    ):
+        name = clip_name(number)
+        windows[name] = {"clip": clip, "start": start, "true_frames": video.shape[1]}
         write_label_maps(folder / name / sample_name(0), label_maps.labels_of(video[0]).numpy())
         observed = label_maps.labels_of(video[:, :context]).numpy()
         chunks = model.rollout(video[:, :context], horizon, samples, config.eval.chunk, tf.constant([number], tf.int64))
@@ -101,17 +93,28 @@ def extract(run, horizon=None, samples=10, num_examples=0, split=None, weights="
         "run": run.path.name,
         "protocol": protocol.name,
         "split": split,
-        "clips": count,
+        "clips": len(windows),
         "windows": windows,
         "context": context,
         "horizon": horizon,
         "samples": samples,
         "frame_stride": stride,
-        "true_frames": true_frames,
         **model.prediction_options,
     }
     files.write_json(folder / "index.json", index)
     return folder
+
+
+def _read(dataset, split, clips, starts, lengths, stride):
+    """Yields windows with their label maps, float32 [1, T, H, W, C], each as long as it is."""
+    ends = [*(np.flatnonzero(np.diff(lengths)) + 1), len(lengths)]
+    for first, end in zip([0, *ends], ends):  # one pipeline for neighbours of one length, which most data sets have
+        windows = {"length": int(lengths[first]), "windows": (clips[first:end], starts[first:end])}
+        batches, _ = batching.evaluation_batches(
+            dataset, split, batch_size=1, stride=stride, needs=LABELS_ONLY, **windows
+        )
+        for batch in batches:
+            yield batch["video"]
 
 
 def clip_name(number):

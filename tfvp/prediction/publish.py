@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ import yaml
 from tfvp import config as configuration
 from tfvp import files, video_io
 from tfvp import run as runs
+from tfvp.datasets.base import FileDataset
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
 from tfvp.evaluation import evaluator
@@ -105,7 +107,7 @@ def publish(
             "parameters": int(sum(np.prod(v.shape) for v in model.trainable_variables)),
             "training": _training(run) if imported is None else "imported",
             **({"source": {"from": source, "files": imported or {}}} if source else {}),
-            "evaluation": _evaluation(document, name),
+            "evaluation": _evaluation(document, name, bool(run.config.data.root) or isinstance(dataset, FileDataset)),
             "limits": limits,
             "licence": {"weights": licence, "data": dataset.info.licence},
             "weights": {
@@ -141,9 +143,11 @@ def _evaluated(path, logdir, root):
 
 
 def _largest_change(before, after):
-    """The largest relative difference between the means of the model's metrics."""
+    """The largest relative difference between the means of the model's metrics; what has no mean has to stay so."""
     pairs = [(before["model"][key]["mean"], summary["mean"]) for key, summary in after["model"].items()]
-    return float(max(abs(b - a) / max(abs(a), 1e-12) for a, b in pairs))
+    if any((a is None) != (b is None) for a, b in pairs):
+        return math.inf
+    return float(max((abs(b - a) / max(abs(a), 1e-12) for a, b in pairs if a is not None), default=0.0))
 
 
 def _save_clip(folder, config):
@@ -192,12 +196,12 @@ def _command(words):
     return " ".join(word for word in parser.parse_known_args(words)[1] if not pathlib.PurePath(word).is_absolute())
 
 
-def _evaluation(document, name):
-    """What the card keeps of metrics.json: means with the half width of their 95 % interval."""
+def _evaluation(document, name, needs_files):
+    """What the card keeps of metrics.json: means, None where there is none, with half their 95 % interval."""
     protocol, origin = document["protocol"], document["run"]
     predictors = ("model", "copy_last", "mean_frame")
     return {
-        "command": f"tfvp evaluate --model {name}",
+        "command": f"tfvp evaluate --model {name}" + (" --datadir DATA" if needs_files else ""),
         **{key: protocol[key] for key in ("name", "split", "context", "seq_len", "clips", "samples")},
         **{key: origin[key] for key in ("commit", "processor", "versions")},
         "scores": {
