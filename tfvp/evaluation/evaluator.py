@@ -165,7 +165,8 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
             statistics.widen_by_source(result.summaries, result.values, clips.sources)
         films = len(set(clips.sources))
         if films < count:
-            notes.append(f"The {count} clips are cut from {films} films, and intervals count films, not clips.")
+            of_films = f"{films} film{'s' if films > 1 else ''}"
+            notes.append(f"The {count} clips are cut from {of_films}, and intervals count films, not clips.")
         notes += [s["note"] for s in outcome.scores["model"].summaries.values() if "note" in s]
         shown = examples.choose(outcome.scores["model"], metrics) if save_grid else []
         if shown:
