@@ -4,6 +4,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from tfvp.layers import recompute, timed_norm
+from tfvp.layers.per_frame import sizes
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -25,26 +26,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=False):
         if not training:
             return super().call(inputs, training=False)
-        if recompute.again():
-            return self._normalized(inputs)
-        before = tf.identity(tf.convert_to_tensor(self.moving_variance))
-        with tf.control_dependencies([before]):
-            outputs = super().call(inputs, training=True)
-        with tf.control_dependencies([outputs]):
-            biased = tf.identity(tf.convert_to_tensor(self.moving_variance))
-        count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], biased.dtype)
-        context = tf.distribute.get_replica_context()
-        if context is not None:
-            count *= context.num_replicas_in_sync
-        # The batch's own part of the running variance is (1 - momentum) * biased variance.
-        own = biased - self.momentum * before
-        self.moving_variance.assign(biased + own / tf.maximum(count - 1.0, 1.0))
-        return outputs
-
-    def _normalized(self, inputs):
-        """The outputs of training, without an update of the running statistics."""
-        batch, channels = tf.shape(inputs)[0], inputs.shape[-1]
+        batch, *_, channels = shape = sizes(inputs)
         x = tf.reshape(tf.cast(inputs, tf.float32), [batch, -1, channels])
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        outputs, _, _ = timed_norm.normalize(x, gamma, beta, batch, 1, self.epsilon)
-        return tf.cast(tf.reshape(outputs, tf.shape(inputs)), inputs.dtype)
+        outputs, mean, variance = timed_norm.normalize(x, gamma, beta, batch, 1, self.epsilon)
+        if not recompute.again():
+            timed_norm.move(self.moving_mean, mean, self.momentum)
+            timed_norm.move(self.moving_variance, timed_norm.unbiased(variance, tf.size(x) // channels), self.momentum)
+        return tf.cast(tf.reshape(outputs, shape), inputs.dtype)

@@ -48,10 +48,8 @@ class TimedBatchNorm(keras.layers.Layer):
         else:
             normed, mean, variance = normalize(x, tf.convert_to_tensor(self.gamma), beta, batch, steps)
             if mode == "train" and not recompute.again():
-                count = tf.cast(batch * height * width * _replicas(), tf.float32)
-                unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
-                for moving, values in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
-                    moving.assign(_moved(moving, tf.stop_gradient(values)))
+                move(self.moving_mean, mean)
+                move(self.moving_variance, unbiased(variance, batch * height * width))
         return tf.cast(tf.reshape(normed, shape), inputs.dtype)
 
     def _running_scale(self):
@@ -75,15 +73,20 @@ def normalize(x, gamma, beta, batch, steps, epsilon=EPSILON):
     Returns:
         (the normalised x, its mean [T, c] and its biased variance [T, c]; no gradient comes back from the latter two).
     """
-    channels = x.shape[-1]
+    channels, timed = x.shape[-1], not (isinstance(steps, int) and steps == 1)
 
     def spread(values):
-        """[T, c] -> [B * T, 1, c]."""
+        """[T, c] -> [B * T, 1, c], or what is broadcast to it."""
+        if not timed:
+            return values
         return tf.reshape(tf.broadcast_to(values, [batch, steps, channels]), [batch * steps, 1, channels])
 
     def mean_over_frames(values):
         """[B * T, n, c] -> [T, c]."""
-        return tf.reduce_mean(tf.reshape(tf.reduce_mean(values, axis=1), [batch, steps, channels]), axis=0)
+        means = tf.reduce_mean(values, axis=1)
+        if not timed:
+            return tf.reduce_mean(means, axis=0, keepdims=True)
+        return tf.reduce_mean(tf.reshape(means, [batch, steps, channels]), axis=0)
 
     @tf.custom_gradient
     def normalized(x, gamma, beta):
@@ -126,10 +129,20 @@ def _mean_over_replicas(values):
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
 
 
-def _moved(moving, values):
-    """The running statistic after one update per row of `values` [T, c], in order."""
+def unbiased(variance, count):
+    """The unbiased variance, from the biased one of `count` values on each replica."""
+    count = tf.cast(count * _replicas(), tf.float32)
+    return variance * count / tf.maximum(count - 1.0, 1.0)
+
+
+def move(moving, values, momentum=MOMENTUM):
+    """Moves a running statistic, once per row of `values` [T, c], in order."""
+    values = tf.stop_gradient(values)
+    if values.shape[0] == 1:
+        moving.assign(momentum * tf.convert_to_tensor(moving) + (1.0 - momentum) * values[0])
+        return
     steps = tf.shape(values)[0]
     ages = tf.cast(steps - 1 - tf.range(steps), tf.float32)
-    weights = (1.0 - MOMENTUM) * tf.pow(MOMENTUM, ages)
-    kept = tf.pow(MOMENTUM, tf.cast(steps, tf.float32))
-    return kept * tf.convert_to_tensor(moving) + tf.tensordot(weights, values, 1)
+    weights = (1.0 - momentum) * tf.pow(momentum, ages)
+    kept = tf.pow(momentum, tf.cast(steps, tf.float32))
+    moving.assign(kept * tf.convert_to_tensor(moving) + tf.tensordot(weights, values, 1))
