@@ -148,7 +148,7 @@ def test_declarations(name):
     for key, option in registry.options("dataset", name).items():
         default = list(option.default) if isinstance(option.default, tuple) else option.default
         plain = yaml.safe_load(yaml.safe_dump(default))
-        assert configuration._checked(plain, option.annotation, key) == plain
+        assert configuration.checked(plain, option.annotation, key) == plain
         assert f"{key}: " in documented or f"{key} " in documented, f"{key} is not documented"
         assert option.annotation is not typing.Any
 
