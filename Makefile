@@ -72,7 +72,7 @@ test-fast: tools
 
 # Whether the package works at all on this Python: about a minute.
 test-smoke: tools
-	$(PYTEST) -m smoke
+	$(PYTEST) -m smoke $(shell grep -l mark.smoke -r tests --include=test_*.py)
 
 lint: tools
 	"$(RUN)" -m ruff check .

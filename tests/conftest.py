@@ -12,11 +12,21 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp import compat
+
 # A process keeps the graphs of many models: looking through them again and again takes some 6 % of its time.
 gc.set_threshold(100_000, 20, 20)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+def pytest_collection_modifyitems(items):
+    if not compat.KERAS_3:
+        skipped = pytest.mark.skip(reason="does not depend on TensorFlow's version: tried on the current stack")
+        for item in items:
+            if item.get_closest_marker("current_stack"):
+                item.add_marker(skipped)
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,10 @@ class Case:
         return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64), **flows}
 
 
-@pytest.fixture(scope="module", params=CASES, ids=str)
+OTHER_VARIANTS = [pytest.param(case, marks=pytest.mark.current_stack) for case in CASES if case not in FIRST_VARIANTS]
+
+
+@pytest.fixture(scope="module", params=[*FIRST_VARIANTS, *OTHER_VARIANTS], ids=str)
 def case(request):
     made = Case(*CASES[request.param])
     yield made

@@ -16,6 +16,8 @@ from tfvp.errors import UserError
 from tfvp.evaluation import comparison, evaluator, per_clip
 from tfvp.training import loop
 
+pytestmark = pytest.mark.current_stack
+
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):

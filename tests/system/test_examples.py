@@ -24,6 +24,7 @@ def test_the_python_example(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "python_api" / "future.gif").stat().st_size > 1000
 
 
+@pytest.mark.current_stack
 def test_the_notebook(monkeypatch, tmp_path, capsys):
     cells = json.loads((EXAMPLES / "next_frame_prediction.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

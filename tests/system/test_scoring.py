@@ -20,6 +20,8 @@ from tfvp.metrics import protocols
 from tfvp.models.build import build_model, load_run
 from tfvp.pipeline import batching
 
+pytestmark = pytest.mark.current_stack
+
 CONTEXT, HORIZON, CLIPS = 4, 4, 6
 
 

@@ -41,7 +41,10 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
 )
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium, or no chromedriver, is installed")
+pytestmark = [
+    pytest.mark.current_stack,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium, or no chromedriver, is installed"),
+]
 # The page is the same on both stacks.
 current = pytest.mark.skipif(sys.version_info < (3, 12), reason="tried on the current stack")
 

@@ -130,6 +130,7 @@ def mangled_file(data, pick):
     return bytes(data)
 
 
+@pytest.mark.current_stack
 def test_malformed_media_get_a_sentence(tmp_path, media):
     pick, refused = random.Random(6), 0
     for number in range(FILES):

@@ -66,6 +66,7 @@ def test_few_videos_are_refused_however_many_were_asked_for(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.current_stack
 def test_one_number_per_window(tmp_path, monkeypatch):
     monkeypatch.setattr(shotwise_fvd.i3d, "graph", lambda: features)
     monkeypatch.setattr(shotwise_fvd.provenance, "describe_networks", list)
