@@ -1,6 +1,5 @@
 """Two logical CPU devices for every test, so that several replicas can be tried anywhere."""
 
-import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,8 +13,6 @@ from tensorflow import keras
 
 from tfvp import compat
 
-# A process keeps the graphs of many models: looking through them again and again takes some 6 % of its time.
-gc.set_threshold(100_000, 20, 20)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
