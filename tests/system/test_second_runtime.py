@@ -29,6 +29,7 @@ np.save(sys.argv[3], compiled({"context": given["context"], "horizon": np.array(
 """
 
 
+@pytest.mark.current_stack
 @pytest.mark.parametrize("name", MODELS)
 def test_openvino_predicts_the_same(name, tmp_path):
     if importlib.util.find_spec("openvino") is None:

@@ -145,6 +145,7 @@ def test_published_lengths_of_clips(pair, name, lengths):
     assert found == lengths
 
 
+@pytest.mark.current_stack
 def test_the_step_of_a_chunk_compiles_with_xla_and_updates_alike(pair):
     options = {**pair[0].get_config(), "blocks": 1, "temporal_scales": 0, "chunk": 2, "window": 2, "foreground": []}
     flow = tf.random.stateless_normal([1, 3, 16, 16, 2], [1, 2])
