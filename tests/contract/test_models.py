@@ -76,10 +76,12 @@ class Case:
         return {"video": tf.constant(video), "id": tf.range(size, dtype=tf.int64), **flows}
 
 
-OTHER_VARIANTS = [pytest.param(case, marks=pytest.mark.current_stack) for case in CASES if case not in FIRST_VARIANTS]
+def on_both_stacks(some, cases):
+    """`cases` as parameters of a test: `some` of them on both stacks, the others on the current one."""
+    return [case if case in some else pytest.param(case, marks=pytest.mark.current_stack) for case in cases]
 
 
-@pytest.fixture(scope="module", params=[*FIRST_VARIANTS, *OTHER_VARIANTS], ids=str)
+@pytest.fixture(scope="module", params=on_both_stacks(FIRST_VARIANTS, CASES), ids=str)
 def case(request):
     made = Case(*CASES[request.param])
     yield made

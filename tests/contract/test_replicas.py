@@ -1,11 +1,11 @@
-"""One replica or two: the same training, for a model of each file."""
+"""One replica or two: the same training, for every model."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.contract.test_models import CASES, OF_EACH_FILE, Case
+from tests.contract.test_models import CASES, FIRST_VARIANTS, OF_EACH_FILE, Case, on_both_stacks
 from tfvp.training import strategies
 
 RECOMPUTED = "simvp"  # its replicas compute activations again in the backward pass
@@ -24,7 +24,7 @@ def train_two_steps(case, devices, batch, **compile_options):
     return model, {k: v[-1] for k, v in history.history.items()}
 
 
-@pytest.mark.parametrize("name", OF_EACH_FILE)
+@pytest.mark.parametrize("name", on_both_stacks(OF_EACH_FILE, FIRST_VARIANTS))
 def test_two_replicas_train_as_one(name):
     case = Case(*CASES[name])
     one, logs_one = train_two_steps(case, 1, case.batch, clip_norm=1.0)

@@ -1,16 +1,16 @@
-"""What XLA compiles, the training step and rollouts, computes the same, for a model of each file."""
+"""What XLA compiles, the training step and rollouts, computes the same for every model."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from tests.contract.test_models import CASES, OF_EACH_FILE, Case
+from tests.contract.test_models import CASES, FIRST_VARIANTS, Case, on_both_stacks
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 # The image generator has a test of its own.
-COMPILED = [case for case in OF_EACH_FILE if case != "hierarchical"]
+COMPILED = [case for case in FIRST_VARIANTS if case != "hierarchical"]
 # XLA is a part of TensorFlow: on the original stack two models show that it is there and what it is given.
 ON_BOTH_STACKS = ("convlstm_openstl", "svg-lp")
 
@@ -22,10 +22,7 @@ def one_step(model):
     return model.train_step
 
 
-@pytest.mark.parametrize(
-    "name",
-    [case if case in ON_BOTH_STACKS else pytest.param(case, marks=pytest.mark.current_stack) for case in COMPILED],
-)
+@pytest.mark.parametrize("name", on_both_stacks(ON_BOTH_STACKS, COMPILED))
 def test_the_compiled_step_and_rollout_agree_with_the_others(name):
     case = Case(*CASES[name])
     model = case.model
