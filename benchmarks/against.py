@@ -22,9 +22,10 @@ from tfvp import config
 from tfvp import run as runs
 from tfvp.errors import UserError
 
-from . import choice, references
+from . import choice, clockwork_reference, references
 
 HERE = pathlib.Path(__file__).resolve().parent
+KNOWN = (references, clockwork_reference)
 COLUMNS = ["model", "what", "parameters: reference, ours", "ours s", "reference over ours: min", "median", "max"]
 COLUMNS += ["processor: median", "peak MB: reference, ours", "start s: reference, ours"]
 
@@ -167,11 +168,12 @@ class Side:
 
 def _cases(name):
     """(file of the adapters, cases) of a reference by its name, or of a file of adapters."""
-    if name in references.CASES:
-        return references.__file__, references.CASES[name]
+    for module in KNOWN:
+        if name in module.CASES:
+            return module.__file__, module.CASES[name]
     path = pathlib.Path(name).resolve()
     if not path.is_file():
-        known = ", ".join(references.CASES)
+        known = ", ".join(name for module in KNOWN for name in module.CASES)
         raise UserError(
             f"--reference {name} is neither one of {known}, nor a file of adapters; see {references.__file__}"
         )

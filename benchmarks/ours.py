@@ -66,4 +66,8 @@ class Ours:
     def _noise(self, clips, frames):
         import tensorflow as tf
 
-        return tf.random.stateless_uniform([clips, frames, *self.model.image_shape], [0, 1])
+        video = tf.random.stateless_uniform([clips, frames, *self.model.image_shape], [0, 1])
+        if "labels" in self.model.needs:
+            labels = tf.floor(video[..., 3:] * self.model.classes) / 255.0
+            video = tf.concat([video[..., :3], labels], axis=-1)
+        return video

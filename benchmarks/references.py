@@ -2,9 +2,13 @@
 
 The code of the references is the user's; here is only what calls it as their scripts do, on noise of the
 right shapes. This file is loaded by a Python that has PyTorch and need not have tfvp, and by tfvp for `CASES`:
-what stands beside what, at which sizes. A file of your own with `CASES` and adapters (see `side.py`) works as well.
+what stands beside what, at which sizes. CW-VAE's code, in TensorFlow, has a file of its own, `clockwork_reference.py`.
+A file of your own with `CASES` and adapters (see `side.py`) works as well.
 """
 
+import collections.abc
+import json
+import os
 import sys
 import types
 
@@ -15,6 +19,14 @@ SVG_HOME = {"home": "https://github.com/edenton/svg", "file": "models/dcgan_64.p
 IAM4VP_HOME = {
     "home": "https://github.com/seominseok0429/Implicit-Stacked-Autoregressive-Model-for-Video-Prediction",
     "file": "exp.py",
+}
+STRUCTURE_HOME = {
+    "home": "https://github.com/1Konny/HierarchicalVideoPrediction",
+    "file": "structure_generator/solver.py",
+}
+NOTEBOOK_HOME = {
+    "home": "https://github.com/reshalfahsi/next-frame-prediction",
+    "file": "Next_Frame_Prediction_Using_Convolutional_LSTM.ipynb",
 }
 BOTH = ("train", "rollout")
 CASES = {
@@ -34,6 +46,14 @@ CASES = {
         {"name": "IAM4VP", "adapter": "IAM4VP", "config": "iam4vp/mmnist", **IAM4VP_HOME}
         | {"batch": 1, "horizon": 10, "samples": 1, "calls": BOTH},
     ],
+    "structure": [
+        {"name": "structure generator", "adapter": "Structure", "config": "hierarchical/kitti_structure"}
+        | {"batch": 1, "horizon": 40, "samples": 1, "calls": BOTH, **STRUCTURE_HOME},
+    ],
+    "notebook": [  # it predicts no further than one frame
+        {"name": "notebook's ConvLSTM", "adapter": "Notebook", "config": "convlstm/mmnist"}
+        | {"batch": 4, "horizon": 1, "samples": 1, "calls": ("train",), **NOTEBOOK_HOME},
+    ],
 }
 
 
@@ -45,12 +65,14 @@ class Reference:
         sizes: {"batch", "frames", "context", "horizon", "samples", "height", "width", "channels"}.
     """
 
+    INSIDE = ""  # where the code is below the folder
+
     def __init__(self, folder, sizes):
-        sys.path.insert(0, folder)
+        sys.path.insert(0, os.path.join(folder, self.INSIDE))
         import torch
 
         torch.manual_seed(0)
-        self.torch, self.sizes = torch, types.SimpleNamespace(**sizes)
+        self.folder, self.torch, self.sizes = folder, torch, types.SimpleNamespace(**sizes)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device.type == "cpu":  # SVG and IAM4VP ask for a GPU in so many words
             torch.Tensor.cuda = lambda tensor, *_, **__: tensor
@@ -88,10 +110,12 @@ class Reference:
         """One optimizer for each network, as SVG has it; others have one network."""
         return [self.torch.optim.Adam(network.parameters(), lr=rate) for network in self.networks]
 
-    def descend(self, loss, optimizers):
+    def descend(self, loss, optimizers, largest_norm=None):
         for optimizer in optimizers:
             optimizer.zero_grad()
         loss.backward()
+        if largest_norm:
+            self.torch.nn.utils.clip_grad_norm_(self.networks[0].parameters(), largest_norm)
         for optimizer in optimizers:
             optimizer.step()
         return loss.item()
@@ -274,3 +298,89 @@ class IAM4VP(Reference):
     def frame(self, context, queue, number):
         time = self.torch.full((len(context),), 100 * number, device=self.device)
         return self.networks[0](context, queue, time)
+
+
+class Structure(Reference):
+    """The structure generator by its networks, trained and rolled out as solver.py does, on label maps as KITTI's."""
+
+    INSIDE = "structure_generator"
+    CLASSES = 19
+
+    def make(self):
+        collections.Iterable = collections.abc.Iterable  # as it was called up to Python 3.9
+        import models
+
+        code, latents, units = 128, 128, 256
+        options = types.SimpleNamespace(
+            dataset="KITTI_64", channels=self.CLASSES, ae_size=64, g_dim=code, K=1, use_bn=False
+        )
+        self.divergence = models.kl_criterion
+        self.encoder, self.decoder = models.get_autoencoder(options)
+        self.predictor = models.DeterministicConvLSTM(code + latents, code, units, 2)
+        self.posterior, self.prior = (models.GaussianConvLSTM(code, latents, units, 1) for _ in range(2))
+        networks = [self.encoder, self.decoder, self.predictor, self.posterior, self.prior]
+        return [network.apply(models.init_weights) for network in networks]
+
+    def clips(self, count, frames):
+        """[count, frames, 1, H, W], numbers of classes as floats."""
+        shape = (count, frames, 1, self.sizes.height, self.sizes.width)
+        return self.torch.randint(self.CLASSES, shape, device=self.device).float()
+
+    def train(self):
+        self.optimizers = self.adam(1e-4)
+        return super().train()
+
+    def step(self, labels):
+        error, divergence, skip, hidden = 0.0, 0.0, None, [None] * 3
+        for t in range(1, self.sizes.frames):
+            (code, maps), (target, _) = self.encoder(labels[:, t - 1]), self.encoder(labels[:, t])
+            skip = maps if t <= self.sizes.context else skip
+            latent, mean, log_variance, hidden[0] = self.posterior(target, hidden[0])
+            _, prior_mean, prior_log_variance, hidden[1] = self.prior(code, hidden[1])
+            predicted, hidden[2] = self.predictor(self.torch.cat([code, latent], 1), hidden[2])
+            logits = self.decoder([predicted, skip])
+            error = error + self.torch.nn.functional.nll_loss(logits, labels[:, t, 0].long())
+            divergence = divergence + self.divergence(mean, log_variance, prior_mean, prior_log_variance)
+        return self.descend(error + 5e-4 * divergence, self.optimizers)
+
+    def predict(self, context):
+        skip, hidden, frames, labels = None, [None] * 3, [], context[:, 0]
+        for t in range(1, self.sizes.context + self.sizes.horizon):
+            code, maps = self.encoder(labels)
+            skip = maps if t <= self.sizes.context else skip
+            observed = t < self.sizes.context
+            if observed:
+                latent, _, _, hidden[0] = self.posterior(self.encoder(context[:, t])[0], hidden[0])
+            drawn, _, _, hidden[1] = self.prior(code, hidden[1])
+            latent = latent if observed else drawn
+            predicted, hidden[2] = self.predictor(self.torch.cat([code, latent], 1), hidden[2])
+            if observed:
+                labels = context[:, t]
+            else:
+                labels = self.decoder([predicted, skip]).argmax(dim=1, keepdim=True)
+                frames.append(labels.cpu())
+        return self.torch.stack(frames, dim=1).float()
+
+
+class Notebook(Reference):
+    """The notebook's ConvLSTM by the cells that define its modules, trained as there but without the metrics."""
+
+    def make(self):
+        with open(os.path.join(self.folder, NOTEBOOK_HOME["file"]), encoding="utf-8") as file:
+            cells = json.load(file)["cells"]
+        names = {"torch": self.torch, "nn": self.torch.nn, "F": self.torch.nn.functional}
+        for cell in cells:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code" and "(nn.Module)" in source:
+                exec(source, names)
+        return [names["NextFramePredictionModel"]()]
+
+    def train(self):
+        self.optimizers = self.adam(1 / 512)
+        return super().train()
+
+    def step(self, video):
+        frames = video.transpose(1, 2)
+        predicted = self.networks[0](frames[:, :, :-1])
+        loss = self.torch.nn.functional.mse_loss(predicted, frames[:, :, 1:])
+        return self.descend(loss, self.optimizers, largest_norm=2)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import against, references
+from benchmarks import against
 from tfvp.errors import UserError
 
 STAND_IN = """
@@ -140,7 +140,7 @@ def test_what_is_missing_is_said_in_a_sentence(stand_in):
     with pytest.raises(UserError, match="no models/dcgan_64.py.*get the code from https://github.com/edenton/svg"):
         against.run(stand_in)
     stand_in.reference = "torchvision"
-    with pytest.raises(UserError, match="neither one of openstl, svg, iam4vp, nor a file"):
+    with pytest.raises(UserError, match="neither one of openstl, svg, iam4vp, structure, notebook, cwvae, nor a file"):
         against.run(stand_in)
 
 
@@ -159,8 +159,9 @@ def test_an_adapter_s_folder_is_not_hidden_by_the_benchmarks(tmp_path):
 def test_every_case_names_an_adapter_and_a_configuration():
     from tfvp import config
 
-    for case in (case for cases in references.CASES.values() for case in cases):
-        assert issubclass(getattr(references, case["adapter"]), references.Reference)
+    cases = [(module, case) for module in against.KNOWN for cases in module.CASES.values() for case in cases]
+    for module, case in cases:
+        assert isinstance(getattr(module, case["adapter"]), type) and set(case["calls"]) <= {"train", "rollout"}
         assert config.load(case["config"]).train.seq_len > config.load(case["config"]).eval.open_loop_ctx
 
 

@@ -92,7 +92,8 @@ def add_arguments(parser):
         "--reference",
         required=True,
         metavar="NAME",
-        help="openstl, svg or iam4vp; or a Python file of adapters, see benchmarks/references.py",
+        help="openstl, svg, iam4vp, structure, notebook or cwvae; or a Python file of adapters like"
+        " benchmarks/references.py",
     )
     against.add_argument("--python", default=sys.executable, help="that has PyTorch; default: the one that runs this")
     against.add_argument("--only", nargs="+", default=[], metavar="PART", help="models whose name has a part")
