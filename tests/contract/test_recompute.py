@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.contract.test_models import CASES, FIRST_VARIANTS, OF_EACH_FILE, Case
+from tests.contract.test_models import CASES, FIRST_VARIANTS, OF_EACH_FILE, Case, on_both_stacks
 from tfvp import registry
 from tfvp.errors import UserError
 from tfvp.models.updates import accumulated_gradients
@@ -38,7 +38,7 @@ def one_pass(case, recompute):
     return np.array(terms["loss"]), gradients, after, sum(node.op in forward for node in nodes)
 
 
-@pytest.mark.parametrize("name", OFFERING)
+@pytest.mark.parametrize("name", on_both_stacks(["simvp", "svg-fp"], OFFERING))
 def test_recomputed_activations_give_the_same_gradients_and_statistics(name):
     case = Case(*CASES[name])
     losses, gradients, after, convolutions = one_pass(case, recompute=False)

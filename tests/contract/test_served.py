@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.contract.test_models import CASES, GRAPHS, OF_EACH_FILE, Case, close
+from tests.contract.test_models import CASES, GRAPHS, OF_EACH_FILE, Case, close, on_both_stacks
 from tfvp.serving import export
+
+# Deterministic; with noise; updated at every frame; with label maps.
+ON_BOTH_STACKS = ("convlstm_openstl", "svg-lp", "iam4vp", "hierarchical")
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 
-@pytest.fixture(scope="module", params=OF_EACH_FILE, ids=str)
+@pytest.fixture(scope="module", params=on_both_stacks(ON_BOTH_STACKS, OF_EACH_FILE), ids=str)
 def case(request):
     made = Case(*CASES[request.param])
     yield made

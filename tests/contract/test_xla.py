@@ -11,8 +11,8 @@ pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 # The image generator has a test of its own.
 COMPILED = [case for case in FIRST_VARIANTS if case != "hierarchical"]
-# XLA is a part of TensorFlow: on the original stack two models show that it is there and what it is given.
-ON_BOTH_STACKS = ("convlstm_openstl", "svg-lp")
+# XLA is a part of TensorFlow: on the original stack one model, with noise, shows that it is there and what it is given.
+ON_BOTH_STACKS = ("svg-lp",)
 
 
 def one_step(model):

@@ -28,7 +28,7 @@ def tiny(tmp_path_factory):
 def trained(tiny, tmp_path_factory):
     """An uninterrupted run, exported at its end."""
     logdir = tmp_path_factory.mktemp("logs")
-    result = command("train.py", "--logdir", logdir, "--config", tiny, "--export")
+    result = command("train.py", "--logdir", logdir, "--config", tiny, "--export", "--set", "train.profile=[3,4]")
     assert "next: python eval_with_lpips.py" in result.stdout
     return logdir / "tiny"
 
@@ -49,6 +49,7 @@ def test_a_run_holds_what_it_should(trained):
     ):
         assert (trained / name).is_file(), name
     assert list((trained / "tensorboard").iterdir()) and list((trained / "backup").iterdir())
+    assert list((trained / "profile").rglob("*.xplane.pb"))
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3] and [line["step"] for line in lines] == [12, 24, 36]
     for key in ("loss", "grad_norm", "val_loss", "val_mse", "val_psnr", "val_ssim", "train_mae", "learning_rate"):

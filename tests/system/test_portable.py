@@ -43,8 +43,9 @@ def in_onnxruntime(path, inputs):
 RUNTIMES = {"tflite": in_litert, "onnx": in_onnxruntime}
 CASES = [
     ("tflite", "svg", "lp", HORIZON),  # takes its noise as an input
-    ("tflite", "iam4vp", "", 6),  # beyond the 3 frames of its queries, where it has a branch with a state inside
-    ("onnx", "svg", "lp", HORIZON),
+    # Beyond the 3 frames of its queries, where it has a branch with a state inside.
+    pytest.param("tflite", "iam4vp", "", 6, marks=pytest.mark.current_stack),
+    pytest.param("onnx", "svg", "lp", HORIZON, marks=pytest.mark.current_stack),
     ("onnx", "simvp", "", HORIZON),  # plans a block of frames at some of them: a branch
 ]
 
