@@ -104,16 +104,21 @@ def test_one_number_for_the_set_however_it_is_batched():
 
 def test_kernel_distance_is_unbiased_and_matches_its_definition():
     random = np.random.default_rng(5)
-    x, y = random.normal(size=(7, 4)), random.normal(size=(5, 4)) + 1.0
+    x, y = random.normal(size=(7, 4)), random.normal(size=(7, 4)) + 1.0
     k = lambda a, b: (a @ b / 4 + 1) ** 3  # noqa: E731
-    expected = (
-        np.mean([k(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
-        + np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
-        - 2 * np.mean([k(a, b) for a in x for b in y])
-    )
+    pairs = [(i, j) for i in range(7) for j in range(7) if i != j]
+    expected = np.mean([k(x[i], x[j]) + k(y[i], y[j]) - 2 * k(x[i], y[j]) for i, j in pairs])
     assert fvd.kernel_distance(x, y) == pytest.approx(expected)
     same = [fvd.kernel_distance(*random.normal(size=(2, 30, 4))) for _ in range(400)]
     assert abs(np.mean(same)) < 3 * np.std(same) / 20  # zero on average, unlike the Frechet distance
+
+
+def test_predictions_close_to_their_truth_are_not_nearer_than_the_truth():
+    random = np.random.default_rng(9)
+    sets = [random.normal(size=(30, 8)) for _ in range(100)]
+    assert fvd.kernel_distance(sets[0], sets[0]) == fvd.kernel_distance_error(sets[0], sets[0]) == 0.0
+    moved = [fvd.kernel_distance(x, 0.8 * (x + 0.5 * random.normal(size=x.shape)) + 0.3) for x in sets]
+    assert np.mean(moved) > 3 * np.std(moved) / 10  # and not below 0, where the N products of their own would put it
 
 
 def few_features(half_pixel_centers=False):

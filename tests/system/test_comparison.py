@@ -13,7 +13,7 @@ from PIL import Image
 from tests.system.commands import TINY
 from tfvp import config
 from tfvp.errors import UserError
-from tfvp.evaluation import comparison, evaluator, per_clip
+from tfvp.evaluation import comparison, documents, evaluator, per_clip
 from tfvp.training import loop
 
 pytestmark = pytest.mark.current_stack
@@ -188,6 +188,32 @@ def test_scores_that_are_not_finite_are_not_compared(evaluated, tmp_path):
         assert metrics["tiny"]["psnr"]["mean"] and "difference" not in metrics["tiny"]["psnr"]
         assert "psnr of broken is not finite on 1 of 12 clips" in document["statistics"][-1]
         assert re.search(r"broken +-", comparison.table(document)) and "nan" not in paths[-1].read_text()
+
+
+def test_what_another_evaluation_did_differently_is_said(evaluated, tmp_path):
+    other = copy_of(evaluated[1], tmp_path / "other")
+    path = other / "eval" / "default" / "metrics.json"
+    document = json.loads(path.read_text())
+    document["protocol"]["samples"] = 3
+    document["modified"] = documents.modifications(None, None, weights=("best", "last"))
+    path.write_text(json.dumps(document))
+    said = comparison.compare([evaluated[0], other], out=tmp_path / "out")[0]["statistics"]
+    assert "other was evaluated with samples 3 (the first: 1), weights last (the first: as configured)." in said
+    assert not any(
+        "was evaluated with" in text for text in comparison.compare(evaluated[:2], out=tmp_path / "o")[0]["statistics"]
+    )
+
+
+def test_the_interval_of_a_set_says_what_it_is(evaluated, tmp_path):
+    copies = [copy_of(path, tmp_path / f"run{n}") for n, path in enumerate(evaluated[:2])]
+    for copy in copies:
+        path = copy / "eval" / "default" / "metrics.json"
+        document = json.loads(path.read_text())
+        document["model"]["kvd"] = {"mean": 2.0, "interval": [1.0, 3.0], "convention": "", "unit": ""}
+        path.write_text(json.dumps(document))
+    document, _ = comparison.compare(copies, out=tmp_path / "out")
+    assert [run["metrics"]["kvd"]["interval"] for run in document["runs"].values()] == [[1.0, 3.0]] * 2
+    assert "The interval of kvd is that of its evaluation, by the jackknife over clips." in document["statistics"]
 
 
 def test_clips_of_one_film_give_no_intervals(evaluated, tmp_path):

@@ -315,11 +315,14 @@ def test_predictions_that_are_no_numbers_are_reported_as_such(run, tmp_path):
     for variable in model.trainable_variables:
         variable.assign(tf.fill(variable.shape, np.nan))
     runs.save_weights(model, broken.folder("model") / "best.weights.h5")
-    protocol = evaluator.choose_protocol(run.config, num_examples=2)
+    protocol = evaluator.choose_protocol(run.config, num_examples=2, metrics=("csi",))
     document, paths = evaluator.evaluate(broken, protocol, progress=False, save_grid=False)
+    assert document["model"]["csi"]["mean"] is None and document["blank"]["csi"]["mean"] == 0
+    assert document["model"]["csi"]["clips"] == 2
+    assert "csi is no number, as predictions are not finite (clips: 2)." in document["notes"]
     assert document["model"]["psnr"]["mean"] is None is document["model"]["psnr"]["interval"]
     assert any("model/mse/mean (not a number)" in note for note in document["notes"])
-    assert re.search(r"^model +- +- +-$", tables.text(tables.of_evaluation(document)), re.MULTILINE)
+    assert re.search(r"^model +- +- +- +-$", tables.text(tables.of_evaluation(document)), re.MULTILINE)
     with open(paths[0].parent / "per_clip.csv", encoding="utf-8") as file:
         assert {row["psnr"] for row in csv.DictReader(file) if row["predictor"] == "model"} == {"nan"}
     assert paths[-1].is_file() and not (paths[0].parent / "partial").exists()

@@ -68,6 +68,36 @@ def test_set_metrics_share_features_and_add_counts():
     assert summaries["brightness"]["mean"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_predictions_that_are_not_finite_void_what_is_computed_of_the_set():
+    """As bytes they are black, which on dark data is a good prediction."""
+
+    class Broken(baselines.CopyLast):
+        def imagine(self, state, frames):
+            video, state = super().imagine(state, frames)
+            return tf.where(tf.range(3)[:, None, None, None, None] == self.broken, np.nan, video), state
+
+    video = np.random.default_rng(0).uniform(size=(3, 4, 8, 8, 1)).astype(np.float32)
+    batch = {"video": tf.constant(video), "id": tf.range(3), "mask": tf.ones([3, 4])}
+    for broken, voided in ((1, True), (3, False)):
+        model = Broken((8, 8, 1))
+        model.broken = broken
+        scorer = scoring.Scorer(model, ["csi"], 2, 2)
+        scorer.set_metrics["brightness"] = Brightness(2)
+        summaries = scoring.run({"a": scorer}, [batch], 3).scores["a"].summaries
+        for name in ("csi", "brightness"):
+            assert (summaries[name]["mean"] in (None, pytest.approx(np.nan, nan_ok=True))) == voided, name
+            assert ("predictions are not finite (clips: 1)" in summaries[name].get("note", "")) == voided
+            assert summaries[name]["clips"] == 3
+
+
+def test_a_sample_that_is_no_number_is_the_worst_of_a_clip():
+    for name in ("psnr", "mse"):
+        metric = registry.lookup("metric", name)(2)
+        metric.update_values(np.array([[[3.0, 3.0], [np.nan, 1.0], [2.0, 2.0]]]))
+        summary = metric.summary()
+        assert np.isnan(summary["worst"]["mean"]) and summary["best"]["mean"] == (3.0 if name == "psnr" else 2.0)
+
+
 def test_one_sentence_after_ctrl_c(capsys):
     def stop(*message):
         raise KeyboardInterrupt(*message)

@@ -52,6 +52,9 @@ def test_the_test_keeps_its_level_with_films():
     assert rejected["clips"] > 20 and rejected["films"] <= 8
     assert statistics.paired_p(random.normal(size=50) + 2.0) == (pytest.approx(1 / 2001), pytest.approx(1 / 2001))
     assert statistics.paired_p(np.tile([1.0, -1.0], 20))[0] > 0.9
+    for _ in range(40):  # 2 of 2^5 signs are as extreme, in whatever order a machine adds them up
+        large = random.normal(3000.0, 300.0, size=5 * 20)
+        assert statistics.paired_p(large, np.repeat(np.arange(5), 20))[0] == pytest.approx(1 / 16, abs=0.03)
 
 
 def test_an_interval_of_one_clip_per_film_is_students():
@@ -104,7 +107,10 @@ def test_intervals_widen_where_films_are_shared():
     per_frame = np.stack([values[:, None] + [[0.0, 1.0]], values[:, None] + [[2.0, 3.0]]], axis=1)
     summary = {"std": 1.0, "interval": [0.0, 0.0], "best": {}, "worst": {}}
     summaries = {"psnr": summary, "psnr_pooled": {"std": None, "interval": None}}
-    statistics.widen_by_source(summaries, dict.fromkeys(summaries, per_frame), list(sources))
+    of_frames = dict.fromkeys(summaries, per_frame)
+    summaries["kvd"] = {"mean": 1.0, "interval": [0.0, 2.0], "ci95": 1.0, "standard_error": 0.5}
+    statistics.widen_by_source(summaries, of_frames, list(sources))
+    assert summaries["kvd"] == {"mean": 1.0}, "its jackknife takes clips for independent"
     expected = np.array(statistics.cluster_interval(values, sources))
     assert summary["interval"] == pytest.approx(expected + 1.5) and summary["sources"] == 10
     assert summary["best"]["interval"] == pytest.approx(expected + 2.5)

@@ -51,6 +51,30 @@ def lies_in_data(config: Config, path: str | os.PathLike) -> bool:
     return folder.is_relative_to(root) and not any(part.startswith(".") for part in folder.relative_to(root).parts)
 
 
+def lacks_root(config: Config) -> bool:
+    """Whether a configuration's data set is read from files, and data.root does not say where they lie."""
+    kind = registry.lookup("dataset", config.data.name)
+    return not config.data.root and getattr(kind, "root", None) is FileDataset.root
+
+
+def check_root(config: Config, path: str | os.PathLike) -> None:
+    """Refuses a configuration of which `lacks_root` is true.
+
+    Args:
+        config: with data.root, if there is another one, in its place.
+        path: of the run; the message names it.
+
+    Raises:
+        UserError: `lacks_root` says so.
+    """
+    if lacks_root(config):
+        raise UserError(
+            f"{config.data.name} is read from files, and the configuration of {path} does not say where they lie; name"
+            " their folder with --datadir, which takes the place of data.root"
+            f" ({registry.lookup('dataset', config.data.name).info.layout})"
+        )
+
+
 def check_output(config: Config, path: str | os.PathLike) -> None:
     """Refuses to write among the raw files of a configuration.
 

@@ -205,6 +205,12 @@ def _document(methods):
         }
     for difference, adjusted in zip(tests, statistics.holm([t["p"] for t in tests])):
         difference["p_holm"] = adjusted
+    notes += _differing_settings(methods)
+    notes += [
+        f"The interval of {m} is that of its evaluation, by the jackknife over clips."
+        for m in scored
+        if m not in metrics and any("interval" in entry["metrics"][m] for entry in entries.values())
+    ]
     counts = {name: len(group) for name, group in methods.items()}
     compares = "checkpoints" if max(counts.values()) == 1 else "methods" if min(counts.values()) > 1 else "mixed"
     return {
@@ -215,6 +221,25 @@ def _document(methods):
         "statistics": [*_sentences(compares, counts, first.sources, len(tests)), *notes],
         "runs": entries,
     }
+
+
+def _differing_settings(methods):
+    """Sentences about runs that were evaluated otherwise than the first, whose settings are those shown."""
+    (_, first), *others = _labels(methods)
+    sentences = []
+    for name, other in others:
+        here, there = (_settings(evaluation.document) for evaluation in (first, other))
+        differing = [f"{key} {there[key]} (the first: {here[key]})" for key in here if here[key] != there[key]]
+        if differing:
+            sentences.append(f"{name} was evaluated with {', '.join(differing)}.")
+    return sentences
+
+
+def _settings(document):
+    """What may differ between evaluations of the same frames, and is not in their metrics."""
+    modified = document.get("modified") or {}
+    used = {key: modified.get(key, {}).get("used", "as configured") for key in ("weights", "use_obs")}
+    return {"samples": document["protocol"].get("samples", 1), **used}
 
 
 def _metrics(evaluations):

@@ -9,11 +9,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvp import devices as machine
-from tfvp import files, registry
-from tfvp.datasets.base import FileDataset
+from tfvp import files
+from tfvp.datasets.build import check_root
 from tfvp.errors import UserError
 from tfvp.evaluation import documents, examples, journal, provenance, report, scoring, sharding, statistics
-from tfvp.evaluation.selection import Selection
+from tfvp.evaluation.selection import Selection, data_config
 from tfvp.metrics import protocols
 from tfvp.models import baselines, input_checks
 from tfvp.models.build import load_run
@@ -115,7 +115,7 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         KeyboardInterrupt: it was stopped; the message says how many clips are done.
     """
     config, weights = run.config, weights or run.config.eval.weights
-    _check_datadir(run, datadir)
+    check_root(data_config(config, datadir), run.path)
     names = machine.names(devices, "--devices")
     model = _load(run, weights, use_obs, None)
     input_checks.check_clips(model, config.eval.batch_size, f"eval.batch_size={config.eval.batch_size}")
@@ -191,17 +191,6 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
         paths = report.write(folder, document, outcome.scores, outcome.truth, clips, first, fps, save_grid, shown)
         partial.clear()
     return document, paths
-
-
-def _check_datadir(run, datadir):
-    """Raises, before anything is loaded, if a data set of files has no folder."""
-    data = run.config.data
-    kind = registry.lookup("dataset", data.name)
-    if not (datadir or data.root) and getattr(kind, "root", None) is FileDataset.root:
-        raise UserError(
-            f"{data.name} is read from files, and the configuration of {run.path} does not say where they lie; name"
-            f" their folder with --datadir, which takes the place of data.root ({kind.info.layout})"
-        )
 
 
 def _load(run, weights, use_obs, device):

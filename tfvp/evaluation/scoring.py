@@ -249,6 +249,7 @@ class Scorer:
             metric.reset_state()
         self.values = {name: [] for name in self.frame_metrics}
         self.examples = []
+        self.voided = 0  # clips whose predictions are not finite
 
     def score(self, batch, real, keep=0, shared=None):
         """Scores a batch, without adding it.
@@ -262,15 +263,18 @@ class Scorer:
         Returns:
             {"mask": float32 [real, T], "values/<metric>": float32 [real, samples, T], NaN where masked,
             "true/<metric>" and "pred/<metric>": features [real, D], "count/<metric>/<n>": what the n-th variable of
-            a counting metric gains, "examples": uint8 [keep, samples, T, H, W, C]}.
+            a counting metric gains, "finite": bool [real], whether what set metrics compare is, "examples": uint8
+            [keep, samples, T, H, W, C]}.
         """
         video, mask = batch["video"], batch["mask"][:, self.first :]
         group = max(1, FRAMES_PER_CALL // (video.shape[0] * self.chunk))
-        values, shown = [], []
+        values, shown, finite = [], [], []
         for start in range(0, self.samples, group):
-            part, frames = self.score_samples(video, batch["id"], start, min(group, self.samples - start), keep)
+            futures = (start, min(group, self.samples - start), keep)
+            part, frames, is_finite = self.score_samples(video, batch["id"], *futures)
             values.append(part)
             shown.append(frames)
+            finite.append(is_finite)
         scored = {"mask": mask[:real].numpy(), "examples": np.concatenate(shown, axis=1)[: min(real, keep)]}
         for name in self.frame_metrics:
             per_frame = tf.concat([part[name] for part in values], axis=1)
@@ -279,7 +283,19 @@ class Scorer:
             predicted = tf.cast(shown[0][:, 0], tf.float32) / 255.0
             with precision.measuring():
                 scored.update(self._score_sets(video, predicted, batch["mask"], real, {} if shared is None else shared))
+            self._void(scored, finite[0][:real])  # they compare one sample per clip
         return scored
+
+    def _void(self, scored, finite):
+        """Puts NaN in place of what set metrics made of predictions that are not finite, which are black as bytes."""
+        for key, value in scored.items():
+            kind, *named = key.split("/")
+            if kind == "pred":
+                scored[key] = np.where(finite[:, None], value, np.float32(np.nan))
+            elif kind == "count" and not finite.all():
+                metric, number = self.set_metrics[named[0]], int(named[1])
+                scored[key] = value if metric.variables[number] is metric.clips else value + np.nan
+        scored["finite"] = finite
 
     def _score_sets(self, video, predicted, mask, real, shared):
         """What set metrics make of a batch: entries of `score`. Metrics of the same features share them."""
@@ -315,15 +331,17 @@ class Scorer:
                     variable.assign_add(scored[f"count/{name}/{n}"])
             else:
                 metric.update_features(scored[f"true/{name}"], scored[f"pred/{name}"])
+        self.voided += int(np.sum(~scored["finite"])) if self.set_metrics else 0
         self.examples.extend(scored["examples"])
 
     def score_samples(self, video, ids, first_sample, samples, keep):
         """Rolls out and scores futures number `first_sample`, `first_sample` + 1, ... of a batch.
 
         Returns:
-            ({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C], at least the first `keep` clips').
+            ({metric: [B, samples, T]}, predictions uint8 [b, samples, T, H, W, C], at least the first `keep` clips',
+            bool [B], whether the first of these futures is finite; only with metrics of sets).
         """
-        parts, shown, done = [], [], 0
+        parts, shown, done, finite = [], [], 0, True
         keep = video.shape[0] if self.set_metrics else keep
         chunks = self._predict(video, ids, first_sample, samples)
         while (predicted := self._next(chunks)) is not None:
@@ -332,10 +350,11 @@ class Scorer:
             with precision.measuring():
                 parts.append(self.per_frame(video[:, start : start + frames], predicted))
             shown.append(to_uint8(predicted[:keep]))
+            if self.set_metrics:
+                finite &= tf.reduce_all(tf.math.is_finite(predicted[:, 0]), axis=[1, 2, 3, 4]).numpy()
             done += frames
-        return {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}, np.concatenate(
-            shown, axis=2
-        )
+        values = {name: tf.concat([part[name] for part in parts], axis=2) for name in self.frame_metrics}
+        return values, np.concatenate(shown, axis=2), finite
 
     @staticmethod
     def _next(chunks):
@@ -371,9 +390,11 @@ class Scorer:
 
     def scores(self):
         """The `Scores` of the clips since `reset`."""
-        metrics = {**self.frame_metrics, **self.set_metrics}
+        summaries = {n: metric.summary() for n, metric in (*self.frame_metrics.items(), *self.set_metrics.items())}
+        for name in self.set_metrics if self.voided else ():
+            summaries[name]["note"] = f"{name} is no number, as predictions are not finite (clips: {self.voided})."
         return Scores(
-            summaries={name: metric.summary() for name, metric in metrics.items()},
+            summaries=summaries,
             values={name: np.concatenate(parts) for name, parts in self.values.items()},
             examples=np.stack(self.examples),
         )

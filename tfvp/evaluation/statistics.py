@@ -108,7 +108,8 @@ def paired_p(differences, sources=None, seed=SEED):
     """
     sums = _per_film(np.asarray(differences, np.float64), _clusters(sources, len(differences)))
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, len(sums)))
-    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
+    # Equal up to rounding counts, and a product of matrices adds in another order than a sum.
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
     return float((1 + extreme.sum()) / (1 + RESAMPLES)), 1 / (1 + RESAMPLES)
 
 
@@ -188,13 +189,21 @@ def cluster_interval(values, sources):
 def widen_by_source(summaries, values, sources):
     """Replaces the intervals of frame metrics by `cluster_interval` where films give several clips.
 
+    Those of metrics of a whole set, which take clips for independent, are taken out.
+
     Args:
         summaries: {metric: summary}, changed in place: "interval", "ci95" and "sources", the number of films.
         values: {metric: [clips, samples, frames]}.
         sources: [clips].
     """
     count = len(set(sources))
-    for metric, per_frame in values.items() if count < len(sources) else ():
+    if count == len(sources):
+        return
+    for metric, summary in summaries.items():
+        if metric not in values:
+            for key in ("interval", "ci95", "standard_error"):
+                summary.pop(key, None)
+    for metric, per_frame in values.items():
         summary = summaries[metric]
         if summary.get("std") is None:  # a function of a pooled mean has no interval
             continue

@@ -129,6 +129,8 @@ class VideoMetric(keras.metrics.Metric):
         values = tf.where(mask[:, None] > 0, values, tf.zeros_like(values))
         over_time = tf.reduce_sum(values, axis=2) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)[:, None]
         ranking = self.rank(over_time)
+        # Nothing is worse than a prediction that is no number, and argmin would never choose it.
+        ranking = tf.where(tf.math.is_nan(ranking), tf.constant(-math.inf, ranking.dtype), ranking)
         extremes = [tf.argmax(ranking, axis=1), tf.argmin(ranking, axis=1)]
         curves = tf.stack(
             [tf.reduce_mean(values, axis=1), *(tf.gather(values, c, axis=1, batch_dims=1) for c in extremes)]
@@ -291,7 +293,7 @@ class SetMetric(keras.metrics.Metric):
         return int(self.clips)
 
     def result(self):
-        """The distance.
+        """The distance; NaN where a feature is not finite.
 
         Raises:
             UserError: fewer than `fewest_clips` clips.
@@ -301,7 +303,8 @@ class SetMetric(keras.metrics.Metric):
                 f"{self.name} of {self.clip_count} clips says nothing about the model; take at least"
                 f" {self.fewest_clips} clips"
             )
-        return self.distance(self.kept_features("true"), self.kept_features("pred"))
+        true, pred = self.kept_features("true"), self.kept_features("pred")
+        return self.distance(true, pred) if np.isfinite(true).all() and np.isfinite(pred).all() else math.nan
 
     def reliability(self, true: np.ndarray, pred: np.ndarray) -> dict[str, object]:
         """What says how far the number can be trusted, from the features [N, D] of both sides: plain JSON types."""
@@ -325,4 +328,6 @@ class SetMetric(keras.metrics.Metric):
             mean = float(self.result())
         except UserError as error:
             return {"mean": None, **result, "note": str(error)}
+        if not math.isfinite(mean):
+            return {"mean": mean, **result}
         return {"mean": mean, **result, **self.reliability(self.kept_features("true"), self.kept_features("pred"))}

@@ -183,28 +183,28 @@ def _kernel(x, y):
     return (x @ y.T / x.shape[1] + 1.0) ** 3
 
 
-def kernel_distance(true, pred):
-    """Unbiased squared maximum mean discrepancy of features [N, D] and [M, D], float64.
+def _of_pairs(true, pred):
+    """h [N, N] of two clips each, whose mean off the diagonal, which is 0, is the distance."""
+    across = _kernel(true, pred)
+    pairs = _kernel(true, true) + _kernel(pred, pred) - across - across.T
+    np.fill_diagonal(pairs, 0.0)
+    return pairs
 
-    The kernel is (x . y / D + 1)^3, that of the kernel inception distance (Binkowski et al.
-    2018, arXiv 1801.01401).
+
+def kernel_distance(true, pred):
+    """Unbiased squared maximum mean discrepancy of features [N, D] of the same N clips, float64.
+
+    The kernel is (x . y / D + 1)^3, that of the kernel inception distance (Binkowski et al. 2018, arXiv 1801.01401);
+    the estimator is the one of pairs (x_i, y_i) (Gretton et al. 2012, "A Kernel Two-Sample Test", equation 4). A
+    clip's prediction depends on its truth, so that a mean with these N products of their own would be biased.
     """
-    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (_kernel(true, true), _kernel(pred, pred))]
-    return float(sum(within) - 2.0 * _kernel(true, pred).mean())
+    return float(_of_pairs(true, pred).sum() / (len(true) * (len(true) - 1)))
 
 
 def kernel_distance_error(true, pred):
-    """The standard error of `kernel_distance` of features [N, D] of the same clips, by the jackknife over clips."""
-    count = len(true)
-    left_out = np.zeros(count)
-    for x, y, weight in ((true, true, 1.0), (pred, pred, 1.0), (true, pred, -2.0)):
-        kernel = _kernel(x, y)
-        diagonal = np.diag(kernel)
-        sums = kernel.sum() - kernel.sum(axis=0) - kernel.sum(axis=1) + diagonal
-        if x is y:
-            left_out += weight * (sums - (diagonal.sum() - diagonal)) / ((count - 1) * (count - 2))
-        else:
-            left_out += weight * sums / (count - 1) ** 2
+    """The standard error of `kernel_distance`, by the jackknife over clips."""
+    count, pairs = len(true), _of_pairs(true, pred)
+    left_out = (pairs.sum() - 2.0 * pairs.sum(axis=0)) / ((count - 1) * (count - 2))
     return float(np.sqrt((count - 1) / count * np.sum((left_out - left_out.mean()) ** 2)))
 
 
@@ -226,7 +226,10 @@ class _KVD(_OfLogits):
 class KVD(_KVD):
     """Kernel video distance of the predicted frames: unlike FVD it is unbiased, whatever the number of clips."""
 
-    convention = "unbiased MMD^2 of the logits that fvd compares, kernel (x.y / 400 + 1)^3; one sample per clip"
+    convention = (
+        "unbiased MMD^2 of the logits that fvd compares, without a clip's truth against its own prediction, kernel"
+        " (x.y / 400 + 1)^3; one sample per clip"
+    )
 
 
 @register("metric", "kvd_with_context")

@@ -126,7 +126,7 @@ class FinnSSIM(VideoMetric):
 
 @register("metric", "ssim_torchmetrics")
 class TorchmetricsSSIM(VideoMetric):
-    """The SSIM of torchmetrics, which the next-frame notebook uses."""
+    """The SSIM of torchmetrics from 1.5 on. Up to 1.4 it left out the borders, so that it was `ssim`."""
 
     convention = (
         "torchmetrics: Gaussian window 11, sigma 1.5, reflected borders, full map, range 1;"

@@ -94,7 +94,7 @@ class ReplicaScorer(scoring.Scorer):
             name: np.concatenate([replicas.join(part[name]) for part in parts], axis=2) for name in self.frame_metrics
         }
         nothing = np.zeros([0, samples, self.horizon, *self.predictor.image_shape], np.uint8)
-        return values, np.concatenate(shown, axis=2) if shown else nothing
+        return values, np.concatenate(shown, axis=2) if shown else nothing, None  # no metric of a set needs the third
 
     def _measured(self, true, predicted):
         """{metric: [b, S, T]} of true frames [b, T, H, W, C] and predictions [b * S, T or more, H, W, C]."""
