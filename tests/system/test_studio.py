@@ -309,7 +309,7 @@ def test_other_sites_are_refused(studio):
     own = f"127.0.0.1:{studio.port}"
     asked = {"model": ZOO, "draw": 1}
     status, headers, _ = browser.ask("POST", "/api/clips", asked, Origin=f"http://{own}")
-    assert status == 201 and "HttpOnly; SameSite=Strict" in headers["set-cookie"]
+    assert status == 201 and "HttpOnly; SameSite=Lax" in headers["set-cookie"]
     assert headers["content-security-policy"].startswith("default-src 'self';")
     for refused in (
         {"Origin": "http://evil.example"},
@@ -357,7 +357,7 @@ def test_behind_a_reverse_proxy(logdir):
         assert ask("/studio", "lab.example.org")[0] == 307
         assert ask("/api/about", "other.example.org")[0] == 403
         status, headers = ask("/api/predictions", "127.0.0.1:1", "POST", origin="https://lab.example.org")
-        assert status == 400 and b"Path=/studio; HttpOnly; SameSite=Strict; Secure" in headers[b"set-cookie"]
+        assert status == 400 and b"Path=/studio; HttpOnly; SameSite=Lax; Secure" in headers[b"set-cookie"]
     finally:
         made.close()
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import io
 import math
 import pathlib
@@ -14,6 +15,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from tfvp import config as configuration
 from tfvp import video_arrays
 from tfvp.datasets.build import build_dataset
 from tfvp.errors import UserError
@@ -57,9 +59,13 @@ class Clip:
         """The words by which `tfvp predict` with this model names the clip, or None where it cannot."""
         raise NotImplementedError
 
+    def stride(self, offer: Offer) -> int:
+        """By how much the --start of that command rises from one frame that the model takes to the next."""
+        return offer.description.frame_stride
+
 
 class Shipped(Clip):
-    """The clip that comes with a trained model."""
+    """The clip that comes with a trained model, the owner, and holds frames as that one takes them."""
 
     def __init__(self, owner: Offer, path: pathlib.Path):
         self.identity, self.title, self.owner, self.path = "example/0", "Example", owner, path
@@ -67,10 +73,21 @@ class Shipped(Clip):
 
     def read(self, offer):
         _takes_videos(offer)
-        return preprocess(offer.description, self.path, 0, limits.UPLOAD_FRAMES), []
+        return preprocess(self._rule(offer), self.path, 0, limits.UPLOAD_FRAMES), []
 
     def words(self, offer):
-        return [] if offer.identity == self.owner.identity else ["--video", str(self.path)]
+        if offer.identity == self.owner.identity:
+            return []
+        # A command reads the clip of another model as any video.
+        rated = offer.description.fps and self.path.suffix != ".npy"  # arrays carry no rate
+        same = not rated and self.stride(offer) == offer.description.frame_stride
+        return ["--video", str(self.path)] if same else None
+
+    def stride(self, offer):
+        return self._rule(offer).frame_stride
+
+    def _rule(self, offer):
+        return _thinned(offer.description, self.owner.description, self.owner.description.frame_stride)
 
 
 class FromData(Clip):
@@ -85,11 +102,18 @@ class FromData(Clip):
         if _same_data(self.owner, offer):
             return test_clip(offer.config, self.number, length, offer.needs), []
         _takes_videos(offer)
-        frames = test_clip(self.owner.config, self.number, length)
-        return preprocess(offer.description, frames), []
+        owner = self.owner.config
+        # Every frame that the data set keeps, so that none is left out twice.
+        inner = self.owner.description.frame_stride // owner.data.frame_stride
+        rule = _thinned(offer.description, self.owner.description, inner)
+        frames = test_clip(_every_frame(owner), self.number, (length - 1) * rule.frame_stride + 1)
+        return preprocess(rule, frames), []
 
     def words(self, offer):
         return ["--test-clip", str(self.number)] if _same_data(self.owner, offer) else None
+
+    def stride(self, offer):
+        return offer.config.data.frame_stride
 
 
 class Upload(Clip):
@@ -106,9 +130,8 @@ class Upload(Clip):
 
     def __init__(self, identity: str, name: str, file: typing.BinaryIO):
         self.identity, self.file, self.key = identity, file, ("upload", identity)
-        self.title = (
-            re.sub(r"[^\w .()\[\]+-]", "_", pathlib.PurePosixPath(name.replace("\\", "/")).name)[-80:] or "clip"
-        )
+        self.name = pathlib.PurePosixPath(name.replace("\\", "/")).name or "clip"
+        self.title = re.sub(r"[^\w .()\[\]+-]", "_", self.name)[-80:]
         self.deleted = False
         self._lock = threading.Lock()
         suffix = _suffix(file)
@@ -142,7 +165,7 @@ class Upload(Clip):
         return frames, notes
 
     def words(self, offer):
-        return ["--video", self.title]
+        return ["--video", f"./{self.name}" if self.name.startswith("-") else self.name]
 
     def close(self):
         """Deletes the file; whoever reads it gets an error."""
@@ -221,7 +244,7 @@ def examples(offer: Offer) -> list[Clip]:
         return [Shipped(offer, path)]
     if not offer.has_data:
         return []
-    return [FromData(offer, n, f"example/{n}", f"Test clip {n}") for n in range(EXAMPLES)]
+    return [FromData(offer, n, f"example/{n}", f"Test clip {n}") for n in range(min(EXAMPLES, _test_clips(offer)))]
 
 
 def drawn(offer: Offer, seed: int) -> Clip:
@@ -245,6 +268,27 @@ def thumbnail(frames: np.ndarray, fps: float) -> bytes:
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
     return buffer.getvalue()
+
+
+def _test_clips(offer):
+    """How many clips its test split has; `EXAMPLES` where that is known once the files are decoded."""
+    try:
+        return len(build_dataset(offer.config).clip_lengths("test"))
+    except UserError:
+        return EXAMPLES
+
+
+def _every_frame(config):
+    """The configuration with `data.frame_stride` 1."""
+    values = config.to_dict()
+    values["data"]["frame_stride"] = 1
+    return configuration.Config(values, config.name)
+
+
+def _thinned(rule, owner, stride):
+    """The rule of a model for a clip that was read by another's, and has one in `stride` of the frames at that rate."""
+    ratio = owner.fps / rule.fps if owner.fps and rule.fps else 1
+    return dataclasses.replace(rule, fps=0.0, frame_stride=max(1, round(ratio * rule.frame_stride / stride)))
 
 
 def _takes_videos(offer):

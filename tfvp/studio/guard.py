@@ -68,9 +68,9 @@ class Guard:
                     sent.setdefault(name, value)
                 if new is not None:
                     secure = "; Secure" if scope["scheme"] == "https" else ""
-                    value = (
-                        f"{self.cookie}={new.identity}; Path={self.prefix or '/'}; HttpOnly; SameSite=Strict{secure}"
-                    )
+                    # Not Strict: who follows a link of another site to this page keeps what is here. A browser
+                    # sends the cookie along then, and with nothing else that another site asks for.
+                    value = f"{self.cookie}={new.identity}; Path={self.prefix or '/'}; HttpOnly; SameSite=Lax{secure}"
                     sent.append("Set-Cookie", value)
             await send(message)
 

@@ -68,6 +68,16 @@ class Request:
                 " here; choose fewer futures or a shorter horizon"
             )
 
+    def describe(self) -> dict:
+        """What the page calls it."""
+        return {
+            "model": {"id": self.offer.identity, "title": self.offer.title},
+            "clip": {"id": self.clip.identity, "title": self.clip.title},
+            "start": self.start,
+            "observed": self.observed,
+            "horizon": self.horizon,
+        }
+
     def first(self, frames: np.ndarray) -> int:
         """The number of the first observed frame of a clip [T, H, W, C].
 

@@ -197,7 +197,7 @@ class Outcome:
         if clip is None:
             return None
         words = ["tfvp", "predict", *(["--model", offer.name] if offer.card else ["--logdir", str(offer.path)]), *clip]
-        stride = offer.description.frame_stride
+        stride = request.clip.stride(offer)
         # Without --start the last frames of a file are observed, whatever their number, and the first of a test clip.
         if request.start is not None or stride > 1 or self.cut or "--test-clip" in clip:
             words += ["--start", str(self.first * stride)]

@@ -263,7 +263,7 @@ class Studio:
             return made
 
         made = await run_in_threadpool(prepare)
-        return JSONResponse({"id": made.identity}, 202)
+        return JSONResponse({"id": made.identity, "asked": made.request.describe()}, 202)
 
     def _prediction(self, request):
         session = request.state.session
@@ -273,7 +273,8 @@ class Studio:
         return made
 
     async def progress(self, request):
-        return JSONResponse(self._prediction(request).progress())
+        made = self._prediction(request)
+        return JSONResponse({**made.progress(), "id": made.identity, "asked": made.request.describe()})
 
     async def cancel(self, request):
         made = self._prediction(request)

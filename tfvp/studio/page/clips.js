@@ -8,6 +8,7 @@ export class Clips {
   // changed(): called when another clip is chosen, or the one chosen is read for another model.
   constructor(limits, changed) {
     Object.assign(this, { limits, changed, model: null, drawn: [], own: [], root: byId('clips'), turn: 0 });
+    this.uploads = new Set();  // ids of what the server keeps of this reader, whether or not the model takes videos
     this.root.onchange = () => this.measure();
     byId('draw').onclick = () => this.draw(Number(byId('draw-seed').value));
     byId('upload').onchange = event => { this.take(event.target.files[0]); event.target.value = ''; };
@@ -36,24 +37,25 @@ export class Clips {
     Object.assign(this, { model, drawn: [] });
     byId('draw-line').hidden = !model.draws;
     byId('own').hidden = model.observes_labels;
-    const before = this.own;
     this.own = [];
+    if (String(wanted).startsWith('upload/')) this.uploads.add(wanted);
     await this.show(wanted);
     if (turn !== this.turn) return;
     if (model.observes_labels) return;
-    const ids = new Set([...before.map(clip => clip.id), ...String(wanted).startsWith('upload/') ? [wanted] : []]);
+    const ids = [...this.uploads];
     for (const id of ids) {
       try {
         const clip = await ask(`api/clips?${new URLSearchParams({ model: model.id, id })}`);
         if (turn !== this.turn) return;
         this.own.push(clip);
       } catch (error) {
+        if (error.status === 404) this.uploads.delete(id);
         if (turn !== this.turn) return;
         if (error.status !== 404) this.complain(error);
         else if (id === wanted) this.complain(new Refused('The clip of this view was deleted; upload it again.'));
       }
     }
-    if (ids.size) await this.show(wanted);
+    if (ids.length) await this.show(wanted);
     if (turn === this.turn && /^draw\/\d+$/.test(wanted) && model.draws) await this.draw(Number(wanted.slice(5)));
   }
 
@@ -135,6 +137,7 @@ export class Clips {
         if (share < 1) bar.value = share;
         else bar.removeAttribute('value');  // sent; the server is reading it
       });
+      this.uploads.add(clip.id);
       this.own.push(clip);
       if (turn === this.turn) this.show(clip.id);
       else this.use(this.model, clip.id);  // another model was chosen meanwhile

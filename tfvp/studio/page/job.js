@@ -17,10 +17,17 @@ function describe({ state, ahead, frames, of, seconds_left: left }) {
   return `${SAID[state] ?? state}.`;
 }
 
+function summarize({ clip, start, observed, horizon }) {
+  const place = start === null ? 'its last' : start ? `from frame ${start + 1} on,` : 'its first';
+  return `${clip.title}: ${place} ${observed} frames observed, ${horizon} predicted.`;
+}
+
 export class Job {
-  // changed(): there is more to be shown. ended(job): it is done, failed or cancelled. announce(sentence) is read aloud.
-  constructor(id, model, summary, { changed, choose, ended, announce }) {
-    Object.assign(this, { id, model, summary, ended, announce, state: null, over: false });
+  // asked: what the server says that it computes. changed(): there is more to be shown. ended(job): it is done, failed
+  // or cancelled. announce(sentence) is read aloud.
+  constructor(id, asked, { changed, choose, ended, announce }) {
+    const { model } = asked;
+    Object.assign(this, { id, model, summary: summarize(asked), ended, announce, state: null, over: false });
     this.result = new Result(this, { redraw: changed, choose });
     this.bar = make('progress', { 'aria-label': `progress of ${model.title}` });
     this.text = make('span', { class: 'text' }, 'Asking …');

@@ -37,7 +37,7 @@ class Studio {
     this.given = readView();
     this.calm = true;  // the address stays as it is until all of it is read
     this.models.choose(this.given.model);
-    this.offer();
+    this.offer(this.given.compare ?? '');
     this.announce();
     await this.clips.use(this.models.chosen, this.given.clip ?? this.models.chosen.clips?.[0]?.id);
     this.fit();
@@ -60,14 +60,14 @@ class Studio {
     if (this.models.chosen) ask('api/models', 'POST', { model: this.models.chosen.id }).catch(() => {});
   }
 
-  // The models that the chosen one can be compared with.
-  offer() {
-    const before = this.given.compare ?? this.other.value, chosen = this.models.chosen;
+  // The models that the chosen one can be compared with; `wanted` is chosen if it is one of them.
+  offer(wanted = this.other.value) {
+    const chosen = this.models.chosen;
     const fitting = this.models.usable().filter(model => model.id !== chosen?.id && !model.observes_labels);
     const options = chosen?.observes_labels ? [] : fitting;
     this.other.replaceChildren(make('option', { value: '' }, 'no other model'),
       ...options.map(model => make('option', { value: model.id }, model.title)));
-    this.other.value = options.some(model => model.id === before) ? before : '';
+    this.other.value = options.some(model => model.id === wanted) ? wanted : '';
     this.other.closest('.field').hidden = !options.length;
   }
 
@@ -103,31 +103,26 @@ class Studio {
       for (const model of models) {
         const body = { ...values, model: model.id, clip: clip.id, clip_model: models[0].id };
         if (!model.stochastic) body.futures = 1;
-        started.push([(await ask('api/predictions', 'POST', body)).id, model]);
+        started.push(await ask('api/predictions', 'POST', body));
       }
     } catch (error) {
       complain(message, error, () => this.predict());
-      for (const [id] of started) ask(`api/predictions/${id}`, 'DELETE').catch(() => {});
+      for (const { id } of started) ask(`api/predictions/${id}`, 'DELETE').catch(() => {});
       return;
     } finally {
       button.disabled = false;
     }
-    this.open(started, this.summary(clip, values));
+    this.open(started);
     if (byId('results').getBoundingClientRect().top > innerHeight / 2) {
       byId('results').scrollIntoView({ behavior: still() ? 'auto' : 'smooth' });
     }
   }
 
-  summary(clip, { start, observed, horizon }) {
-    const place = start === null ? 'its last' : start ? `from frame ${start + 1} on,` : 'its first';
-    return `${clip.title}: ${place} ${observed} frames observed, ${horizon} predicted.`;
-  }
-
-  // Shows predictions, [[id, model]], instead of those that are shown now.
-  open(started, summary) {
+  // Shows predictions, [{ id, asked }], instead of those that are shown now.
+  open(started) {
     for (const job of this.jobs) job.drop();
     this.stage.clear();
-    this.jobs = started.map(([id, model]) => new Job(id, model, summary, {
+    this.jobs = started.map(({ id, asked }) => new Job(id, asked, {
       changed: () => this.stage.refresh(),
       choose: () => this.stage.score(),
       ended: () => this.settle(),
@@ -144,21 +139,21 @@ class Studio {
     if (this.jobs.every(job => job.over)) this.stage.score();
   }
 
-  // Predictions of the address, if the server still has them for this reader.
+  // Predictions of the address, if the server still has them for this reader. What they were asked for may be something
+  // else than what the controls say now.
   async reopen(ids) {
-    const models = this.compared, clip = this.clips.chosen, known = [];
+    const known = [];
     if (!ids.length || ids.join() === this.jobs.map(job => job.id).join()) return;
-    for (const [i, id] of ids.slice(0, models.length).entries()) {
+    for (const id of ids) {
       try {
-        await ask(`api/predictions/${encodeURIComponent(id)}`);
-        known.push([id, models[i]]);
+        known.push(await ask(`api/predictions/${encodeURIComponent(id)}`));
       } catch (error) {
         const sentence = 'The result of this address is not kept any more; press Predict to compute it again.';
         complain(byId('predict-message'), error.gone ? error : new Refused(sentence), () => this.reopen(ids));
         return;
       }
     }
-    this.open(known, clip ? this.summary(clip, this.settings.values(clip.frames)) : '');
+    this.open(known);
   }
 }
 

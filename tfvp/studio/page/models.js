@@ -1,6 +1,7 @@
 // The cards of models: trained ones that come with the package, and runs.
 
-import { byId, make, number, picture } from './dom.js';
+import { Refused } from './api.js';
+import { byId, complain, make, number, picture } from './dom.js';
 
 const MANY = 8;  // cards above which a field filters them
 const SHOWN = ['psnr', 'ssim', 'lpips', 'fvd', 'miou'];  // of a model's numbers, those that a card has room for
@@ -11,7 +12,7 @@ export class Models {
   constructor(changed) {
     Object.assign(this, { changed, all: [], root: byId('models'), filter: byId('model-filter') });
     this.filter.oninput = () => this.sift();
-    this.root.onchange = () => { this.tell(); this.changed(); };
+    this.root.onchange = () => { byId('model-message').replaceChildren(); this.tell(); this.changed(); };
   }
 
   show(models) {
@@ -27,9 +28,14 @@ export class Models {
 
   get chosen() { return this.get(this.root.querySelector('input:checked')?.value); }
 
-  // Marks a model, the first usable one if there is none of this id.
+  // Marks a model; where there is none of this id that can be used, the first usable one, and says so.
   choose(id) {
     const model = this.get(id) ?? this.usable()[0];
+    byId('model-message').replaceChildren();
+    if (id !== undefined && model && model.id !== id) {
+      const why = this.all.some(one => one.id === id) ? 'cannot be used' : 'is not here';
+      complain(byId('model-message'), new Refused(`The model ${id} of this address ${why}; ${model.title} is chosen in its place.`));
+    }
     const input = [...this.root.querySelectorAll('input')].find(radio => radio.value === model?.id);
     if (input) {
       input.checked = true;

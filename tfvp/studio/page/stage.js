@@ -34,12 +34,15 @@ export class Stage {
     if (!begun.length) return;
     byId('stage').hidden = false;
     byId('empty').hidden = true;
-    for (const result of begun) if (!result.element.isConnected) {
-      byId('sides').append(result.element);
+    for (const [i, result] of begun.entries()) if (!result.element.isConnected) {
+      byId('sides').insertBefore(result.element, byId('sides').children[i] ?? null);  // in order, whichever came first
       result.resize();
     }
-    const [{ shape }] = begun, frames = Math.max(...begun.map(result => result.shape.frames));
-    this.clock.load({ ...shape, frames, ready: Math.max(1, Math.min(...begun.map(result => result.ready))) });
+    // What was broken off is shown as far as it came, and holds up no other.
+    const whole = begun.filter(result => result.answer || !result.job.over), [{ shape }] = begun;
+    const least = whole.length ? Math.min(...whole.map(result => result.ready)) : Math.max(...begun.map(result => result.ready));
+    const frames = whole.length ? Math.max(...whole.map(result => result.shape.frames)) : Math.max(1, least);
+    this.clock.load({ ...shape, frames, ready: Math.max(1, least) });
     if (!this.begun) {
       this.begun = true;
       if (!still()) this.clock.setPlaying(true);
