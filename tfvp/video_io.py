@@ -205,7 +205,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: float = 8.0, c
         ".avi": _encode_video,
         ".gif": _write_gif,
         ".png": _write_png,
-        ".npy": lambda path, frames, *_: np.save(path, frames),
+        ".npy": _write_array,
     }
     if path.suffix.lower() not in writer:
         raise UserError(f"cannot write {path}: the suffix must be one of {', '.join(writer)}")
@@ -376,6 +376,11 @@ def _encode_video(path, frames, fps, codec):
 def _write_gif(path, frames, fps, codec):
     images = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in frames]
     images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+
+
+def _write_array(path, frames, *_):
+    with open(path, "wb") as file:  # to a name that does not end in lower case NumPy appends .npy
+        np.save(file, frames)
 
 
 def _write_png(path, frames, fps, codec):

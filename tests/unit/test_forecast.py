@@ -10,7 +10,7 @@ from tfvp import config as configuration
 from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.models.baselines import CopyLast
-from tfvp.prediction import clips, forecast
+from tfvp.prediction import clips, forecast, publish
 
 CONTEXT, HORIZON = 4, 6
 
@@ -175,3 +175,37 @@ def test_nothing_is_written_among_the_videos_of_the_run(run_on, clip, tmp_path, 
     assert [path.name for path in own.iterdir()] == ["a b.avi"]
     cli.execute([*predict, clip.name, "--out", "../future.npy"])
     assert (tmp_path / "future.npy").is_file()
+
+
+def test_the_clip_of_a_trained_model_is_not_thinned_again(run_on, tmp_path):
+    run = run_on(name="moving_mnist", frame_stride=2)
+    config = runs.find(run).config
+    publish._save_clip(run, config)
+    whole = clips.test_clip(config, 0, CONTEXT + HORIZON)
+    result = forecast.forecast(run, run / "clip.gif", horizon=4, start=2, out=tmp_path / "future.png")
+    drawn, _ = panels(result.path, CONTEXT + 4)
+    np.testing.assert_array_equal(drawn[0, ..., :1], whole[2 : CONTEXT + 6])
+    assert result.observed == (2, 5) and result.scored == 4
+    # Elsewhere the same file is a video like any other.
+    (tmp_path / "clip.gif").write_bytes((run / "clip.gif").read_bytes())
+    assert forecast.forecast(run, tmp_path / "clip.gif", start=2, horizon=4, out=result.path).observed == (2, 8)
+
+
+def test_the_data_set_of_a_test_clip_may_lie_elsewhere(run_on, tmp_path):
+    for split in ("train", "validation", "test"):
+        video_io.write_video(tmp_path / "own" / split / "a.avi", layouts.marked_clip(1, 12, 48, 64), 10, "ffv1")
+    run, out = str(run_on(cache=str(tmp_path / "cache"))), str(tmp_path / "future.npy")
+    with pytest.raises(UserError, match="folder is read from files, .* name their folder with --datadir"):
+        cli.execute(["predict", "--logdir", run, "--test-clip", "0"])
+    cli.execute(["predict", "--logdir", run, "--datadir", str(tmp_path / "own"), "--out", out])
+    assert layouts.marks(np.load(out))[1].tolist() == [CONTEXT - 1] * HORIZON
+    with pytest.raises(UserError, match="--video and --datadir both name"):
+        cli.execute(["predict", "--logdir", run, "--datadir", "own", "--video", "a.avi"])
+
+
+def test_a_test_split_without_clips_gets_a_sentence(run_on, tmp_path):
+    for split in ("train", "validation"):
+        video_io.write_video(tmp_path / "own" / split / "a.avi", layouts.marked_clip(1, 12, 48, 64), 10, "ffv1")
+    run = run_on(root=str(tmp_path / "own"), cache=str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="the test split of folder is empty"):
+        forecast.forecast(run, None, clip=0)

@@ -330,6 +330,12 @@ def test_arrays_of_other_types(tmp_path):
     assert video_io.array_shape(tmp_path / "a.npy") == (2, 4, 4, 1)
 
 
+def test_a_suffix_in_capitals_is_one(tmp_path):
+    for name in ("a.NPY", "a.PNG"):
+        video_io.write_video(tmp_path / name, moving_square(2))
+    assert np.load(tmp_path / "a.NPY").shape == (2, 48, 64, 3) and len(list(tmp_path.iterdir())) == 2
+
+
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="suffix"):
         video_io.write_video(tmp_path / "a.xyz", moving_square(2))

@@ -11,7 +11,8 @@ import yaml
 
 import tfvp
 from tests.golden import ROOT
-from tfvp import cli, config, video_io
+from tfvp import cli, config, files, video_io
+from tfvp import run as runs
 from tfvp.errors import UserError
 from tfvp.models import named_weights
 from tfvp.models.build import make_model
@@ -209,6 +210,45 @@ def test_the_next_command_finds_what_was_published(tmp_path, monkeypatch, capsys
         monkeypatch.setenv("TFVP_ZOO", str(place))
         cli.execute(["publish", "--logdir", str(shelf.SHIPPED / QUICK), "--name", "mine", "--zoo", str(zoo)])
         assert f"next: {command} predict --model mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, told, sentence",
+    [
+        ("hierarchical/kitti_structure", "--test-clip 0 --datadir '{}'", "observes label maps, which a video has not;"),
+        ("svg/kth", "--video clip.mp4", "name a video with --video, or the folder of its data set, kth, with"),
+    ],
+)
+def test_a_model_of_files_says_what_it_can_be_given(tmp_path, monkeypatch, capsys, name, told, sentence):
+    monkeypatch.setenv("TFVP_ZOO", str(tmp_path / "zoo"))
+    folder, data = tmp_path / "zoo" / "mine", tmp_path / "my data"
+    run = runs.Run.start(tmp_path / "logs", config.load(name, [f"data.root={data}"]))
+    (folder / "model").mkdir(parents=True)
+    (folder / shelf.WEIGHTS).write_bytes(b"weights")
+    card = {"title": "x", "weights": {"bytes": 1, "dtype": "float16", "sha256": files.sha256(folder / shelf.WEIGHTS)}}
+    (folder / shelf.CARD).write_text(yaml.safe_dump(card), encoding="utf-8")
+    publish._portable(run.config, "mine").save(folder / "config.yml")
+    monkeypatch.setattr(publish, "publish", lambda *_: shelf.find("mine"))
+    cli.execute(["publish", "--logdir", str(run.path), "--name", "mine"])
+    assert capsys.readouterr().out.endswith(f"next: tfvp predict --model mine {told.format(data)}\n")
+    with pytest.raises(UserError, match=f"no clip comes with mine.*{sentence}.* --datadir"):
+        cli.execute(["predict", "--model", "mine"])
+
+
+@pytest.mark.parametrize(
+    "words, kept",
+    [
+        (["--config", "/home/me/x.yml", "--logdir", "/home/me/logs"], "--config x.yml"),
+        (
+            ["--config=./x.yml", "--set", "data.root=/home/me", "train.epochs=2"],
+            "--config ./x.yml --set train.epochs=2",
+        ),
+        (["--config", "demo", "--set", "train.initial_weights=~/old", "data.cache='/me'"], "--config demo"),
+        (["/home/me/film.mp4", "--structure", "/home/me/run", "--name", "a"], "--name a"),
+    ],
+)
+def test_the_command_on_a_card_names_no_folder_of_this_machine(words, kept):
+    assert publish._command(["tfvp", "train", *words]) == f"tfvp train {kept}"
 
 
 def test_a_clip_that_stands_still_keeps_its_frames(tmp_path):

@@ -31,6 +31,9 @@ def add_arguments(parser):
         help="in place of --video: a clip of the test split of the model's own data set, from 0",
     )
     parser.add_argument(
+        "--datadir", help="folder of that data set, in place of data.root; without --test-clip its clip 0"
+    )
+    parser.add_argument(
         "--start", type=int, metavar="FRAME", help="first observed frame, from 0; default: observe the last ones"
     )
     parser.add_argument("--open-loop-ctx", type=int, help="observed frames; default: as in the run's evaluation")
@@ -64,6 +67,7 @@ def run(options):
         options.start,
         options.seed,
         clip,
+        options.datadir,
     )
     if result.scores:
         table = tables.text(tables.of_evaluation(result.scores))
@@ -75,16 +79,15 @@ def run(options):
 
 def _read(options):
     """(the run or trained model, the video, the number of a test clip in its place, the file to write)."""
-    from tfvp import run as runs
-    from tfvp.datasets.build import build_dataset
-
-    if options.test_clip is not None:
+    clip = 0 if options.datadir and options.test_clip is None else options.test_clip
+    if clip is not None:
         if options.video:
-            raise UserError("--video and --test-clip both name something to observe; give one of them")
+            other = "--datadir" if options.test_clip is None else "--test-clip"
+            raise UserError(f"--video and {other} both name something to observe; give one of them")
         if not options.model:
-            return options.logdir, None, options.test_clip, options.out
+            return options.logdir, None, clip, options.out
         trained = shelf.find(options.model)
-        return trained.path, None, options.test_clip, options.out or f"{trained.name}_future.mp4"
+        return trained.path, None, clip, options.out or f"{trained.name}_future.mp4"
     if not options.model:
         if not options.video:
             raise UserError("--video names nothing to observe; give a video file, a folder of images or an array")
@@ -92,7 +95,29 @@ def _read(options):
     trained = shelf.find(options.model)
     video, clip = options.video or trained.clip, None
     if video is None:
-        if not build_dataset(runs.find(trained.path).config).endless:
-            raise UserError(f"no clip comes with {trained.name}; name a video with --video")
-        clip = 0
+        clip = _drawn_clip(trained)
     return trained.path, video, clip, options.out or f"{trained.name}_future.mp4"
+
+
+def _drawn_clip(trained):
+    """The number of a test clip of a trained model without a clip of its own.
+
+    Raises:
+        UserError: its data set is not computed.
+    """
+    from tfvp import registry
+    from tfvp import run as runs
+    from tfvp.datasets.build import build_dataset
+
+    config = runs.find(trained.path).config
+    if build_dataset(config).endless:
+        return 0
+    if "labels" in registry.lookup("model", config.model.name).needs:
+        raise UserError(
+            f"no clip comes with {trained.name}, and it observes label maps, which a video has not; name the folder of"
+            f" its data set, {config.data.name}, with --datadir"
+        )
+    raise UserError(
+        f"no clip comes with {trained.name}; name a video with --video, or the folder of its data set,"
+        f" {config.data.name}, with --datadir"
+    )

@@ -51,4 +51,16 @@ def run(options):
     print(f"written: {made.path} ({weights['bytes'] / 1e6:.1f} MB, {weights['dtype']})")
     folder = made.path.parent.resolve()
     place = "" if folder == shelf.added().resolve() else f"TFVP_ZOO={shlex.quote(str(folder))} "
-    print(f"next: {place}tfvp predict --model {made.name}")
+    print(f"next: {place}tfvp predict --model {made.name}{_clip_for(run.config, made)}")
+
+
+def _clip_for(config, made):
+    """The words that name a clip, where the command finds none by itself."""
+    from tfvp import registry
+    from tfvp.datasets.build import build_dataset
+
+    if made.clip or build_dataset(config).endless:
+        return ""
+    if "labels" in registry.lookup("model", config.model.name).needs:
+        return f" --test-clip 0 --datadir {shlex.quote(config.data.root or 'FOLDER')}"
+    return " --video clip.mp4"

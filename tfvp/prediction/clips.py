@@ -28,6 +28,8 @@ def test_clip(config: Config, number: int, length: int, needs: tuple[str, ...] =
     dataset = build_dataset(data_config(config, frames=length + -(-start // stride)))
     dataset.prepare(progress=False)
     lengths = dataset.clip_lengths("test")
+    if not len(lengths):
+        raise UserError(f"the test split of {dataset.name} is empty; give the model a video, or add test clips")
     if not 0 <= number < len(lengths):
         raise UserError(f"the test split of {dataset.name} has clips 0 to {len(lengths) - 1}, and no clip {number}")
     length = min(length, max(0, -(-(int(lengths[number]) - start) // stride)))

@@ -9,15 +9,17 @@ import tensorflow as tf
 
 from tfvp import run as runs
 from tfvp import video_io
-from tfvp.datasets.build import check_output
+from tfvp.datasets.build import check_output, check_root, lacks_root
 from tfvp.errors import UserError
 from tfvp.evaluation import pictures, scoring
+from tfvp.evaluation.selection import data_config
 from tfvp.frames import to_uint8
 from tfvp.models import baselines
 from tfvp.models.build import load_run
 from tfvp.prediction import clips
 from tfvp.prediction.futures import Futures, as_floats
 from tfvp.preprocessing import Preprocessing, preprocess
+from tfvp.zoo import shelf
 
 SUFFIXES = (".mp4", ".avi", ".gif", ".png", ".npy")
 METRICS = ("psnr", "ssim", "lpips")
@@ -54,13 +56,15 @@ def forecast(
     start: int | None = None,
     seed: int = 0,
     clip: int | None = None,
+    datadir: str | os.PathLike | None = None,
 ) -> Forecast:
     """Predicts the frames that follow a video, or a place in it, and writes them.
 
     Args:
         logdir: a run, its `model/` folder, or a folder of runs (then the newest).
         video: a file or a folder of images, as `tfvp.video_io.read_video` takes them; its frames become what the
-            run was trained on by the rule of its data set (`tfvp.preprocessing`). None with a `clip`.
+            run was trained on by the rule of its data set (`tfvp.preprocessing`); the clip that comes with a trained
+            model holds such frames already. None with a `clip`.
         context: observed frames. Defaults to the run's `eval.open_loop_ctx`.
         horizon: predicted frames. Defaults to those of the run's evaluation.
         samples: futures of a stochastic model, side by side in the file.
@@ -69,9 +73,11 @@ def forecast(
         weights: "best" or "last".
         start: the first observed frame, from 0, at the rate `data.fps` and before `data.frame_stride`; what follows
             the observed frames is then drawn and scored beside the prediction as far as the video goes. Defaults to
-            the last frames of the video, whose future nobody knows; with a `clip` to its first frames.
+            the last frames of the video, whose future nobody knows; with a `clip` to its first frames. Of a clip that
+            comes with a trained model it is the number of a frame.
         seed: of the futures of a stochastic model.
         clip: number of a clip of the test split of the run's data set, from 0, which takes the place of a video.
+        datadir: with a `clip`, the folder of the data set. Defaults to the configuration's `data.root`.
 
     Returns:
         A `Forecast`. The file it names holds `context` + `horizon` frames. Each is a row of panels with a border of
@@ -81,10 +87,11 @@ def forecast(
 
     Raises:
         UserError: the video cannot be read or is too short, the model cannot take the context, a number is out of
-            range, or the suffix of `out` is unknown, or it lies among the files of the run's data set.
+            range, the data of a `clip` are missing, or the suffix of `out` is unknown, or it lies among the files of
+            the run's data set.
     """
     run = runs.find(logdir)
-    config = run.config
+    config = data_config(run.config, datadir)
     video = pathlib.Path(f"clip{clip}" if video is None else video)
     context = config.eval.open_loop_ctx if context is None else context
     horizon = config.eval.eval_seq_len - config.eval.open_loop_ctx if horizon is None else horizon
@@ -94,21 +101,27 @@ def forecast(
     _check_start(start)
     out = output_path(out, video)
     check_output(config, out)
+    if clip is not None:
+        check_root(config, run.path)
     model = load_run(run.path, weights)
     if "labels" in model.needs and clip is None:
         raise UserError(
             f"{config.model.name} observes label maps beside the frames, which --video has not; give it a clip of its"
-            " own data set with --test-clip 0"
+            f" own data set with --test-clip 0{' --datadir FOLDER' if lacks_root(config) else ''}"
         )
     model.check_context(context)
     samples = samples if model.stochastic else 1
     description = Preprocessing.from_config(config)
+    rule = description
     if clip is None:
-        frames = observed_frames(description, video, context, start, 0 if start is None else horizon)
+        if video.resolve() in [(run.path / name).resolve() for name in shelf.CLIPS]:
+            rule = dataclasses.replace(description, fps=0.0, frame_stride=1)
+        frames = observed_frames(rule, video, context, start, 0 if start is None else horizon)
     else:
-        start = start or 0
+        # What the data set itself leaves out is not in its clips.
+        start, rule = start or 0, dataclasses.replace(description, frame_stride=config.data.frame_stride)
         frames = clips.test_clip(config, clip, context + horizon, model.needs, start)
-        _check_length(frames, f"test clip {clip} of {config.data.name}", description, context, start)
+        _check_length(frames, f"test clip {clip} of {config.data.name}", rule, context, start)
     observed, truth = frames[:context], frames[context:]
     scores, notes = {}, []
     futures = Futures(model)
@@ -124,7 +137,7 @@ def forecast(
         ends = f"ends {len(truth)} frames after the observed ones" if len(truth) else "ends with the observed frames"
         notes.insert(0, f"{video} {ends}, so {len(truth) or 'none'} of the {horizon} predicted ones can be scored.")
     write(out, to_uint8(observed), predicted, description, None if start is None else to_uint8(truth))
-    last = None if start is None else start + (context - 1) * description.frame_stride
+    last = None if start is None else start + (context - 1) * rule.frame_stride
     return Forecast(out, None if start is None else (start, last), scores, len(truth), notes)
 
 

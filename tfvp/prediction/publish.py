@@ -25,6 +25,7 @@ from tfvp.models.build import load_run
 from tfvp.zoo import shelf
 
 TOLERANCE = 1e-3  # of a metric's mean, by which rounding the weights to float16 may move it
+_BETWEEN = re.compile(r"[][=,'\" ]+")  # the words of "data.root=/data" and "data.roots=['/data', '/more']"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 # Where this machine keeps things; others keep them elsewhere.
 _LOCAL = {"data": ("root", "cache", "flow"), "model": ("structure_run",)}
@@ -75,9 +76,10 @@ def publish(
         raise UserError(f"{run.path} was imported; say where its checkpoint comes from: --source URL, or a citation")
     model = load_run(run.path)
     if clip and "labels" in model.needs:
+        where = "" if build_dataset(run.config).endless else " --datadir FOLDER"
         raise UserError(
             f"no clip can come with {name}, which observes label maps beside the frames; leave --clip out, and"
-            " `tfvp predict --model` takes the first clip of its data set"
+            f" `tfvp predict --model {name}{where}` takes the first clip of its data set"
         )
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}.") as scratch:
         made, logs = pathlib.Path(scratch) / name, pathlib.Path(scratch) / "logs"
@@ -193,7 +195,24 @@ def _command(words):
     """A command line without the folders of the machine that it ran on."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--logdir")
-    return " ".join(word for word in parser.parse_known_args(words)[1] if not pathlib.PurePath(word).is_absolute())
+    parser.add_argument("--config", nargs="?")
+    parser.add_argument("--set", nargs="*", action="extend", default=[])
+    given, rest = parser.parse_known_args(words)
+    kept = []
+    for word in rest:
+        if not _names_a_place(word):
+            kept.append(word)
+        elif kept and kept[-1].startswith("--") and "=" not in kept[-1]:
+            kept.pop()
+    if given.config:
+        kept += ["--config", pathlib.PurePath(given.config).name if _names_a_place(given.config) else given.config]
+    settings = [word for word in given.set if not _names_a_place(word)]
+    return " ".join([*kept, *(["--set", *settings] if settings else [])])
+
+
+def _names_a_place(word):
+    """Whether an absolute path, or one from the home folder on, is in a word such as "/data" or "data.root=/data"."""
+    return any(part.startswith(("/", "~")) for part in _BETWEEN.split(word))
 
 
 def _evaluation(document, name, needs_files):
