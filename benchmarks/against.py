@@ -31,8 +31,6 @@ COLUMNS += ["processor: median", "peak MB: reference, ours", "start s: reference
 
 
 def run(options):
-    if options.rounds < 1:
-        raise UserError(f"--rounds={options.rounds} must be at least 1")
     file, cases = _cases(options.reference)
     cases = choice.chosen(cases, options.only, lambda case: case["name"])
     for case in cases:

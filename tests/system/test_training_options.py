@@ -12,7 +12,7 @@ import pytest
 
 import tfvp
 from tests.golden import ROOT
-from tfvp import config
+from tfvp import cli, config
 from tfvp.errors import UserError
 from tfvp.models import build
 from tfvp.models.build import build_model
@@ -269,6 +269,14 @@ def test_a_dry_run_says_what_a_run_would_be(tmp_path, monkeypatch):
     several = {**settings["train"], "steps_per_execution": 3, "accumulate": 2, "devices": 2}
     text = dry_run.describe(config.from_dict({**settings, "train": several}))
     assert float(re.search(r"(\S+) GMAC for the step", text)[1]) == pytest.approx(one, rel=0.01)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_what_cannot_be_exported_is_refused_before_it_is_trained(tmp_path, more):
+    words = ["train", "--config", "svg/tiny_32", "--logdir", str(tmp_path), "--export", "--set", "model.bn_mode=batch"]
+    with pytest.raises(UserError, match="^--export: a request of one clip is too few: .* model.bn_mode=running"):
+        cli.execute([*words, *more])
+    assert not list(tmp_path.iterdir())
 
 
 def test_deterministic_runs_have_the_same_bits(tmp_path):

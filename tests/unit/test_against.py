@@ -180,9 +180,3 @@ def test_files_that_are_no_adapters_are_refused(stand_in, text, sentence):
     pathlib.Path(stand_in.reference).write_text(text)
     with pytest.raises(UserError, match=sentence):
         against.run(stand_in)
-
-
-def test_no_rounds_are_no_measurement(stand_in):
-    stand_in.rounds = 0
-    with pytest.raises(UserError, match="--rounds=0 must be at least 1"):
-        against.run(stand_in)

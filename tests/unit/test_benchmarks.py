@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import choice, convolutions, exports, floor, kernels, models
+from tfvp import cli
 from tfvp.errors import UserError
 from tfvp.layers import winograd
 from tfvp.training import arithmetic
@@ -176,3 +177,9 @@ def test_a_steps_arithmetic_is_that_of_ordinary_convolutions():
 
     images = tf.zeros([1, 8, 8, 64])
     assert arithmetic.of_a_step(Model(), (images, images)).macs == 8 * 8 * 9 * 64 * 128
+
+
+@pytest.mark.parametrize("arguments", [["against", ".", "--reference", "svg"], ["backups"], ["convolutions"]], ids=str)
+def test_no_rounds_are_no_measurement(arguments):
+    with pytest.raises(UserError, match="^--rounds=0 must be at least 1"):
+        cli.execute(["benchmark", *arguments, "--rounds", "0"])

@@ -348,6 +348,20 @@ def test_metrics_of_label_maps_leave_no_folder(run):
     assert not (run.path / "eval" / "default-miou").exists()
 
 
+def test_clips_that_are_too_short_leave_no_folder(tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        np.save(tmp_path / "data" / split / "clip.npy", np.zeros((4, 16, 16, 1), np.uint8))
+    (tmp_path / "tiny.yml").write_text(TINY)
+    files = ["data.name=folder", f"data.root={tmp_path / 'data'}", "data.image_size=16", "data.channels=1"]
+    settings = config.load(tmp_path / "tiny.yml", files)
+    started = runs.Run.start(tmp_path / "logs", settings)
+    runs.save_weights(build.build_model(settings), started.folder("model") / "best.weights.h5")
+    with pytest.raises(UserError, match="has no clip of .* the longest has 4"):
+        evaluator.evaluate(started, evaluator.choose_protocol(settings), progress=False)
+    assert not (started.path / "eval").exists()
+
+
 def test_windows_of_one_film_do_not_count_as_many_clips(run, monkeypatch):
     of_clips = evaluator.provenance.describe_clips
 

@@ -14,6 +14,7 @@ import sys
 
 import tfvp
 from tfvp import quiet
+from tfvp.errors import UserError
 
 MODULES = {
     "models": "tables",
@@ -109,6 +110,8 @@ def add_arguments(parser):
 
 
 def run(options):
+    if getattr(options, "rounds", 1) < 1:
+        raise UserError(f"--rounds={options.rounds} must be at least 1")
     quiet.import_tensorflow()
     package = _package()
     importlib.import_module(f"{package}.{MODULES[options.benchmark]}").run(options)

@@ -35,13 +35,20 @@ def run(options):
     if options.cluster == "slurm":
         strategies.join_slurm()
     loaded = config.load(options.config, options.overrides, options.name)
+    check = _check_export if options.export else None
     if options.dry_run:
-        print(dry_run.describe(loaded))
+        print(dry_run.describe(loaded, check))
         return
-    trained = loop.train(loaded, options.logdir)
+    trained = loop.train(loaded, options.logdir, check)
     print(f"\nrun: {trained.path}\n  curves:  {trained.path / 'curves.png'}\n  samples: {trained.path / 'samples'}")
     if options.export and strategies.this_worker().chief:
         from tfvp.serving import export
 
         print(f"  export:  {export.export(trained)}")
     print(f"next: {options.evaluate} --logdir {trained.path}")
+
+
+def _check_export(model):
+    from tfvp.models import input_checks
+
+    input_checks.check_clips(model, 1, "--export: a request of one clip")

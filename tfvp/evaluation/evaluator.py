@@ -127,11 +127,11 @@ def evaluate(run, protocol, datadir=None, weights=None, save_grid=True, progress
     modified = _modified(config, protocol, model, datadir, weights, use_obs)
     folder = run.path / "eval" / documents.folder_name(protocol.name, modified, tag)
     documents.check_folder(folder, {"protocol": protocol.to_dict(), "modified": modified, "tag": tag})
-    files.writable_folder(folder)
 
     selection = Selection(config, protocol, datadir, model.needs)
     clips, count = selection.clips, len(selection)
     input_checks.check_clips(model, count, f"an evaluation on {count} of the {protocol.split} clips")
+    files.writable_folder(folder)
     if protocol.samples > 1 and not model.stochastic:
         notes.append(f"{config.model.name} is deterministic, so one sample stands for all {protocol.samples}.")
     if protocol.num_examples and count < protocol.num_examples:

@@ -7,11 +7,12 @@ from tfvp.training import arithmetic, loop
 from tfvp.training.validation import make_validation
 
 
-def describe(config):
+def describe(config, check=None):
     """Plans a run, computes one step of one clip, and writes nothing but what the data set prepares.
 
     Args:
         config: a `tfvp.config.Config`.
+        check: see `tfvp.training.loop.train`.
 
     Returns:
         A text: data, steps, parameters, bytes, arithmetic, and the first batch.
@@ -19,7 +20,7 @@ def describe(config):
     Raises:
         UserError: anything that would prevent the training, in one sentence.
     """
-    planned = loop.plan(config)
+    planned = loop.plan(config, check=check)
     make_validation(planned.config, planned.model, planned.dataset)
     batch = {key: value.numpy() for key, value in next(iter(loop.training_batches(planned))).items()}
     return "\n".join([*_data(planned), *_model(planned), *_batch(batch), *_arithmetic(planned, batch)])

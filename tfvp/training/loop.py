@@ -30,12 +30,13 @@ from tfvp.training.validation import list_windows, make_validation
 MEAN_FRAME_CLIPS = 256
 
 
-def train(config, logdir):
+def train(config, logdir, check=None):
     """Trains the model that `config` describes, or resumes where an earlier session stopped.
 
     Args:
         config: a `tfvp.config.Config`.
         logdir: folder of runs; the run is `<logdir>/<config.name>`.
+        check: called with the built model before anything is written; it may refuse what is to come of the run.
 
     Returns:
         The `tfvp.run.Run`.
@@ -47,7 +48,7 @@ def train(config, logdir):
     """
     worker = strategies.this_worker()
     try:
-        return _train(config, logdir, worker)
+        return _train(config, logdir, worker, check)
     except KeyboardInterrupt as stopped:
         sentence = str(stopped) or "stopped; rerun the same command to resume at the last backup"
         raise KeyboardInterrupt(sentence) from None
@@ -87,12 +88,13 @@ class Plan(typing.NamedTuple):
     average: object
 
 
-def plan(config, fresh=True):
+def plan(config, fresh=True, check=None):
     """Checks a configuration, and makes the model and the data that it asks for.
 
     Args:
         config: a `tfvp.config.Config`.
         fresh: whether training starts, and does not resume.
+        check: see `train`.
 
     Returns:
         A `Plan`.
@@ -116,6 +118,8 @@ def plan(config, fresh=True):
     model.check_context(config.eval.open_loop_ctx, "eval.open_loop_ctx")
     checks.check_monitor(settings.monitor, model)
     checks.check_micro_batches(settings, model)
+    if check:
+        check(model)
     if fresh:
         with strategy.scope():
             initial.start_from(settings, model)
@@ -152,10 +156,10 @@ def training_batches(planned, first_step=0, worker=(0, 1)):
     )
 
 
-def _train(config, logdir, worker):
+def _train(config, logdir, worker, check):
     files.writable_folder(logdir)
     shared = pathlib.Path(logdir) / config.name
-    planned = plan(config, fresh=not backups(shared / "backup"))
+    planned = plan(config, not backups(shared / "backup"), check)
     config, model = planned.config, planned.model
     gather = strategies.Gather(model.distribute_strategy, worker)
     validation = make_validation(config, model, planned.dataset, gather)
