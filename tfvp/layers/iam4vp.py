@@ -6,6 +6,7 @@ from tensorflow import keras
 from tfvp.layers import initializers, recompute
 from tfvp.layers.convolution import Conv2D
 from tfvp.layers.depthwise import DepthwiseConv2D
+from tfvp.layers.norms import LayerNormalization
 from tfvp.layers.per_frame import sizes
 from tfvp.layers.simvp import exact_gelu, strides
 
@@ -41,7 +42,7 @@ class ConvUnit(keras.layers.Layer):
                 filters, 3, padding="same", use_bias=False, kernel_initializer=initializers.normal()
             )
         self.skip = skip
-        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
+        self.norm = LayerNormalization(epsilon=NORM_EPSILON)
 
     def build(self, input_shape):
         self.conv.build((None, None, None, input_shape[-1]))
@@ -155,7 +156,7 @@ class QueryBlock(keras.layers.Layer):
         self.scale = scale
         self.time_size = time_size
         self.time_head = keras.layers.Dense(channels, **initializers.torch_default(time_size))
-        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON)
+        self.norm = LayerNormalization(epsilon=NORM_EPSILON)
         self.expand = keras.layers.Dense(self.hidden, **initializers.torch_default(channels))
         self.project = keras.layers.Dense(channels, **initializers.torch_default(self.hidden))
 
