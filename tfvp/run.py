@@ -177,9 +177,10 @@ def _last_change(run):
 
 def describe_environment(devices: list[str]) -> dict:
     """Versions, hardware, command and commit of this process, as plain JSON types."""
+    program = pathlib.Path(sys.argv[0]).name
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["tfvp" if program == "__main__.py" else program, *sys.argv[1:]],  # python -m tfvp
         "commit": commit(),
         "python": platform.python_version(),
         "versions": compat.library_versions(),

@@ -306,3 +306,9 @@ def test_the_environment_is_recorded_per_session(tmp_path, settings):
     started.record_environment(["CPU:0"])
     sessions = json.loads((started.path / "environment.json").read_text())["sessions"]
     assert len(sessions) == 2 and sessions[0]["versions"]["tensorflow"] == tf.__version__
+
+
+def test_the_command_is_one_that_can_be_typed(monkeypatch):
+    for program, typed in (("/site-packages/tfvp/__main__.py", "tfvp"), ("train.py", "train.py")):
+        monkeypatch.setattr(run.sys, "argv", [program, "train", "--config", "demo"])
+        assert run.describe_environment([])["command"] == [typed, "train", "--config", "demo"]
