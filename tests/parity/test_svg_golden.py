@@ -64,11 +64,14 @@ def test_encoders_and_decoders(kind, side):
         if f"{name}.code.sub" not in case.outputs:
             continue
         codes, skips = encoder(x, mode=mode)
+        # In float64, VGG's code differs by a twenty-third of the growth and its frame by .3 tolerances. In float32
+        # oneDNN's kernels for AVX-512 add twice as much to the code as plain Eigen does, and .9 to the frame.
         growth = growth_of_rounding(encoder, skips[-1][:, 0]) if name == "train" else 1.0
-        case.check(f"{name}.code", codes[:, 0], factor=max(1.0, growth / 10))  # a tenth of the tolerance is rounding
+        case.check(f"{name}.code", codes[:, 0], factor=max(1.0, growth / 5))
         for i, skip in enumerate(skips):
             case.check(f"{name}.skip{i}", channels_first(skip[:, 0]))
-        case.check(f"{name}.frame", channels_first(decoder(vector, decoder.skip_terms(skips), mode=mode)[:, 0]))
+        frame = decoder(vector, decoder.skip_terms(skips), mode=mode)[:, 0]
+        case.check(f"{name}.frame", channels_first(frame), factor=2.0 if name == "train" else 1.0)
 
 
 def test_recurrent_modules():

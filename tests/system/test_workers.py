@@ -126,7 +126,7 @@ def test_ray_starts_two_workers(tiny, alone, tmp_path):
 def test_the_first_worker_alone_exports(monkeypatch, here, tiny, tmp_path):
     """Both end with the command that says what to do next."""
     exported = []
-    monkeypatch.setattr(loop, "train", lambda config, logdir: types.SimpleNamespace(path=tmp_path))
+    monkeypatch.setattr(loop, "train", lambda config, logdir, check: types.SimpleNamespace(path=tmp_path))
     monkeypatch.setattr(export, "export", lambda run: exported.append(run.path) or run.path)
     for index in (1, 0):
         monkeypatch.setenv("TF_CONFIG", tf_config([1, 2], index))
