@@ -83,6 +83,17 @@ def test_a_view_survives_a_reload(predicted):
 
 
 @current
+def test_one_of_two_results_that_is_gone_leaves_the_other(predicted):
+    page = predicted
+    shown = page.run("return location.hash")
+    page.run("location.hash = arguments[0]", shown.replace("shown=", "shown=gone,"))
+    page.until(lambda: "One of the results" in page.said("#predict-message"))
+    page.finished()
+    assert page.run("return location.hash") == shown
+    page.run("document.querySelector('#predict-message').replaceChildren()")
+
+
+@current
 @pytest.mark.parametrize(
     "width, scheme, ground", [(390, "dark", "rgb(20, 23, 28)"), (1280, "light", "rgb(255, 255, 255)")]
 )

@@ -142,17 +142,22 @@ class Studio {
   // Predictions of the address, if the server still has them for this reader. What they were asked for may be something
   // else than what the controls say now.
   async reopen(ids) {
-    const known = [];
+    const known = [], message = byId('predict-message');
     if (!ids.length || ids.join() === this.jobs.map(job => job.id).join()) return;
     for (const id of ids) {
       try {
         known.push(await ask(`api/predictions/${encodeURIComponent(id)}`));
       } catch (error) {
-        const sentence = 'The result of this address is not kept any more; press Predict to compute it again.';
-        complain(byId('predict-message'), error.gone ? error : new Refused(sentence), () => this.reopen(ids));
+        if (!error.gone) continue;
+        complain(message, error, () => this.reopen(ids));
         return;
       }
     }
+    if (known.length < ids.length) {
+      const lost = known.length ? 'One of the results of this address is' : 'The result of this address is';
+      complain(message, new Refused(`${lost} not kept any more; press Predict to compute it again.`));
+    }
+    if (!known.length) return;
     this.open(known);
   }
 }
