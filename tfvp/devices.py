@@ -1,8 +1,20 @@
 """The devices of this machine that work may be divided over."""
 
+import functools
+import pathlib
+
 import tensorflow as tf
 
 from tfvp.errors import UserError
+
+
+@functools.cache
+def avx512():
+    """Whether the processor has AVX-512, as far as Linux tells; False elsewhere."""
+    try:
+        return "avx512f" in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def names(count=0, option="devices"):

@@ -3,17 +3,14 @@
 tests/golden_values/trajectory/README.md describes the records.
 """
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
 from tests import golden
-from tfvp import compat, config
+from tfvp import compat, config, devices
 from tfvp.training import loop
 
 HELD_BACK = 40  # number of the batch that no update sees
-CPU = pathlib.Path("/proc/cpuinfo")
 SNAPSHOTS = (1, 10, 30)  # updates after which the norms of the parameters are recorded
 
 
@@ -100,7 +97,7 @@ class Trajectory:
 
 def elsewhere(factor):
     """By how much to widen tolerances: measured with AVX-512, without which sums have another order."""
-    return 1.0 if CPU.is_file() and "avx512f" in CPU.read_text(encoding="utf-8") else factor
+    return 1.0 if devices.avx512() else factor
 
 
 def norm(value, other=None):

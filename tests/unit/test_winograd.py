@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from tfvp import devices
 from tfvp.layers import convolution, unroll, winograd
 from tfvp.layers.convlstm import ConvLSTM
 from tfvp.serving.signatures import ServedModel
@@ -66,6 +67,7 @@ def test_a_batch_of_unknown_size():
 def test_where_it_gains(monkeypatch):
     wide, narrow = (3, 3, 64, 128), (3, 3, 64, 8)
     monkeypatch.delenv("TFVP_WINOGRAD", raising=False)
+    monkeypatch.setattr(devices, "avx512", lambda: False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert winograd.gains((16, 16), wide, tf.float32)
     assert not winograd.gains((16, 16), narrow, tf.float32)
@@ -77,6 +79,12 @@ def test_where_it_gains(monkeypatch):
     with winograd.trained():
         assert winograd.gains((64, 64), wide, tf.float32)
         assert winograd.gains((16, 16), (3, 3, 64, 64), tf.float32)
+    monkeypatch.setattr(devices, "avx512", lambda: True)
+    assert not winograd.gains((16, 16), wide, tf.float32)
+    with winograd.trained():
+        assert winograd.gains((16, 16), wide, tf.float32)
+        assert not winograd.gains((16, 16), (3, 3, 64, 64), tf.float32)
+    monkeypatch.setattr(devices, "avx512", lambda: False)
     with winograd.direct():
         assert not winograd.gains((16, 16), wide, tf.float32)
     monkeypatch.setenv("TFVP_WINOGRAD", "0")
@@ -106,9 +114,18 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "side, channels, filters, taken", [(1, 2048, 16, False), (3, 64, 128, True), (5, 32, 32, True), (3, 4, 4, False)]
+    "side, channels, filters, avx512, taken",
+    [
+        (1, 2048, 16, False, False),
+        (1, 8, 16, True, False),
+        (3, 64, 128, False, True),
+        (3, 64, 128, True, False),
+        (5, 32, 32, False, True),
+        (3, 4, 4, False, False),
+    ],
 )
-def test_the_layer_is_kerass(calls, side, channels, filters, taken):
+def test_the_layer_is_kerass(calls, monkeypatch, side, channels, filters, avx512, taken):
+    monkeypatch.setattr(devices, "avx512", lambda: avx512)
     ours = convolution.Conv2D(filters, side, padding="same", activation="relu")
     theirs = keras.layers.Conv2D(filters, side, padding="same", activation="relu")
     for layer in (ours, theirs):
@@ -128,6 +145,7 @@ def test_the_layer_is_kerass(calls, side, channels, filters, taken):
 
 
 def test_a_convlstm_and_its_gradients_are_the_same(calls, monkeypatch):
+    monkeypatch.setattr(devices, "avx512", lambda: False)
     layer = ConvLSTM(32, 5)
     layer.build((None, 8, 8, 32))
     x = tf.random.stateless_normal([2, 3, 8, 8, 32], [0, 1])
@@ -151,6 +169,7 @@ def test_exports_have_ordinary_convolutions(calls, monkeypatch):
     kernel = tf.ones([5, 5, 32, 32])
     spec = {"images": tf.TensorSpec([1, 8, 8, 32])}
     functions = {"serving_default": (lambda images: convolution.same(images, kernel), spec)}
+    monkeypatch.setattr(devices, "avx512", lambda: False)
     monkeypatch.setattr(ServedModel, "functions", lambda self: functions)
     ServedModel.__new__(ServedModel).signatures()
     assert not calls
