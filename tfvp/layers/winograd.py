@@ -29,7 +29,7 @@ LARGEST = 32  # side of the feature maps up to which an output gains,
 LARGEST_TRAINED = 66  # and up to which an output and its gradients do together
 CHANNELS = {3: 64, 5: 32}  # fewest input and output channels at which a kernel of that side gains,
 PRODUCT = {3: 64 * 128, 5: 32 * 32}  # and their smallest product at which the output alone does
-# The same for processors with AVX-512, whose direct convolutions take half the time.
+# The same for processors with AVX-512, whose direct convolutions are quicker.
 PRODUCT_TRAINED_512 = {3: 64 * 128, 5: 32 * 128}
 PRODUCT_512 = {3: 128 * 256, 5: 32 * 128}
 
